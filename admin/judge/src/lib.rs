@@ -1,0 +1,1 @@
+//! The judge of switchback: counts and times in, verdicts out.
