@@ -1,0 +1,245 @@
+//! Every default and every bound, each with its reason.
+//!
+//! Two kinds live here: what a key means when the file omits it, and the fixed bounds of queues,
+//! buffers and waits that no key changes. A number that limits something anywhere in the product
+//! belongs on this page, so that an operator can read all of them at once.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use crate::model::{Limits, OnFailure, Rescue, Uncontrolled};
+use crate::units::{ByteSize, Percent, Period, Rate, TimeSpan};
+
+/// The admin address: loopback only, since the API can take a site down.
+pub const ADMIN_ADDRESS: &str = "127.0.0.1:9900";
+
+/// Config files above this are refused before parsing; 10 000 routes need about 1 MiB.
+pub const CONFIG_BYTES_MAX: usize = 16 << 20;
+
+/// Nesting depth of a config file or API body; the schema needs 8.
+pub const CONFIG_DEPTH_MAX: usize = 32;
+
+/// Nodes that aliases may expand to; keeps "billion laughs" small.
+pub const CONFIG_NODES_MAX: usize = 2_000_000;
+
+/// Faults reported at once; more would scroll the first ones away.
+pub const DIAGNOSTICS_MAX: usize = 100;
+
+/// Services in one file.
+pub const SERVICES_MAX: usize = 10_000;
+
+/// Routes in one file.
+pub const ROUTES_MAX: usize = 100_000;
+
+/// Backends of one service. Rollouts use two, N-2 retention three or four.
+pub const BACKENDS_MAX: usize = 32;
+
+/// Endpoints of one backend.
+pub const ENDPOINTS_MAX: usize = 1_024;
+
+/// Largest weight, so that sums of weights stay far inside `u64`.
+pub const WEIGHT_MAX: u32 = 1_000_000;
+
+/// Header conditions on one route.
+pub const ROUTE_HEADERS_MAX: usize = 16;
+
+/// Read and write buffer of one direction of one connection: back-pressure begins here.
+pub const BUFFER_BYTES: usize = 64 << 10;
+
+/// What one read from an endpoint or client asks for: a 16 KiB response and its head fit in one.
+pub const READ_BYTES: usize = 32 << 10;
+
+/// Chunk extensions of one chunk, and of one message: they are dropped, never needed.
+pub const CHUNK_EXTENSION_BYTES: u64 = 4 << 10;
+
+/// Chunk extensions of a whole message.
+pub const CHUNK_EXTENSIONS_BYTES: u64 = 16 << 10;
+
+/// Trailer section of one message.
+pub const TRAILER_BYTES: usize = 16 << 10;
+
+/// Trailer fields of one message.
+pub const TRAILER_COUNT: usize = 64;
+
+/// Unread request body that is read and dropped after an early answer, so that the client sees the
+/// answer instead of a reset.
+pub const LINGER_BYTES: u64 = 256 << 10;
+
+/// How long that may take.
+pub const LINGER_TIME: Duration = Duration::from_secs(1);
+
+/// All 1xx responses of one request together.
+pub const INFORMATIONAL_TIME: Duration = Duration::from_secs(5);
+
+/// A response open for so long counts once, as a success: long polls and streams must not hide
+/// from the judge, nor be failed by a deploy that closes them.
+pub const LONG_RESPONSE: Duration = Duration::from_secs(30);
+
+/// Backends a request may pick before it is refused: each further pick means that the backend was
+/// closed between the pick and the first byte.
+pub const PICKS_MAX: u32 = 3;
+
+/// How long a write waits for all workers to acknowledge a new snapshot.
+pub const FENCE_TIME: Duration = Duration::from_secs(1);
+
+/// How long a rollback's answer waits for the disk.
+pub const DURABLE_TIME: Duration = Duration::from_millis(250);
+
+/// Judge tick; JUDGE measured no gain below it except right after a failure.
+pub const TICK: Duration = Duration::from_millis(50);
+
+/// After a canary failure the judge looks at once, but not more often than this.
+pub const TICK_MIN: Duration = Duration::from_millis(1);
+
+/// Failures in a row, while connecting, that eject an endpoint.
+pub const EJECT_FAILURES: u32 = 3;
+
+/// First ejection; doubles up to [`EJECT_TIME_MAX`].
+pub const EJECT_TIME: Duration = Duration::from_secs(5);
+
+/// Longest ejection.
+pub const EJECT_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Upstream connections idle for longer are closed. Below the 60 s of common origins.
+pub const UPSTREAM_IDLE: Duration = Duration::from_secs(55);
+
+/// A kept-alive connection that was idle for at least this long and breaks without one byte of a
+/// response says nothing about the version behind it: its origin had just closed it.
+pub const STALE_AFTER: Duration = Duration::from_secs(1);
+
+/// Retry and rescue budget: never below this many in the window.
+pub const RETRY_MIN: u32 = 3;
+
+/// Window of the retry and rescue budget.
+pub const RETRY_WINDOW: Duration = Duration::from_secs(10);
+
+/// Commands waiting for the controller.
+pub const COMMAND_QUEUE: usize = 256;
+
+/// Events kept for clients that reconnect.
+pub const EVENTS_KEPT: usize = 1_024;
+
+/// Revisions kept in the history.
+pub const REVISIONS_KEPT: usize = 500;
+
+/// Access log buffers on their way to the disk; further lines are dropped and counted.
+pub const ACCESS_LOG_QUEUE: usize = 64;
+
+/// One access log buffer.
+pub const ACCESS_LOG_BUFFER_BYTES: usize = 32 << 10;
+
+/// Series of a version that is gone are dropped after this.
+pub const SERIES_KEPT: Duration = Duration::from_secs(3600);
+
+/// Admin request body: the largest legitimate one is a backend with 1 024 endpoints.
+pub const ADMIN_BODY_BYTES: usize = 256 << 10;
+
+/// Time for one admin request to arrive.
+pub const ADMIN_REQUEST_TIME: Duration = Duration::from_secs(10);
+
+/// Admin connections at a time.
+pub const ADMIN_CONNECTIONS: usize = 64;
+
+/// Failed admin logins of one address in a minute before it is told to wait.
+pub const ADMIN_FAILURES_PER_MINUTE: u32 = 10;
+
+/// Wait for editors and ConfigMap swaps to finish before a changed file is read.
+pub const RELOAD_DEBOUNCE: Duration = Duration::from_millis(150);
+
+/// The file is looked at this often even if no event arrives (network file systems send none).
+pub const RELOAD_POLL: Duration = Duration::from_secs(60);
+
+/// Lowest time between two lookups of an endpoint's name.
+pub const RESOLVE_MIN: Duration = Duration::from_secs(5);
+
+/// Weight window after a switch or promote.
+pub const WINDOW: Duration = Duration::from_secs(48 * 3600);
+
+/// A canary without a healthy endpoint for so long is rolled back.
+pub const UNHEALTHY_FOR: Duration = Duration::from_secs(10);
+
+/// Times a canary may lose its last healthy endpoint within [`FLAP_WINDOW`].
+pub const FLAPS_MAX: u32 = 3;
+
+/// See [`FLAPS_MAX`].
+pub const FLAP_WINDOW: Duration = Duration::from_secs(300);
+
+/// `max_extra_errors`: what an operator would call "clearly worse".
+pub const MAX_EXTRA_ERRORS: Percent = Percent::from_millionths(10_000);
+
+/// `false_rollbacks`: rare enough to trust each one.
+pub const FALSE_ROLLBACKS: Rate = Rate {
+    count: 1,
+    per: Period::Year,
+};
+
+/// `min_failures`: one or two failures are an anecdote.
+pub const MIN_FAILURES: u32 = 3;
+
+const fn seconds(seconds: u64) -> Option<TimeSpan> {
+    Some(TimeSpan(Duration::from_secs(seconds)))
+}
+
+const fn kibibytes(kibibytes: u64) -> Option<ByteSize> {
+    Some(ByteSize(kibibytes << 10))
+}
+
+/// The default limits; the reasons stand beside the values.
+#[must_use]
+pub const fn limits() -> Limits {
+    Limits {
+        // A request's headers fit in one round trip; slower senders are slowloris.
+        header_read_timeout: seconds(10),
+        // Three round trips on a bad mobile link.
+        tls_handshake_timeout: seconds(10),
+        request_body_idle_timeout: seconds(30),
+        write_stall_timeout: seconds(30),
+        // Browsers reuse a connection within a minute.
+        keep_alive_timeout: seconds(60),
+        tunnel_idle_timeout: seconds(300),
+        // Endpoints are near; a second retransmission already means trouble.
+        upstream_connect_timeout: seconds(2),
+        upstream_response_timeout: seconds(30),
+        upstream_body_idle_timeout: seconds(60),
+        // Kubernetes kills after 30 s by default.
+        shutdown_timeout: seconds(30),
+        request_header_bytes: kibibytes(64),
+        request_header_line_bytes: kibibytes(16),
+        request_header_count: NonZeroU32::new(100),
+        uri_bytes: kibibytes(8),
+        request_body_bytes: kibibytes(64 << 10),
+        response_header_bytes: kibibytes(64),
+        response_header_count: NonZeroU32::new(200),
+        informational_responses: NonZeroU32::new(16),
+        // Spreads clients over workers and restarts in the long run.
+        requests_per_connection: NonZeroU32::new(10_000),
+        connections: NonZeroU32::new(10_000),
+        connections_per_client: NonZeroU32::new(1_000),
+        upstream_connections: NonZeroU32::new(512),
+        upstream_queue: NonZeroU32::new(1_024),
+        upstream_queue_timeout: seconds(1),
+        h2_streams: NonZeroU32::new(100),
+    }
+}
+
+/// Rescue as it is when the file does not mention it.
+#[must_use]
+pub fn rescue() -> Rescue {
+    Rescue {
+        enabled: true,
+        methods: ["GET", "HEAD", "OPTIONS"].map(String::from).to_vec(),
+        max_body: ByteSize(64 << 10),
+        budget: Percent::from_millionths(200_000),
+        // Two versions may not share the store of idempotency keys.
+        idempotency_key: false,
+    }
+}
+
+/// Automatic rollback without a control group, as it is when the file does not mention it.
+#[must_use]
+pub const fn uncontrolled() -> Uncontrolled {
+    Uncontrolled {
+        span: TimeSpan(Duration::from_secs(1_800)),
+        then: OnFailure::Notify,
+    }
+}

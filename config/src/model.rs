@@ -1,0 +1,659 @@
+//! The configuration as meant: what the rest of the product works with.
+//!
+//! A [`Config`] exists only if the whole file was valid: every name refers to something, every
+//! default is filled in, every quantity is in range. Code that holds one never asks "is this set?"
+//! about anything but true options. The file as written is [`crate::raw`]; the way from there to
+//! here is [`crate::validate`].
+//!
+//! Serialising a model writes it in the notation of the file, which is what `check --explain`,
+//! `GET /v1/config` and the stored overrides show.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+
+use indexmap::IndexMap;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::units::{ByteSize, Endpoint, Percent, Rate, TimeSpan};
+
+/// Name of a service, listener or backend: letters, digits, `-`, `_` and `.`, 1 to 63 characters.
+pub type Name = String;
+
+/// The whole configuration.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Config {
+    /// Data-plane threads.
+    pub workers: Workers,
+    /// The admin API.
+    pub admin: Admin,
+    /// Addresses that accept client connections, by name.
+    pub listeners: IndexMap<Name, Listener>,
+    /// Peers whose `X-Forwarded-*`, `Forwarded` and `x-request-id` are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Where finished requests are written.
+    pub access_log: AccessLog,
+    /// Limits that hold where nothing more specific is set.
+    pub limits: Limits,
+    /// Matches that lead to services, in the order of the file.
+    pub routes: Vec<Route>,
+    /// Services by name, in the order of the file.
+    pub services: IndexMap<Name, Service>,
+}
+
+/// How many data-plane threads to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Workers {
+    /// One for each CPU core that this process may use.
+    Auto,
+    /// Exactly so many, 1 to 1024.
+    #[serde(untagged)]
+    Count(NonZeroUsize),
+}
+
+/// The admin API and its guards.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Admin {
+    /// Where the API listens. Anything but loopback has `tls`.
+    pub address: SocketAddr,
+    /// TLS of the API.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<AdminTls>,
+    /// Host names accepted besides the literal address.
+    pub allowed_hosts: Vec<String>,
+    /// File of tokens; without one, an admin token is generated into the state directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_file: Option<PathBuf>,
+    /// Where endpoints set over the API may point.
+    pub endpoint_allow: Vec<IpNet>,
+}
+
+/// TLS of the admin API.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AdminTls {
+    /// PEM file with the certificate chain.
+    pub certificate: PathBuf,
+    /// PEM file with the private key.
+    pub key: PathBuf,
+    /// PEM file with the authorities whose client certificates are required.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_ca: Option<PathBuf>,
+}
+
+/// One bound address that accepts client connections.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Listener {
+    /// What to bind.
+    pub address: SocketAddr,
+    /// TLS; plain text without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ListenerTls>,
+    /// Whether each connection begins with a PROXY protocol header (version 1 or 2), which then
+    /// names the client.
+    pub proxy_protocol: bool,
+    /// Limits of this listener.
+    #[serde(skip_serializing_if = "LimitOverrides::is_empty")]
+    pub limits: LimitOverrides,
+}
+
+/// TLS of a listener.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ListenerTls {
+    /// Certificates, chosen by the client's SNI; the first one serves names that match none.
+    pub certificates: Vec<CertificateFiles>,
+    /// The lowest TLS version accepted.
+    pub min_version: TlsVersion,
+}
+
+/// A certificate chain and its key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CertificateFiles {
+    /// PEM file with the chain, leaf first.
+    pub certificate: PathBuf,
+    /// PEM file with the private key.
+    pub key: PathBuf,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum TlsVersion {
+    /// TLS 1.2
+    #[serde(rename = "1.2")]
+    Tls12,
+    /// TLS 1.3
+    #[serde(rename = "1.3")]
+    Tls13,
+}
+
+/// Where and how finished requests are written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AccessLog {
+    /// Standard output or a file.
+    pub path: LogPath,
+    /// Shape of a line.
+    pub format: LogFormat,
+}
+
+/// Destination of the access log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogPath {
+    /// Standard output.
+    Stdout,
+    /// A file, reopened on SIGUSR1.
+    #[serde(untagged)]
+    File(PathBuf),
+}
+
+/// Shape of an access log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// The combined format of Apache and nginx.
+    Combined,
+    /// No access log.
+    Off,
+}
+
+/// Declares [`Limits`] and [`LimitOverrides`] from one list, so that they cannot drift apart.
+macro_rules! limits {
+    ($($(#[doc = $doc:literal])+ $name:ident: $kind:ty,)+) => {
+        /// Every limit and timeout with the value that holds. `None` means `off`: no limit.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+        pub struct Limits {
+            $($(#[doc = $doc])+ #[serde(serialize_with = "or_off")] pub $name: Option<$kind>,)+
+        }
+
+        /// The limits that one listener, route or service sets differently.
+        /// The outer `None` means "not set here", the inner one `off`.
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+        pub struct LimitOverrides {
+            $($(#[doc = $doc])+
+              #[serde(skip_serializing_if = "Option::is_none", serialize_with = "or_off_if_set")]
+              pub $name: Option<Option<$kind>>,)+
+        }
+
+        impl Limits {
+            /// These limits, with those that `overrides` sets replaced.
+            #[must_use]
+            pub fn overridden_by(&self, overrides: &LimitOverrides) -> Self {
+                Self { $($name: overrides.$name.unwrap_or(self.$name),)+ }
+            }
+        }
+
+        impl LimitOverrides {
+            /// Whether nothing is set.
+            #[must_use]
+            pub fn is_empty(&self) -> bool {
+                $(self.$name.is_none())&&+
+            }
+        }
+    };
+}
+
+limits! {
+    /// From the first byte of a request to the end of its headers.
+    header_read_timeout: TimeSpan,
+    /// From accept to the end of the TLS handshake.
+    tls_handshake_timeout: TimeSpan,
+    /// Between two pieces of a request body.
+    request_body_idle_timeout: TimeSpan,
+    /// How long a client may take no bytes of a response.
+    write_stall_timeout: TimeSpan,
+    /// How long a client connection may be idle between two requests.
+    keep_alive_timeout: TimeSpan,
+    /// How long both directions of a tunnel (WebSocket) may be silent.
+    tunnel_idle_timeout: TimeSpan,
+    /// TCP connect plus TLS handshake with an endpoint.
+    upstream_connect_timeout: TimeSpan,
+    /// From the end of the request to the response headers.
+    upstream_response_timeout: TimeSpan,
+    /// Between two pieces of a response body.
+    upstream_body_idle_timeout: TimeSpan,
+    /// How long a graceful stop waits for requests in flight.
+    shutdown_timeout: TimeSpan,
+    /// Request line and headers together.
+    request_header_bytes: ByteSize,
+    /// One header line.
+    request_header_line_bytes: ByteSize,
+    /// Number of header lines.
+    request_header_count: NonZeroU32,
+    /// The request target.
+    uri_bytes: ByteSize,
+    /// One request body.
+    request_body_bytes: ByteSize,
+    /// Status line and headers of a response.
+    response_header_bytes: ByteSize,
+    /// Number of header lines of a response.
+    response_header_count: NonZeroU32,
+    /// 1xx responses to one request.
+    informational_responses: NonZeroU32,
+    /// Requests on one client connection.
+    requests_per_connection: NonZeroU32,
+    /// Client connections of the whole process.
+    connections: NonZeroU32,
+    /// Client connections from one address.
+    connections_per_client: NonZeroU32,
+    /// Connections to one backend.
+    upstream_connections: NonZeroU32,
+    /// Requests waiting for a connection to one backend, on one worker.
+    upstream_queue: NonZeroU32,
+    /// How long a request waits for a connection.
+    upstream_queue_timeout: TimeSpan,
+    /// Concurrent streams of one HTTP/2 connection.
+    h2_streams: NonZeroU32,
+}
+
+fn or_off<T: Serialize, S: serde::Serializer>(
+    value: &Option<T>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(limit) => limit.serialize(serializer),
+        None => serializer.serialize_str("off"),
+    }
+}
+
+fn or_off_if_set<T: Serialize, S: serde::Serializer>(
+    value: &Option<Option<T>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(limit) => or_off(limit, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// A match that leads to a service.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Route {
+    /// Which `Host` matches.
+    #[serde(skip_serializing_if = "HostPattern::is_any")]
+    pub host: HostPattern,
+    /// Path prefix, matched on segment boundaries: `/a` matches `/a` and `/a/b`, not `/ab`.
+    pub path: String,
+    /// Methods that match; empty: all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub methods: Vec<String>,
+    /// Headers that must be there with exactly this value; names in lower case.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// Listeners this route belongs to; empty: all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub listeners: Vec<Name>,
+    /// What to do with a request that matches.
+    #[serde(flatten)]
+    pub action: Action,
+    /// What to change on the way.
+    #[serde(skip_serializing_if = "Rewrite::is_empty")]
+    pub rewrite: Rewrite,
+    /// Changes to the headers sent to the backend.
+    #[serde(skip_serializing_if = "HeaderChanges::is_empty")]
+    pub request_headers: HeaderChanges,
+    /// Changes to the headers sent to the client.
+    #[serde(skip_serializing_if = "HeaderChanges::is_empty")]
+    pub response_headers: HeaderChanges,
+    /// Limits of this route.
+    #[serde(skip_serializing_if = "LimitOverrides::is_empty")]
+    pub limits: LimitOverrides,
+}
+
+/// What a route does.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Forward to this service.
+    Service(Name),
+    /// Answer 308 with the same URL on another scheme.
+    Redirect(Redirect),
+}
+
+/// Where a redirecting route sends clients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Redirect {
+    /// Same host and path, scheme https.
+    pub https: bool,
+}
+
+/// Which values of `Host` a route matches.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(into = "String")]
+pub enum HostPattern {
+    /// Every host.
+    Any,
+    /// Exactly this one, in lower case, without port.
+    Exact(String),
+    /// `*.example.com`: any name with one or more labels before this suffix, which is stored
+    /// in lower case with its leading dot.
+    Suffix(String),
+}
+
+impl HostPattern {
+    /// Whether every host matches.
+    #[must_use]
+    pub const fn is_any(&self) -> bool {
+        matches!(self, Self::Any)
+    }
+}
+
+impl From<HostPattern> for String {
+    fn from(pattern: HostPattern) -> Self {
+        match pattern {
+            HostPattern::Any => "*".into(),
+            HostPattern::Exact(host) => host,
+            HostPattern::Suffix(suffix) => format!("*{suffix}"),
+        }
+    }
+}
+
+/// Changes to the target of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Rewrite {
+    /// Replaces the route's matched path prefix.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// Replaces `Host`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+}
+
+impl Rewrite {
+    /// Whether nothing is changed.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.prefix.is_none() && self.host.is_none()
+    }
+}
+
+/// Headers to set and to remove; names in lower case.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct HeaderChanges {
+    /// Replaced or added.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub set: BTreeMap<String, String>,
+    /// Removed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remove: Vec<String>,
+}
+
+impl HeaderChanges {
+    /// Whether nothing is changed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.remove.is_empty()
+    }
+}
+
+/// What a route points at; owns one split over its backends.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Service {
+    /// The rollback target; every other backend is a canary.
+    pub stable: Name,
+    /// Share of each backend: weight / sum. All backends are named; the sum is above 0.
+    pub weights: IndexMap<Name, u32>,
+    /// The versions of this service, by name, in the order of the file.
+    pub backends: IndexMap<Name, Backend>,
+    /// How an endpoint of the picked backend is chosen.
+    pub balance: Balance,
+    /// Which clients stay on one backend.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
+    /// Which testers may choose a backend themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preview: Option<Preview>,
+    /// Active checks; passive ones only without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthCheck>,
+    /// When a failed canary attempt is repeated on stable.
+    pub rescue: Rescue,
+    /// The judge.
+    pub rollback: Rollback,
+    /// Whether canaries take the share of a stable without healthy endpoints.
+    pub spill_to_canary: bool,
+    /// Whether clients see which backend answered.
+    pub expose: bool,
+    /// Replaces `Host` upstream; the client's is kept without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream_host: Option<String>,
+    /// What happens to long-lived streams of a backend that has lost its weight.
+    pub drain: Drain,
+    /// Limits of this service.
+    #[serde(skip_serializing_if = "LimitOverrides::is_empty")]
+    pub limits: LimitOverrides,
+}
+
+/// One deployed version of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backend {
+    /// Label of what is deployed; empty only where a service has a single backend.
+    pub version: String,
+    /// Its addresses, at least one.
+    pub endpoints: Vec<Endpoint>,
+    /// TLS towards `https` endpoints.
+    #[serde(default, skip_serializing_if = "UpstreamTls::is_default")]
+    pub tls: UpstreamTls,
+}
+
+/// TLS towards endpoints.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpstreamTls {
+    /// PEM file with the authorities to trust instead of the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// The name to ask for and to verify, instead of the endpoint's host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// PEM file with the chain to present. Set together with `client_key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<PathBuf>,
+    /// PEM file with its key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_key: Option<PathBuf>,
+}
+
+impl UpstreamTls {
+    /// Whether nothing is set.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How an endpoint is chosen among the healthy ones of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// The less busy of two random ones (power of two choices).
+    P2c,
+    /// One after the other.
+    RoundRobin,
+}
+
+/// Which clients stay on one backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Affinity {
+    /// Where the key of a client is found.
+    #[serde(flatten)]
+    pub key: AffinityKey,
+    /// Whether a missing cookie is set. Always false for a header.
+    pub issue: bool,
+}
+
+/// Where the key of a client is found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AffinityKey {
+    /// In this cookie.
+    Cookie(String),
+    /// In this header; its name in lower case.
+    Header(String),
+}
+
+/// Lets testers choose a backend, also one at weight 0; such requests are never judged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Preview {
+    /// The header that names the backend, in lower case.
+    pub header: String,
+    /// The clients who may use it.
+    pub from: Vec<IpNet>,
+}
+
+/// Active checks of every endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HealthCheck {
+    /// Path of the GET request; healthy is a 2xx answer.
+    pub path: String,
+    /// From one check to the next.
+    pub interval: TimeSpan,
+    /// How long one check may take.
+    pub timeout: TimeSpan,
+    /// Good checks in a row that make an endpoint healthy.
+    pub rise: NonZeroU32,
+    /// Bad checks in a row that make it unhealthy.
+    pub fall: NonZeroU32,
+}
+
+/// When a failed canary attempt is repeated on stable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Rescue {
+    /// Whether at all.
+    pub enabled: bool,
+    /// Safe methods whose requests are repeated.
+    pub methods: Vec<String>,
+    /// Requests with a larger body are not repeated.
+    pub max_body: ByteSize,
+    /// Share of the requests of the last 10 s that may be repeated (at least 3).
+    pub budget: Percent,
+    /// Whether a request with an `Idempotency-Key` may be repeated whatever its method.
+    pub idempotency_key: bool,
+}
+
+/// The judge of a service.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Rollback {
+    /// How much more of its requests than stable the canary may fail.
+    pub max_extra_errors: Percent,
+    /// At most so many false rollbacks in healthy watched traffic.
+    pub false_rollbacks: Rate,
+    /// What the canary is compared to.
+    pub compare_to: CompareTo,
+    /// A rollback needs at least so many canary failures.
+    pub min_failures: u32,
+    /// A rollback needs at least so many canary requests.
+    pub min_requests: u32,
+    /// Which outcomes are failures.
+    pub errors: Vec<ErrorClass>,
+    /// Plain rules, OR-ed with the judge.
+    pub rules: Vec<Rule>,
+    /// What a verdict does.
+    pub on_failure: OnFailure,
+    /// After a switch or promote, so long the new stable is on trial and the previous one stays
+    /// the rollback target.
+    pub window: TimeSpan,
+    /// Automatic rollback without a control group.
+    pub uncontrolled: Uncontrolled,
+    /// A canary without a healthy endpoint for so long is rolled back.
+    pub unhealthy_for: TimeSpan,
+}
+
+/// What the canary is compared to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CompareTo {
+    /// To what stable does at the same time: shared outages are no reason to roll back.
+    Stable,
+    /// Only to what stable did before.
+    Before,
+}
+
+/// A kind of outcome that counts as a failure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
+pub enum ErrorClass {
+    /// `1xx` to `5xx`, by the first digit. `5xx` includes the gRPC codes that mean a server fault.
+    Class(u8),
+    /// One status code, 100 to 599.
+    Status(u16),
+    /// gRPC status codes, 1 to 16.
+    Grpc(Vec<u8>),
+    /// No connection to the endpoint.
+    Connect,
+    /// No answer in time.
+    Timeout,
+    /// The connection broke before the end of the response.
+    Reset,
+}
+
+impl From<ErrorClass> for String {
+    fn from(class: ErrorClass) -> Self {
+        match class {
+            ErrorClass::Class(digit) => format!("{digit}xx"),
+            ErrorClass::Status(status) => status.to_string(),
+            ErrorClass::Grpc(codes) => {
+                let codes: Vec<Self> = codes.iter().map(u8::to_string).collect();
+                format!("grpc:{}", codes.join(","))
+            }
+            ErrorClass::Connect => "connect".into(),
+            ErrorClass::Timeout => "timeout".into(),
+            ErrorClass::Reset => "reset".into(),
+        }
+    }
+}
+
+/// A plain rule: `error_rate > 5% for 5m`, optionally followed by `and not stable`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
+pub struct Rule {
+    /// Failures / requests above which a bucket counts.
+    pub threshold: Percent,
+    /// How long it must stay so.
+    pub span: TimeSpan,
+    /// Whether a shared outage vetoes the rule.
+    pub not_stable: bool,
+}
+
+impl From<Rule> for String {
+    fn from(rule: Rule) -> Self {
+        let veto = if rule.not_stable {
+            " and not stable"
+        } else {
+            ""
+        };
+        format!("error_rate > {} for {}{veto}", rule.threshold, rule.span)
+    }
+}
+
+/// What a verdict does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// Takes the canary's weight and blocks its version.
+    Rollback,
+    /// Freezes the rollout and reports.
+    Hold,
+    /// Only reports.
+    Notify,
+}
+
+/// Automatic rollback where there is no control group (stable below 1 %).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Uncontrolled {
+    /// How long after the change a rollback is automatic.
+    #[serde(rename = "for")]
+    pub span: TimeSpan,
+    /// What a verdict does afterwards.
+    pub then: OnFailure,
+}
+
+/// What happens to tunnels and streams on a backend that has lost its weight.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Drain {
+    /// They are closed after this time; `None` (`off`): never.
+    #[serde(serialize_with = "or_off")]
+    pub streams: Option<TimeSpan>,
+}
