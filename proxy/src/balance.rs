@@ -1,0 +1,236 @@
+//! Which endpoint of a backend serves a request. Choosing one *is* being counted there.
+//!
+//! A [`Claim`] is made in the same step as the choice, so two requests never both see the same
+//! endpoint as idle, and a drain waits for everybody. It is released exactly once, whatever
+//! happens: when it is ended with an outcome, or when it is dropped because the client went away.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use switchback_config::model::Balance;
+
+use crate::outcome::Outcome;
+use crate::view::{BackendView, EndpointView, ServiceView};
+use crate::worker::Worker;
+
+/// Why a request goes to a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pick {
+    /// By the shares of the split.
+    Split,
+    /// Because the backend it was meant for has no healthy endpoint. Not judged.
+    Diverted,
+    /// To stable, because a canary failed it. Not judged.
+    Rescue,
+    /// By a tester's choice. Not judged, and counted apart.
+    Preview,
+}
+
+/// Being counted as in flight at one endpoint of one backend.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    worker: Rc<Worker>,
+    pub(crate) service: Rc<ServiceView>,
+    pub(crate) backend: usize,
+    pub(crate) endpoint: Rc<EndpointView>,
+    pub(crate) pick: Pick,
+    claimed: Instant,
+    began: bool,
+    ended: bool,
+    cuts: u64,
+}
+
+/// Whether a backend has an endpoint that may be used.
+pub(crate) fn is_available(worker: &Worker, backend: &BackendView) -> bool {
+    let now = worker.uptime();
+    backend
+        .endpoints
+        .iter()
+        .any(|endpoint| is_usable(endpoint, now, backend.endpoints.len()))
+}
+
+/// Ejection never takes the last endpoint: a backend of one is used until a probe says no.
+fn is_usable(endpoint: &EndpointView, now: Duration, siblings: usize) -> bool {
+    let health = &endpoint.endpoint.health;
+    health.probed() != crate::health::Probed::Down && (siblings == 1 || !health.is_ejected(now))
+}
+
+/// Chooses an endpoint of `backend`, other than `avoid` where there is a choice.
+/// `despite_probes`: probes say that nothing works anywhere, so they are not believed.
+pub(crate) fn claim(
+    worker: &Rc<Worker>,
+    service: &Rc<ServiceView>,
+    backend: usize,
+    pick: Pick,
+    avoid: Option<&Rc<EndpointView>>,
+    despite_probes: bool,
+) -> Option<Claim> {
+    let view = &service.backends[backend];
+    let endpoint = match &view.endpoints[..] {
+        [only] => {
+            let usable =
+                despite_probes || only.endpoint.health.probed() != crate::health::Probed::Down;
+            usable.then(|| only.clone())?
+        }
+        _ => choose(worker, view, service.service.balance, avoid, despite_probes)?,
+    };
+    endpoint.in_flight.set(endpoint.in_flight.get() + 1);
+    Some(Claim {
+        worker: worker.clone(),
+        service: service.clone(),
+        backend,
+        endpoint,
+        pick,
+        claimed: worker.now(),
+        began: false,
+        ended: false,
+        cuts: view.cuts.get(),
+    })
+}
+
+fn choose(
+    worker: &Worker,
+    backend: &BackendView,
+    balance: Balance,
+    avoid: Option<&Rc<EndpointView>>,
+    despite_probes: bool,
+) -> Option<Rc<EndpointView>> {
+    let now = worker.uptime();
+    let probed_ok = |e: &EndpointView| {
+        despite_probes || e.endpoint.health.probed() != crate::health::Probed::Down
+    };
+    let not_ejected = |e: &EndpointView| probed_ok(e) && !e.endpoint.health.is_ejected(now);
+    let not_avoided = |e: &Rc<EndpointView>| !avoid.is_some_and(|avoid| Rc::ptr_eq(avoid, e));
+    // From the best circle of candidates to the widest; only the last resort is an ejected one.
+    pick_from(worker, backend, balance, |e| {
+        not_ejected(e) && not_avoided(e)
+    })
+    .or_else(|| pick_from(worker, backend, balance, |e| not_ejected(e)))
+    .or_else(|| pick_from(worker, backend, balance, |e| probed_ok(e)))
+}
+
+fn pick_from(
+    worker: &Worker,
+    backend: &BackendView,
+    balance: Balance,
+    usable: impl Fn(&Rc<EndpointView>) -> bool,
+) -> Option<Rc<EndpointView>> {
+    let endpoints = &backend.endpoints;
+    match balance {
+        Balance::RoundRobin => {
+            let turn = backend.turn.get();
+            let offset = (0..endpoints.len())
+                .find(|offset| usable(&endpoints[(turn + offset) % endpoints.len()]))?;
+            backend.turn.set((turn + offset + 1) % endpoints.len());
+            Some(endpoints[(turn + offset) % endpoints.len()].clone())
+        }
+        Balance::P2c => {
+            let usable_count = endpoints.iter().filter(|e| usable(e)).count();
+            let nth = |n: usize| endpoints.iter().filter(|e| usable(e)).nth(n);
+            match usable_count {
+                0 => None,
+                1 => nth(0).cloned(),
+                _ => {
+                    let first = worker.random_index(usable_count);
+                    let second = (first + 1 + worker.random_index(usable_count - 1)) % usable_count;
+                    let (one, other) = (nth(first)?, nth(second)?);
+                    let less_busy = if other.in_flight.get() < one.in_flight.get() {
+                        other
+                    } else {
+                        one
+                    };
+                    Some(less_busy.clone())
+                }
+            }
+        }
+    }
+}
+
+impl Claim {
+    pub(crate) fn view(&self) -> &Rc<BackendView> {
+        &self.service.backends[self.backend]
+    }
+
+    pub(crate) fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+
+    /// When the endpoint was chosen.
+    pub(crate) const fn claimed(&self) -> Instant {
+        self.claimed
+    }
+
+    /// Whether the request may begin now: its backend has not been taken away since it was picked.
+    /// Costs one load while nothing has changed.
+    pub(crate) fn may_begin(&self) -> bool {
+        let view = self.worker.view();
+        let Some(current) = view.find(&self.service.service.name, self.service.place.get()) else {
+            // The whole service has left the configuration; its last requests are served.
+            return true;
+        };
+        if Rc::ptr_eq(current, &self.service) {
+            return true;
+        }
+        let mine = &self.view().backend;
+        let Some((backend, same_name)) = current.backend_named(&mine.name) else {
+            return false;
+        };
+        let open = match self.pick {
+            Pick::Preview => !current.service.blocked[backend],
+            Pick::Split | Pick::Diverted | Pick::Rescue => current.service.is_open(backend),
+        };
+        open && same_name.backend.version == mine.version
+    }
+
+    /// Notes that the first byte was given to the socket. Idempotent.
+    pub(crate) fn begin(&mut self) {
+        if !self.began {
+            self.began = true;
+            self.cells(|cells| cells.begun.add(1));
+        }
+    }
+
+    pub(crate) const fn has_begun(&self) -> bool {
+        self.began
+    }
+
+    /// Whether the backend's streams were cut since this request was picked.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.view().cuts.get() != self.cuts
+    }
+
+    /// Releases the claim.
+    pub(crate) fn end(mut self, outcome: Outcome) {
+        self.release(outcome);
+    }
+
+    fn release(&mut self, outcome: Outcome) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        self.endpoint
+            .in_flight
+            .set(self.endpoint.in_flight.get() - 1);
+        let took = self.worker.now().saturating_duration_since(self.claimed);
+        let began = self.began;
+        self.cells(|cells| {
+            if began {
+                cells.ended.add(1);
+            }
+            if began || outcome == Outcome::Connect {
+                cells.end(outcome, took);
+            }
+        });
+    }
+
+    pub(crate) fn cells(&self, count: impl FnOnce(&crate::stats::BackendCells)) {
+        let stats = &self.view().backend.stats;
+        count(stats.cells(self.worker.index, self.pick == Pick::Preview));
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.release(Outcome::ClientGone);
+    }
+}

@@ -1,0 +1,26 @@
+//! HTTP/2, both sides, over hyper.
+//!
+//! [`convert`] turns hyper's heads into ours and back; [`server`] serves a client, [`client`] holds
+//! the connections to endpoints. Streams are counted here before they are given to hyper, so that
+//! no request ever queues inside it.
+
+pub(crate) mod body;
+pub(crate) mod client;
+pub(crate) mod convert;
+pub(crate) mod io;
+pub(crate) mod server;
+
+/// Runs hyper's futures on the worker that owns the connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LocalExecutor;
+
+impl<F> hyper::rt::Executor<F> for LocalExecutor
+where
+    F: Future + 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            future.await;
+        });
+    }
+}

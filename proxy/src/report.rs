@@ -1,0 +1,142 @@
+//! What remains of a request when it is over: one finding for the judge, one line in the log.
+//!
+//! Both happen exactly once. The finding belongs to the first backend that was picked, so it is
+//! taken out of the report when it is made; a rescue on stable later says nothing more to anyone.
+//! The line is written when the report is dropped, whichever way the request ended.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use switchback_config::model::LogFormat;
+
+use crate::access_log::Record;
+use crate::balance::{Claim, Pick};
+use crate::error::RequestError;
+use crate::outcome::{CLASSES, Outcome};
+use crate::stats::JudgeCells;
+use crate::view::ServiceView;
+use crate::worker::Worker;
+
+/// The account of one request.
+#[derive(Debug)]
+pub(crate) struct Report {
+    worker: Rc<Worker>,
+    started: Instant,
+    format: LogFormat,
+    record: Option<Box<Record>>,
+    judged: Option<Judged>,
+}
+
+/// Whom the judge will hear of.
+#[derive(Debug)]
+struct Judged {
+    cells: Arc<JudgeCells>,
+    service: Rc<ServiceView>,
+    key: Option<u64>,
+}
+
+impl Report {
+    /// An account that begins now. `record` makes the log line's beginning; it is not called when
+    /// there is no log.
+    pub(crate) fn new(
+        worker: &Rc<Worker>,
+        format: LogFormat,
+        record: impl FnOnce() -> Box<Record>,
+    ) -> Self {
+        let record = (format != LogFormat::Off).then(record);
+        Self {
+            worker: worker.clone(),
+            started: worker.now(),
+            format,
+            record,
+            judged: None,
+        }
+    }
+
+    /// Names the backend that was picked, in whose current cells the finding will be counted.
+    pub(crate) fn picked(&mut self, claim: &Claim, key: Option<u64>) {
+        if claim.pick == Pick::Split
+            && let Some(cells) = claim.service.service.judged.get(claim.backend)
+        {
+            self.judged = Some(Judged {
+                cells: cells.clone(),
+                service: claim.service.clone(),
+                key,
+            });
+        }
+    }
+
+    /// Counts an outcome of the picked backend, once.
+    pub(crate) fn judge(&mut self, outcome: Outcome) {
+        if let Some(judged) = self.judged.take() {
+            let finding = judged.service.service.errors.find(outcome);
+            judged
+                .cells
+                .record(self.worker.index, finding, judged.key, self.worker.uptime());
+        }
+    }
+
+    /// Nothing that happens from now on says anything about the picked backend.
+    pub(crate) fn acquit(&mut self) {
+        self.judged = None;
+    }
+
+    /// Changes the log line, if there is one.
+    pub(crate) fn note(&mut self, change: impl FnOnce(&mut Record)) {
+        if let Some(record) = &mut self.record {
+            change(record);
+        }
+    }
+
+    /// Notes who answered.
+    pub(crate) fn note_backend(&mut self, claim: &Claim) {
+        self.note(|record| {
+            let backend = &claim.view().backend;
+            record.service = Some(claim.service.service.name.clone());
+            record.backend = Some(backend.name.clone());
+            record.version = Some(backend.version.clone());
+            record.pick = match claim.pick {
+                Pick::Split | Pick::Rescue => None,
+                Pick::Diverted => Some("diverted"),
+                Pick::Preview => Some("preview"),
+            };
+        });
+    }
+
+    /// Notes that stable takes over from a canary.
+    pub(crate) fn note_rescue(&mut self, claim: &Claim, outcome: Outcome) {
+        self.note(|record| {
+            record.rescued_from = Some(claim.view().backend.name.clone());
+            record.rescued_outcome = outcome.class().map(|class| CLASSES[class]);
+        });
+    }
+
+    /// Notes a failure.
+    pub(crate) fn note_error(&mut self, error: &RequestError) {
+        self.note(|record| record.error = Some(error.code()));
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        if let Some(mut record) = self.record.take() {
+            let took = self.worker.now().saturating_duration_since(self.started);
+            record.duration_ms = (took.as_secs_f64() * 1e6).round() / 1e3;
+            self.worker.log.write(&record, self.format);
+        }
+    }
+}
+
+/// How a failed attempt ended, for counting.
+pub(crate) fn outcome_of(error: &RequestError) -> Outcome {
+    match error {
+        RequestError::Connect { .. } | RequestError::ConnectTimeout(_) => Outcome::Connect,
+        RequestError::ResponseTimeout | RequestError::ResponseBodyTimeout => Outcome::Timeout,
+        RequestError::Reset(_) | RequestError::StreamReset(_) | RequestError::BadResponse(_) => {
+            Outcome::Reset
+        }
+        error if error.fault() == crate::error::Fault::Client => Outcome::ClientGone,
+        _ => Outcome::NotSent,
+    }
+}

@@ -1,0 +1,321 @@
+//! Listening, accepting, and the limits on client connections.
+//!
+//! Every worker has its own socket for each listener (SO_REUSEPORT), so the kernel spreads
+//! connections and workers never meet. Limits are process-wide and touched only when a connection
+//! opens or closes. At the limit, or out of file descriptors, accepting pauses: clients wait in the
+//! kernel's queue instead of being turned away, and nothing spins.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use ipnet::IpNet;
+use socket2::{Domain, Protocol, Socket, Type};
+use switchback_config::model::Limits;
+use switchback_config::units::TimeSpan;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use crate::connection;
+use crate::h1::facts::HeadLimits;
+use crate::tls::ServerTls;
+use crate::worker::Worker;
+
+/// How long accepting pauses when there is no room or no file descriptor.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Connections the kernel may hold for us until we accept them.
+const BACKLOG: i32 = 4096;
+
+/// A listener as its connections see it.
+#[derive(Debug)]
+pub struct Listener {
+    /// Its name.
+    pub name: Arc<str>,
+    /// TLS; plain text without it.
+    pub tls: Option<ServerTls>,
+    /// Whether connections begin with a PROXY protocol header.
+    pub proxy_protocol: bool,
+    /// Limits of its connections.
+    pub limits: ConnectionLimits,
+    /// Peers that are exempt from the limit for each client.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// How workers get hold of a listener.
+pub(crate) type ListenerHandle = Arc<Listener>;
+
+/// The limits of client connections, before routing. `None`: no limit.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    pub(crate) header_read: Option<Duration>,
+    pub(crate) tls_handshake: Option<Duration>,
+    pub(crate) keep_alive: Option<Duration>,
+    pub(crate) write_stall: Option<Duration>,
+    pub(crate) head: HeadLimits,
+    pub(crate) requests_per_connection: Option<u32>,
+    pub(crate) connections_per_client: Option<u32>,
+    pub(crate) h2_streams: Option<u32>,
+}
+
+impl ConnectionLimits {
+    /// The limits of a listener's connections.
+    #[must_use]
+    pub fn resolve(limits: &Limits) -> Self {
+        let time = |limit: Option<TimeSpan>| limit.map(|span| span.0);
+        let count = |limit: Option<std::num::NonZeroU32>| limit.map(std::num::NonZeroU32::get);
+        Self {
+            header_read: time(limits.header_read_timeout),
+            tls_handshake: time(limits.tls_handshake_timeout),
+            keep_alive: time(limits.keep_alive_timeout),
+            write_stall: time(limits.write_stall_timeout),
+            head: HeadLimits::of_requests(limits),
+            requests_per_connection: count(limits.requests_per_connection),
+            connections_per_client: count(limits.connections_per_client),
+            h2_streams: count(limits.h2_streams),
+        }
+    }
+}
+
+/// Opens one listening socket for each worker on one address. With port 0 the kernel chooses a
+/// port, the same for all.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::TcpListener>> {
+    let mut bound: Vec<std::net::TcpListener> = Vec::with_capacity(workers);
+    for _ in 0..workers {
+        let address = match bound.first() {
+            Some(first) => first.local_addr()?,
+            None => address,
+        };
+        bound.push(bind_one(address)?);
+    }
+    Ok(bound)
+}
+
+fn bind_one(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    // Accepted sockets inherit this.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Client connections of the whole process.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    open: AtomicUsize,
+    open_max: AtomicUsize,
+    by_client: Vec<Mutex<HashMap<IpAddr, u32, RandomState>>>,
+}
+
+/// Separate tables, so that workers that open connections at the same time rarely meet.
+const TABLES: usize = 32;
+
+impl Connections {
+    pub(crate) fn new(open_max: usize) -> Self {
+        let by_client = (0..TABLES).map(|_| Mutex::default()).collect();
+        Self {
+            open: AtomicUsize::new(0),
+            open_max: AtomicUsize::new(open_max),
+            by_client,
+        }
+    }
+
+    pub(crate) fn set_max(&self, open_max: usize) {
+        self.open_max.store(open_max, Relaxed);
+    }
+
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(Relaxed)
+    }
+
+    fn has_room(&self) -> bool {
+        self.open.load(Relaxed) < self.open_max.load(Relaxed)
+    }
+
+    /// Counts a connection of a client; `None` when it has too many.
+    pub(crate) fn admit_client<'a>(
+        &'a self,
+        client: IpAddr,
+        listener: &Listener,
+    ) -> Option<ClientPlace<'a>> {
+        let unlimited = || ClientPlace {
+            connections: self,
+            client: None,
+        };
+        let Some(max) = listener.limits.connections_per_client else {
+            return Some(unlimited());
+        };
+        if crate::headers::contains(&listener.trusted_proxies, client) {
+            return Some(unlimited());
+        }
+        let mut table = self
+            .table(client)
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let count = table.entry(client).or_default();
+        if *count >= max {
+            return None;
+        }
+        *count += 1;
+        Some(ClientPlace {
+            connections: self,
+            client: Some(client),
+        })
+    }
+
+    fn table(&self, client: IpAddr) -> &Mutex<HashMap<IpAddr, u32, RandomState>> {
+        let last = match client {
+            IpAddr::V4(address) => address.octets()[3],
+            IpAddr::V6(address) => address.octets()[7] ^ address.octets()[15],
+        };
+        &self.by_client[usize::from(last) % TABLES]
+    }
+}
+
+/// A counted connection of one client.
+#[derive(Debug)]
+pub(crate) struct ClientPlace<'a> {
+    connections: &'a Connections,
+    client: Option<IpAddr>,
+}
+
+impl Drop for ClientPlace<'_> {
+    fn drop(&mut self) {
+        let Some(client) = self.client else { return };
+        let mut table = self
+            .connections
+            .table(client)
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = table.get_mut(&client) {
+            *count -= 1;
+            if *count == 0 {
+                table.remove(&client);
+            }
+        }
+    }
+}
+
+/// The listeners one worker accepts on.
+#[derive(Debug, Default)]
+pub(crate) struct Listening {
+    tasks: Vec<(Arc<str>, JoinHandle<()>)>,
+}
+
+impl Listening {
+    pub(crate) fn start(
+        &mut self,
+        worker: &Rc<Worker>,
+        handle: ListenerHandle,
+        socket: std::net::TcpListener,
+    ) {
+        let name = handle.name.clone();
+        self.stop(&name);
+        match TcpListener::from_std(socket) {
+            Ok(socket) => {
+                let task = tokio::task::spawn_local(accept(worker.clone(), handle, socket));
+                self.tasks.push((name, task));
+            }
+            Err(error) => tracing::error!(%error, listener = %name, "take over a listening socket"),
+        }
+    }
+
+    pub(crate) fn stop(&mut self, name: &str) {
+        self.tasks.retain(|(other, task)| {
+            let stays = **other != *name;
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+    }
+
+    /// Stops accepting everywhere, and waits until it has stopped.
+    pub(crate) async fn stop_all(&mut self) {
+        for (_, task) in self.tasks.drain(..) {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+}
+
+async fn accept(worker: Rc<Worker>, listener: ListenerHandle, socket: TcpListener) {
+    loop {
+        if !worker.shared.connections.has_room() {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        }
+        match socket.accept().await {
+            Ok((stream, peer)) => start(&worker, &listener, stream, peer),
+            Err(error) if is_about_one_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, listener = %listener.name, "accept; pausing");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Whether an accept error belongs to the connection that would have been accepted.
+fn is_about_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+    )
+}
+
+fn start(worker: &Rc<Worker>, listener: &ListenerHandle, stream: TcpStream, peer: SocketAddr) {
+    let place = Place::take(worker);
+    let (worker, listener) = (worker.clone(), listener.clone());
+    tokio::task::spawn_local(async move {
+        connection::serve(&worker, stream, peer, listener).await;
+        drop(place);
+    });
+}
+
+/// A counted connection of the process.
+struct Place(Rc<Worker>);
+
+impl Place {
+    fn take(worker: &Rc<Worker>) -> Self {
+        worker.shared.connections.open.fetch_add(1, Relaxed);
+        worker.stats().accepted.add(1);
+        worker
+            .open_connections
+            .set(worker.open_connections.get() + 1);
+        Self(worker.clone())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.shared.connections.open.fetch_sub(1, Relaxed);
+        self.0.stats().closed.add(1);
+        self.0
+            .open_connections
+            .set(self.0.open_connections.get() - 1);
+        if self.0.open_connections.get() == 0 {
+            self.0.all_closed.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! Counters: each is written by one worker only and read by everyone.
+//!
+//! A worker adds with a plain load and store to its own cache lines, so counting costs a nanosecond
+//! and no worker waits for another. Readers (judge, metrics, API) add up the workers. Three kinds
+//! with three lifetimes:
+//!
+//! * [`BackendStats`] belong to a deployed version and grow for as long as it is known.
+//! * [`JudgeCells`] belong to a version *and an epoch*. The epoch advances when a canary's share
+//!   rises; a request keeps the cells it began with. Otherwise fast failures of new requests would
+//!   meet slow successes that are still on their way, and healthy canaries would be rolled back at
+//!   their start.
+//! * [`WorkerStats`] belong to a worker.
+
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+};
+use std::thread::Thread;
+use std::time::Duration;
+
+use crate::outcome::{CLASSES, Finding, Outcome};
+
+/// A number that one thread writes and all may read.
+#[derive(Debug, Default)]
+pub struct Cell(AtomicU64);
+
+impl Cell {
+    /// Adds. Only the owning worker may call this: it is a load and a store.
+    pub(crate) fn add(&self, count: u64) {
+        self.0
+            .store(self.0.load(Relaxed).wrapping_add(count), Relaxed);
+    }
+
+    /// The number as last written.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Upper bounds of the latency buckets in microseconds; the last bucket has none.
+pub const LATENCY_BOUNDS_US: [u64; 14] = [
+    1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    5_000_000, 10_000_000, 30_000_000,
+];
+
+/// What one worker counted for one version.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct BackendCells {
+    /// Requests whose first byte was given to a socket.
+    pub begun: Cell,
+    /// Those of them that ended.
+    pub ended: Cell,
+    /// Ended requests by [`CLASSES`].
+    pub classes: [Cell; CLASSES.len()],
+    /// Ended requests by time, see [`LATENCY_BOUNDS_US`].
+    pub latency: [Cell; LATENCY_BOUNDS_US.len() + 1],
+    /// The sum of their times.
+    pub latency_us: Cell,
+    /// Requests of this version that stable answered in its place.
+    pub rescued: Cell,
+    /// Requests sent to it again.
+    pub retries: Cell,
+}
+
+impl BackendCells {
+    pub(crate) fn end(&self, outcome: Outcome, took: Duration) {
+        if let Some(class) = outcome.class() {
+            self.classes[class].add(1);
+        }
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let bucket = LATENCY_BOUNDS_US.partition_point(|bound| *bound < took_us);
+        self.latency[bucket].add(1);
+        self.latency_us.add(took_us);
+    }
+}
+
+/// What all workers counted for one version of a backend.
+#[derive(Debug)]
+pub struct BackendStats {
+    split: Box<[BackendCells]>,
+    preview: Box<[BackendCells]>,
+    /// Open connections of all workers.
+    pub(crate) connections: AtomicU64,
+    /// Some worker lacks connections that others hold idle.
+    pub(crate) pressure: AtomicBool,
+}
+
+impl BackendStats {
+    /// Zeros for so many workers.
+    #[must_use]
+    pub fn new(workers: usize) -> Arc<Self> {
+        let cells = || (0..workers).map(|_| BackendCells::default()).collect();
+        Arc::new(Self {
+            split: cells(),
+            preview: cells(),
+            connections: AtomicU64::new(0),
+            pressure: AtomicBool::new(false),
+        })
+    }
+
+    /// What a worker counts; `preview`: for traffic that was not split.
+    pub(crate) fn cells(&self, worker: usize, preview: bool) -> &BackendCells {
+        if preview {
+            &self.preview[worker]
+        } else {
+            &self.split[worker]
+        }
+    }
+
+    /// Split traffic, by worker.
+    #[must_use]
+    pub fn split(&self) -> &[BackendCells] {
+        &self.split
+    }
+
+    /// Traffic that testers sent here by name, by worker.
+    #[must_use]
+    pub fn preview(&self) -> &[BackendCells] {
+        &self.preview
+    }
+
+    /// Split requests begun so far.
+    #[must_use]
+    pub fn begun(&self) -> u64 {
+        self.split.iter().map(|cells| cells.begun.get()).sum()
+    }
+
+    /// Requests of any kind that have begun and not ended.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        let all = || self.split.iter().chain(&self.preview);
+        // Ended first: a request that ends in between is then seen as in flight, never as negative.
+        let ended: u64 = all().map(|cells| cells.ended.get()).sum();
+        let begun: u64 = all().map(|cells| cells.begun.get()).sum();
+        begun.saturating_sub(ended)
+    }
+
+    /// Open connections to the version.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Relaxed)
+    }
+}
+
+/// Requests and failures of one version in one epoch: what the judge reads.
+#[derive(Debug)]
+pub struct JudgeCells {
+    /// `requests << 32 | failures`, by worker: one store keeps both consistent.
+    workers: Box<[PaddedCell]>,
+    alarm: Option<Arc<Alarm>>,
+    limiter: Option<Arc<Limiter>>,
+}
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct PaddedCell(Cell);
+
+impl JudgeCells {
+    /// Zeros. `alarm`: raised on each failure (for versions that are watched). `limiter`: for
+    /// services whose clients stay on one backend.
+    #[must_use]
+    pub fn new(
+        workers: usize,
+        alarm: Option<Arc<Alarm>>,
+        limiter: Option<Arc<Limiter>>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            workers: (0..workers).map(|_| PaddedCell::default()).collect(),
+            alarm,
+            limiter,
+        })
+    }
+
+    /// Counts one finished request. `key`: the hash of its affinity key, if it has one.
+    pub(crate) fn record(&self, worker: usize, finding: Finding, key: Option<u64>, now: Duration) {
+        let failed = match finding {
+            Finding::NotCounted => return,
+            Finding::Success => 0,
+            Finding::Failure => 1,
+        };
+        if failed == 1
+            && let (Some(limiter), Some(key)) = (&self.limiter, key)
+            && !limiter.admits(key, now)
+        {
+            return;
+        }
+        self.workers[worker].0.add(1 << 32 | failed);
+        if failed == 1
+            && let Some(alarm) = &self.alarm
+        {
+            alarm.raise();
+        }
+    }
+
+    /// The packed counts of each worker. Differences of two readings (`wrapping_sub`) are exact:
+    /// `(requests << 32) + failures`.
+    pub fn read(&self) -> impl Iterator<Item = u64> {
+        self.workers.iter().map(|cell| cell.0.get())
+    }
+}
+
+/// Wakes the control thread when something happened that it should look at now.
+#[derive(Debug)]
+pub struct Alarm {
+    raised: AtomicBool,
+    thread: Thread,
+}
+
+impl Alarm {
+    /// An alarm that unparks `thread`.
+    #[must_use]
+    pub fn new(thread: Thread) -> Arc<Self> {
+        Arc::new(Self {
+            raised: AtomicBool::new(false),
+            thread,
+        })
+    }
+
+    /// Raises it. While it is raised, this is one load.
+    pub fn raise(&self) {
+        if !self.raised.load(Relaxed) && !self.raised.swap(true, AcqRel) {
+            self.thread.unpark();
+        }
+    }
+
+    /// Lowers it; tells whether it was raised.
+    pub fn take(&self) -> bool {
+        self.raised.load(Acquire) && self.raised.swap(false, AcqRel)
+    }
+}
+
+/// Slots of a [`Limiter`].
+const LIMITER_SLOTS: usize = 64;
+
+/// A slot admits one failure in this time.
+const LIMITER_TIME: Duration = Duration::from_secs(10);
+
+/// Keeps one client who is pinned to a canary from being its judge: of the failures of clients that
+/// share a slot, one in ten seconds counts.
+#[derive(Debug)]
+pub struct Limiter {
+    /// When each slot last admitted a failure, in milliseconds since the start plus one; 0: never.
+    slots: [AtomicU64; LIMITER_SLOTS],
+}
+
+impl Limiter {
+    /// A limiter that has admitted nothing.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            slots: [const { AtomicU64::new(0) }; LIMITER_SLOTS],
+        })
+    }
+
+    fn admits(&self, key: u64, now: Duration) -> bool {
+        let slot = usize::try_from(key % LIMITER_SLOTS as u64)
+            .map_or(&self.slots[0], |slot| &self.slots[slot]);
+        let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX - 1) + 1;
+        let last_ms = slot.load(Relaxed);
+        let free =
+            last_ms == 0 || Duration::from_millis(now_ms.saturating_sub(last_ms)) >= LIMITER_TIME;
+        free && slot
+            .compare_exchange(last_ms, now_ms, Relaxed, Relaxed)
+            .is_ok()
+    }
+}
+
+/// What one worker counted of itself.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct WorkerStats {
+    /// Client connections accepted.
+    pub accepted: Cell,
+    /// Client connections closed.
+    pub closed: Cell,
+    /// Requests refused before a backend was picked, by the first digit of their status (4xx, 5xx).
+    pub refused: [Cell; 2],
+    /// Access log lines dropped because the log could not keep up.
+    pub log_dropped: Cell,
+    /// TLS handshakes that failed.
+    pub handshake_failures: Cell,
+}
+
+impl WorkerStats {
+    pub(crate) fn count_refusal(&self, status: u16) {
+        self.refused[usize::from(status >= 500)].add(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(cells: &JudgeCells) -> Vec<(u64, u64)> {
+        cells
+            .read()
+            .map(|packed| (packed >> 32, packed & 0xffff_ffff))
+            .collect()
+    }
+
+    #[test]
+    fn judge_cells_keep_requests_and_failures_together() {
+        let cells = JudgeCells::new(2, None, None);
+        cells.record(0, Finding::Success, None, Duration::ZERO);
+        cells.record(0, Finding::Failure, None, Duration::ZERO);
+        cells.record(1, Finding::NotCounted, None, Duration::ZERO);
+        cells.record(1, Finding::Failure, Some(5), Duration::ZERO);
+        assert_eq!(read(&cells), [(2, 1), (1, 1)]);
+    }
+
+    #[test]
+    fn one_pinned_client_counts_once_in_ten_seconds() {
+        let cells = JudgeCells::new(1, None, Some(Limiter::new()));
+        for (second, key, counted) in [
+            (0, 1, 1),
+            (0, 1, 1),
+            (1, 2, 2),
+            (9, 1, 2),
+            (10, 1, 3),
+            (10, 65, 3),
+            (11, 2, 4),
+        ] {
+            cells.record(0, Finding::Failure, Some(key), Duration::from_secs(second));
+            assert_eq!(
+                read(&cells),
+                [(counted, counted)],
+                "second {second} key {key}"
+            );
+        }
+        cells.record(0, Finding::Success, Some(1), Duration::from_secs(11));
+        assert_eq!(read(&cells), [(5, 4)], "successes always count");
+    }
+
+    #[test]
+    fn alarm_is_raised_once_until_taken() {
+        let alarm = Alarm::new(std::thread::current());
+        assert!(!alarm.take());
+        alarm.raise();
+        alarm.raise();
+        assert!(alarm.take());
+        assert!(!alarm.take());
+        std::thread::park_timeout(Duration::from_secs(10));
+    }
+
+    #[test]
+    fn latency_buckets_hold_their_upper_bound() {
+        let cells = BackendCells::default();
+        for took_us in [0, 1_000, 1_001, 30_000_000, 30_000_001] {
+            cells.end(Outcome::Status(200), Duration::from_micros(took_us));
+        }
+        let counts: Vec<u64> = cells.latency.iter().map(Cell::get).collect();
+        assert_eq!((counts[0], counts[1], counts[13], counts[14]), (2, 1, 1, 1));
+        assert_eq!(cells.classes[1].get(), 5);
+    }
+}

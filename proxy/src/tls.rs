@@ -1,0 +1,384 @@
+//! TLS on both sides: certificates by name, swapped while connections go on.
+//!
+//! Nothing here opens a file: callers hand over PEM text, and get an error that says what is wrong
+//! with it before anything changes. A listener's configuration is made once and keeps its ticket
+//! keys, so sessions resume across a change of certificates; the certificates themselves sit behind
+//! one pointer that the next handshake reads.
+//!
+//! Measured choices: one TLS 1.3 ticket a handshake instead of two, and stateless tickets instead of
+//! rustls's default session cache, which all workers would lock.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls_platform_verifier::BuilderVerifierExt;
+use switchback_config::model::TlsVersion;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+/// Why certificates or keys cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The text is not PEM, or holds nothing of the kind.
+    #[error("no {what} in PEM form found")]
+    NothingFound {
+        /// What was looked for.
+        what: &'static str,
+    },
+    /// The PEM text is damaged.
+    #[error("read {what}")]
+    Pem {
+        /// What was read.
+        what: &'static str,
+        /// What the reader says.
+        #[source]
+        cause: rustls_pki_types::pem::Error,
+    },
+    /// The certificate's contents cannot be understood.
+    #[error("parse the certificate: {0}")]
+    Certificate(String),
+    /// Certificate and key do not fit, or their kind is not supported.
+    #[error("use certificate and key")]
+    Rejected(#[from] rustls::Error),
+    /// The name to verify is no host name.
+    #[error("{0:?} is not a server name")]
+    ServerName(String),
+}
+
+/// A certificate with its key, ready for handshakes.
+#[derive(Debug)]
+pub struct Certificate {
+    key: Arc<CertifiedKey>,
+    /// DNS names and addresses it is valid for, lower case; wildcards as `*.example.com`.
+    pub names: Vec<String>,
+    /// When it expires.
+    pub expires: SystemTime,
+}
+
+impl Certificate {
+    /// Reads a chain (leaf first) and its key.
+    ///
+    /// # Errors
+    /// What is wrong with them, alone or together.
+    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
+        let chain = certificates(chain)?;
+        let leaf = chain.first().ok_or(TlsError::NothingFound {
+            what: "certificate",
+        })?;
+        let (names, expires) = names_and_expiry(leaf)?;
+        let key = CertifiedKey::from_der(chain, private_key(key)?, &provider())?;
+        Ok(Self {
+            key: Arc::new(key),
+            names,
+            expires,
+        })
+    }
+}
+
+/// The certificates of one listener.
+#[derive(Debug, Default)]
+struct Certificates {
+    list: Vec<Arc<Certificate>>,
+}
+
+impl Certificates {
+    /// The certificate for a name: exact, then wildcard, then the first.
+    fn find(&self, name: Option<&str>) -> Option<&Arc<Certificate>> {
+        let named = name.and_then(|name| {
+            let name = name.to_ascii_lowercase();
+            let wildcard = name
+                .split_once('.')
+                .map(|(_, parent)| format!("*.{parent}"));
+            let by = |wanted: &str| {
+                self.list
+                    .iter()
+                    .find(|c| c.names.iter().any(|n| n == wanted))
+            };
+            by(&name).or_else(|| by(wildcard.as_deref()?))
+        });
+        named.or_else(|| self.list.first())
+    }
+}
+
+/// TLS of a listener; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ServerTls {
+    config: Arc<ServerConfig>,
+    certificates: Arc<CertificateChoice>,
+}
+
+#[derive(Debug, Default)]
+struct CertificateChoice(ArcSwap<Certificates>);
+
+impl ResolvesServerCert for CertificateChoice {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0
+            .load()
+            .find(hello.server_name())
+            .map(|certificate| certificate.key.clone())
+    }
+}
+
+impl ServerTls {
+    /// TLS with these certificates.
+    ///
+    /// # Errors
+    /// [`TlsError::Rejected`] when the versions or ticket keys cannot be set up.
+    pub fn new(certificates: Vec<Certificate>, min_version: TlsVersion) -> Result<Self, TlsError> {
+        let versions: &[&rustls::SupportedProtocolVersion] = match min_version {
+            TlsVersion::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
+            TlsVersion::Tls13 => &[&rustls::version::TLS13],
+        };
+        let choice = Arc::new(CertificateChoice::default());
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(versions)?
+            .with_no_client_auth()
+            .with_cert_resolver(choice.clone());
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.ticketer = aws_lc_rs::Ticketer::new()?;
+        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+        config.send_tls13_tickets = 1;
+        let tls = Self {
+            config: Arc::new(config),
+            certificates: choice,
+        };
+        tls.set_certificates(certificates);
+        Ok(tls)
+    }
+
+    /// Replaces the certificates for handshakes that begin from now on.
+    pub fn set_certificates(&self, certificates: Vec<Certificate>) {
+        let list = certificates.into_iter().map(Arc::new).collect();
+        self.certificates.0.store(Arc::new(Certificates { list }));
+    }
+
+    /// Names and expiry of the certificates in use.
+    #[must_use]
+    pub fn expiries(&self) -> Vec<(Vec<String>, SystemTime)> {
+        self.certificates
+            .0
+            .load()
+            .list
+            .iter()
+            .map(|c| (c.names.clone(), c.expires))
+            .collect()
+    }
+
+    pub(crate) const fn config(&self) -> &Arc<ServerConfig> {
+        &self.config
+    }
+}
+
+/// TLS towards an endpoint; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ClientTls {
+    pub(crate) config: Arc<ClientConfig>,
+    pub(crate) server_name: ServerName<'static>,
+}
+
+/// What TLS towards endpoints is made from.
+#[derive(Debug, Default)]
+pub struct ClientTlsFiles<'a> {
+    /// Authorities to trust instead of the system's, as PEM.
+    pub authorities: Option<&'a [u8]>,
+    /// Chain and key to present, as PEM.
+    pub identity: Option<(&'a [u8], &'a [u8])>,
+}
+
+/// The TLS configuration shared by the endpoints of a backend.
+///
+/// # Errors
+/// What is wrong with the files.
+pub fn client_config(files: &ClientTlsFiles<'_>) -> Result<Arc<ClientConfig>, TlsError> {
+    let builder =
+        ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    let builder = match files.authorities {
+        None => builder.with_platform_verifier()?,
+        Some(pem) => {
+            let mut roots = RootCertStore::empty();
+            for authority in certificates(pem)? {
+                roots.add(authority)?;
+            }
+            builder.with_root_certificates(roots)
+        }
+    };
+    let mut config = match files.identity {
+        None => builder.with_no_client_auth(),
+        Some((chain, key)) => {
+            builder.with_client_auth_cert(certificates(chain)?, private_key(key)?)?
+        }
+    };
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+impl ClientTls {
+    /// TLS towards an endpoint that must show a certificate for `server_name`.
+    ///
+    /// # Errors
+    /// [`TlsError::ServerName`].
+    pub fn new(config: Arc<ClientConfig>, server_name: &str) -> Result<Self, TlsError> {
+        let unbracketed = server_name
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
+        let name = ServerName::try_from(unbracketed)
+            .map_err(|_| TlsError::ServerName(server_name.to_owned()))?;
+        Ok(Self {
+            config,
+            server_name: name,
+        })
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    match CryptoProvider::get_default() {
+        Some(provider) => provider.clone(),
+        None => Arc::new(aws_lc_rs::default_provider()),
+    }
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let found = found.map_err(|cause| TlsError::Pem {
+        what: "certificates",
+        cause,
+    })?;
+    if found.is_empty() {
+        Err(TlsError::NothingFound {
+            what: "certificate",
+        })
+    } else {
+        Ok(found)
+    }
+}
+
+fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|cause| match cause {
+        rustls_pki_types::pem::Error::NoItemsFound => TlsError::NothingFound {
+            what: "private key",
+        },
+        cause => TlsError::Pem {
+            what: "private key",
+            cause,
+        },
+    })
+}
+
+fn names_and_expiry(leaf: &CertificateDer<'_>) -> Result<(Vec<String>, SystemTime), TlsError> {
+    let (_, parsed) =
+        X509Certificate::from_der(leaf).map_err(|e| TlsError::Certificate(e.to_string()))?;
+    let alternatives = parsed
+        .subject_alternative_name()
+        .map_err(|e| TlsError::Certificate(e.to_string()))?;
+    let mut names = Vec::new();
+    for name in alternatives
+        .iter()
+        .flat_map(|extension| &extension.value.general_names)
+    {
+        match name {
+            GeneralName::DNSName(name) => names.push(name.to_ascii_lowercase()),
+            GeneralName::IPAddress(bytes) => names.extend(address(bytes)),
+            _ => {}
+        }
+    }
+    let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
+    Ok((
+        names,
+        SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds),
+    ))
+}
+
+fn address(bytes: &[u8]) -> Option<String> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(|octets| std::net::Ipv4Addr::from(octets).to_string());
+    let v6 =
+        || <[u8; 16]>::try_from(bytes).map(|octets| std::net::Ipv6Addr::from(octets).to_string());
+    v4.or_else(|_| v6()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(names: &[&str]) -> (String, String) {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let made = rcgen::generate_simple_self_signed(names).expect("certificate");
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    fn certificate(names: &[&str]) -> Certificate {
+        let (chain, key) = pair(names);
+        Certificate::from_pem(chain.as_bytes(), key.as_bytes()).expect("valid")
+    }
+
+    #[test]
+    fn certificates_are_chosen_by_name() {
+        let list = [
+            certificate(&["default.example"]),
+            certificate(&["a.example", "*.b.example"]),
+            certificate(&["x.b.example"]),
+        ];
+        let certificates = Certificates {
+            list: list.map(Arc::new).to_vec(),
+        };
+        for (name, expected) in [
+            (None, "default.example"),
+            (Some("A.example"), "a.example"),
+            (Some("y.b.example"), "a.example"),
+            (Some("x.b.example"), "x.b.example"),
+            (Some("z.y.b.example"), "default.example"),
+            (Some("b.example"), "default.example"),
+        ] {
+            let found = certificates.find(name).map(|c| c.names[0].clone());
+            assert_eq!(found.as_deref(), Some(expected), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn unusable_certificates_are_refused_with_a_reason() {
+        let (chain, key) = pair(&["a.example"]);
+        let (_, other_key) = pair(&["a.example"]);
+        for (chain, key, reason) in [
+            ("", key.as_str(), "no certificate in PEM form found"),
+            (chain.as_str(), "", "no private key in PEM form found"),
+            (
+                chain.as_str(),
+                chain.as_str(),
+                "no private key in PEM form found",
+            ),
+            (
+                chain.as_str(),
+                other_key.as_str(),
+                "use certificate and key",
+            ),
+            (
+                "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n",
+                key.as_str(),
+                "read certificates",
+            ),
+        ] {
+            let error = Certificate::from_pem(chain.as_bytes(), key.as_bytes()).expect_err(reason);
+            assert_eq!(error.to_string(), reason);
+        }
+    }
+
+    #[test]
+    fn client_tls_needs_a_server_name() {
+        let (authority, _) = pair(&["a.example"]);
+        let files = ClientTlsFiles {
+            authorities: Some(authority.as_bytes()),
+            identity: None,
+        };
+        let config = client_config(&files).expect("valid");
+        for good in ["a.example", "127.0.0.1", "[::1]", "::1"] {
+            assert!(ClientTls::new(config.clone(), good).is_ok(), "{good}");
+        }
+        assert!(ClientTls::new(config, "a b").is_err());
+    }
+}
