@@ -7,11 +7,11 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::model::{Limits, OnFailure, Rescue, Uncontrolled};
+use crate::model::{CompareTo, ErrorClass, Limits, OnFailure, Rescue, Rollback, Uncontrolled};
 use crate::units::{ByteSize, Percent, Period, Rate, TimeSpan};
 
-/// The admin address: loopback only, since the API can take a site down.
-pub const ADMIN_ADDRESS: &str = "127.0.0.1:9900";
+/// The admin port, on loopback only, since the API can take a site down.
+pub const ADMIN_PORT: u16 = 9900;
 
 /// Config files above this are refused before parsing; 10 000 routes need about 1 MiB.
 pub const CONFIG_BYTES_MAX: usize = 16 << 20;
@@ -176,6 +176,27 @@ pub const FALSE_ROLLBACKS: Rate = Rate {
 /// `min_failures`: one or two failures are an anecdote.
 pub const MIN_FAILURES: u32 = 3;
 
+/// The header by which testers choose a backend.
+pub const PREVIEW_HEADER: &str = "x-switchback-backend";
+
+/// From one health check to the next.
+pub const HEALTH_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Shortest interval between health checks.
+pub const HEALTH_INTERVAL_MIN: Duration = Duration::from_millis(50);
+
+/// How long one health check may take.
+pub const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Good checks in a row that make an endpoint healthy.
+pub const HEALTH_RISE: NonZeroU32 = NonZeroU32::new(2).expect("not 0");
+
+/// Bad checks in a row that make an endpoint unhealthy.
+pub const HEALTH_FALL: NonZeroU32 = NonZeroU32::new(3).expect("not 0");
+
+/// Largest request body that is kept for a rescue.
+pub const RESCUE_BODY_MAX: u64 = 1 << 20;
+
 const fn seconds(seconds: u64) -> Option<TimeSpan> {
     Some(TimeSpan(Duration::from_secs(seconds)))
 }
@@ -232,6 +253,29 @@ pub fn rescue() -> Rescue {
         budget: Percent::from_millionths(200_000),
         // Two versions may not share the store of idempotency keys.
         idempotency_key: false,
+    }
+}
+
+/// The judge as it is when the file does not mention it.
+#[must_use]
+pub fn rollback() -> Rollback {
+    Rollback {
+        max_extra_errors: MAX_EXTRA_ERRORS,
+        false_rollbacks: FALSE_ROLLBACKS,
+        compare_to: CompareTo::Stable,
+        min_failures: MIN_FAILURES,
+        min_requests: 0,
+        errors: vec![
+            ErrorClass::Class(5),
+            ErrorClass::Connect,
+            ErrorClass::Timeout,
+            ErrorClass::Reset,
+        ],
+        rules: Vec::new(),
+        on_failure: OnFailure::Rollback,
+        window: TimeSpan(WINDOW),
+        uncontrolled: uncontrolled(),
+        unhealthy_for: TimeSpan(UNHEALTHY_FOR),
     }
 }
 

@@ -5,6 +5,44 @@
 //! Whatever needs the outside world (certificates that must parse, ports that must bind) is
 //! checked by those who own it.
 
+mod decode;
 pub mod defaults;
+pub mod diagnostic;
+pub mod diff;
+mod explain;
 pub mod model;
+mod node;
+mod raw;
+mod schema;
+mod suggest;
+mod tokens;
 pub mod units;
+mod validate;
+
+use decode::{Context, Decode};
+use diagnostic::Diagnostic;
+pub use explain::explain;
+pub use schema::schema;
+pub use tokens::{TokenEntry, parse_tokens};
+pub use validate::check_endpoint_address;
+
+/// What came of reading a file.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    /// The configuration, if there is no error. Warnings may stand beside it.
+    pub config: Option<model::Config>,
+    /// Everything that is wrong, in the order of the text.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Reads a configuration file (YAML, or JSON, which is YAML too).
+#[must_use]
+pub fn parse(text: &str) -> Parsed {
+    let mut faults = Vec::new();
+    let root = node::parse(text, &mut faults);
+    let cx = Context::new(text, faults);
+    let file = root.and_then(|root| raw::File::decode(&root, "", &cx));
+    let config = file.map(|file| validate::validate(&file, &cx));
+    let config = config.filter(|_| !cx.has_errors());
+    Parsed { config, diagnostics: cx.into_faults() }
+}

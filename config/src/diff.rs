@@ -1,0 +1,53 @@
+//! What differs between two configurations.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::model::Config;
+
+/// One difference.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Change {
+    /// The key: `services.checkout.weights.green`.
+    pub path: String,
+    /// What it was; `null` if it was not there.
+    pub before: Value,
+    /// What it is; `null` if it is gone.
+    pub after: Value,
+}
+
+/// All differences, in the order of the keys.
+#[must_use]
+pub fn changes(before: &Config, after: &Config) -> Vec<Change> {
+    let mut found = Vec::new();
+    compare("", &json(before), &json(after), &mut found);
+    found
+}
+
+/// Differences that only a restart can bring into force.
+#[must_use]
+pub fn restart_only(before: &Config, after: &Config) -> Vec<Change> {
+    let is_restart_only = |change: &Change| {
+        change.path == "workers" || change.path.starts_with("admin.address") || change.path.starts_with("admin.tls") || change.path.starts_with("access_log.path")
+    };
+    changes(before, after).into_iter().filter(is_restart_only).collect()
+}
+
+fn json(config: &Config) -> Value {
+    serde_json::to_value(config).unwrap_or_default()
+}
+
+fn compare(path: &str, before: &Value, after: &Value, found: &mut Vec<Change>) {
+    if before == after {
+        return;
+    }
+    if let (Value::Object(one), Value::Object(other)) = (before, after) {
+        let keys = one.keys().chain(other.keys().filter(|key| !one.contains_key(*key)));
+        for key in keys {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            compare(&path, one.get(key).unwrap_or(&Value::Null), other.get(key).unwrap_or(&Value::Null), found);
+        }
+        return;
+    }
+    found.push(Change { path: path.into(), before: before.clone(), after: after.clone() });
+}

@@ -1,0 +1,416 @@
+//! The file as written: every key, its type and its meaning, in one list.
+//!
+//! Nothing here knows whether values fit together; that is [`crate::validate`]. What is declared here
+//! is what the decoder accepts and what the JSON Schema shows.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+
+use ipnet::IpNet;
+
+use crate::decode::{OrOff, Table, Words, section};
+use crate::model::{Balance, CompareTo, LogFormat, OnFailure, TlsVersion};
+use crate::units::{ByteSize, Endpoint, Percent, Rate, TimeSpan};
+
+section! {
+    /// Configuration of switchback.
+    File {
+        /// Version of this file's format: 1.
+        version: u32,
+        /// Data-plane threads: a number, or `auto` (default) for one per CPU core.
+        workers: String,
+        /// The admin API.
+        admin: Admin,
+        /// Addresses that accept client connections, by name.
+        listeners: Table<Listener>,
+        /// Networks of peers whose X-Forwarded-*, Forwarded and x-request-id are believed. Default: none.
+        trusted_proxies: Vec<IpNetItem>,
+        /// Where finished requests are written. Default: standard output, JSON.
+        access_log: AccessLog,
+        /// Limits that hold where nothing more specific is set.
+        limits: Limits,
+        /// What leads where; the best match wins, not the order.
+        routes: Vec<RouteItem>,
+        /// What routes point at, by name.
+        services: Table<Service>,
+    }
+    later ["flags", "cluster", "ofrep", "otel", "telemetry"]
+}
+
+/// A network with its place.
+pub(crate) type IpNetItem = crate::decode::Spanned<IpNet>;
+/// A route with its place.
+pub(crate) type RouteItem = crate::decode::Spanned<Route>;
+/// Text with its place.
+pub(crate) type TextItem = crate::decode::Spanned<String>;
+/// An endpoint with its place.
+pub(crate) type EndpointItem = crate::decode::Spanned<Endpoint>;
+
+section! {
+    /// The admin API and its guards.
+    Admin {
+        /// Where the API listens. Default: 127.0.0.1:9900. Anything but loopback needs `tls`.
+        address: SocketAddr,
+        /// TLS of the API.
+        tls: AdminTls,
+        /// Host names accepted besides the literal address.
+        allowed_hosts: Vec<TextItem>,
+        /// File with tokens. Default: one admin token is generated into the state directory.
+        tokens_file: String,
+        /// Networks to which endpoints set over the API may point. Default: loopback and private ones.
+        endpoint_allow: Vec<IpNetItem>,
+    }
+}
+
+section! {
+    /// TLS of the admin API.
+    AdminTls {
+        /// PEM file with the certificate chain.
+        certificate: String,
+        /// PEM file with the private key.
+        key: String,
+        /// PEM file with the authorities whose client certificates are required.
+        client_ca: String,
+    }
+}
+
+section! {
+    /// One bound address that accepts client connections.
+    Listener {
+        /// What to bind: 0.0.0.0:8080.
+        address: SocketAddr,
+        /// TLS. Default: plain text.
+        tls: ListenerTls,
+        /// Whether connections begin with a PROXY protocol header. Default: false.
+        proxy_protocol: bool,
+        /// Limits of this listener.
+        limits: Limits,
+    }
+}
+
+section! {
+    /// TLS of a listener.
+    ListenerTls {
+        /// Certificates, chosen by SNI; the first one serves names that match none.
+        certificates: Vec<CertificateItem>,
+        /// Lowest version: "1.2" (default) or "1.3".
+        min_version: TlsVersion,
+    }
+    later ["client_ca"]
+}
+
+/// A certificate with its place.
+pub(crate) type CertificateItem = crate::decode::Spanned<Certificate>;
+
+section! {
+    /// A certificate chain and its key.
+    Certificate {
+        /// PEM file with the chain, leaf first.
+        certificate: String,
+        /// PEM file with the private key.
+        key: String,
+    }
+}
+
+section! {
+    /// The access log.
+    AccessLog {
+        /// `stdout` (default) or a file.
+        path: String,
+        /// `json` (default), `combined` or `off`.
+        format: LogFormat,
+    }
+}
+
+section! {
+    /// A match that leads somewhere.
+    Route {
+        /// `shop.example.com`, `*.example.com` or `*` (default).
+        host: String,
+        /// Path prefix on segment boundaries. Default: /.
+        path: String,
+        /// Methods that match. Default: all.
+        methods: Vec<TextItem>,
+        /// Headers that must be there with exactly this value.
+        headers: Table<String>,
+        /// Listeners this route belongs to. Default: all.
+        listeners: Vec<TextItem>,
+        /// The service requests go to.
+        service: String,
+        /// Answer with a redirect instead.
+        redirect: Redirect,
+        /// Changes to the target of requests.
+        rewrite: Rewrite,
+        /// Changes to the headers sent to the backend.
+        request_headers: HeaderChanges,
+        /// Changes to the headers sent to the client.
+        response_headers: HeaderChanges,
+        /// Limits of this route.
+        limits: Limits,
+    }
+    later ["mirror"]
+}
+
+section! {
+    /// Where a redirecting route sends clients.
+    Redirect {
+        /// To the same URL with https.
+        https: bool,
+    }
+}
+
+section! {
+    /// Changes to the target of requests.
+    Rewrite {
+        /// Replaces the matched path prefix.
+        prefix: String,
+        /// Replaces Host.
+        host: String,
+    }
+}
+
+section! {
+    /// Headers to set and to remove.
+    HeaderChanges {
+        /// Replaced or added.
+        set: Table<String>,
+        /// Removed.
+        remove: Vec<TextItem>,
+    }
+}
+
+section! {
+    /// What routes point at: versions and the split of traffic over them.
+    Service {
+        /// The rollback target; the other backends are canaries. Needed with several backends.
+        stable: String,
+        /// Share of each backend: weight / sum. Default: all to stable.
+        weights: Table<u32>,
+        /// The versions of this service, by name.
+        backends: Table<Backend>,
+        /// How an endpoint is chosen: `p2c` (default) or `round_robin`.
+        balance: Balance,
+        /// Which clients stay on one backend. Default: none.
+        affinity: Affinity,
+        /// Which testers may choose a backend. Default: none.
+        preview: Preview,
+        /// Active checks. Default: passive only.
+        health: HealthCheck,
+        /// When a failed canary attempt is repeated on stable.
+        rescue: Rescue,
+        /// The judge.
+        rollback: Rollback,
+        /// Whether canaries take the share of a stable without healthy endpoints. Default: false.
+        spill_to_canary: bool,
+        /// Whether clients see which backend answered. Default: false.
+        expose: bool,
+        /// Replaces Host upstream. Default: the client's is kept.
+        upstream_host: String,
+        /// What happens to long-lived streams of a backend without weight.
+        drain: Drain,
+        /// Limits of this service.
+        limits: Limits,
+    }
+    later ["rollout", "hooks", "mirror", "runbook", "flags"]
+}
+
+section! {
+    /// One deployed version.
+    Backend {
+        /// Label of what is deployed: digest, tag, build number.
+        version: String,
+        /// Addresses: http://, https:// or h2c://.
+        endpoints: Vec<EndpointItem>,
+        /// TLS towards https endpoints.
+        tls: UpstreamTls,
+    }
+    later ["schema", "migration", "off_on_rollback"]
+}
+
+section! {
+    /// TLS towards endpoints.
+    UpstreamTls {
+        /// PEM file with the authorities to trust instead of the system's.
+        ca: String,
+        /// The name to ask for and to verify, instead of the endpoint's host.
+        server_name: String,
+        /// PEM file with the chain to present.
+        client_certificate: String,
+        /// PEM file with its key.
+        client_key: String,
+    }
+}
+
+section! {
+    /// Which clients stay on one backend: exactly one of `cookie` and `header`.
+    Affinity {
+        /// Name of the cookie with the client's key.
+        cookie: String,
+        /// Name of the header with the client's key.
+        header: String,
+        /// Whether a missing cookie is set. Default: true.
+        issue: bool,
+    }
+}
+
+section! {
+    /// Which testers may choose a backend, also one at weight 0.
+    Preview {
+        /// The header that names the backend. Default: x-switchback-backend.
+        header: String,
+        /// The testers' networks.
+        from: Vec<IpNetItem>,
+    }
+}
+
+section! {
+    /// Active checks of every endpoint.
+    HealthCheck {
+        /// Path of the GET request; healthy is a 2xx answer.
+        path: String,
+        /// From one check to the next. Default: 2s.
+        interval: TimeSpan,
+        /// How long one check may take. Default: 1s.
+        timeout: TimeSpan,
+        /// Good checks in a row that make an endpoint healthy. Default: 2.
+        rise: NonZeroU32,
+        /// Bad checks in a row that make it unhealthy. Default: 3.
+        fall: NonZeroU32,
+    }
+}
+
+section! {
+    /// When a failed canary attempt is repeated on stable.
+    Rescue {
+        /// Whether at all. Default: true.
+        enabled: bool,
+        /// Safe methods that are repeated. Default: GET, HEAD, OPTIONS.
+        methods: Vec<TextItem>,
+        /// Requests with a larger body are not repeated. Default: 64KiB.
+        max_body: ByteSize,
+        /// Share of requests that may be repeated. Default: 20%.
+        budget: Percent,
+        /// Whether requests with an Idempotency-Key may be repeated. Default: false.
+        idempotency_key: bool,
+    }
+}
+
+section! {
+    /// The judge of a service.
+    Rollback {
+        /// How much more of its requests than stable the canary may fail. Default: 1%.
+        max_extra_errors: Percent,
+        /// At most so many false rollbacks of healthy versions. Default: 1/year.
+        false_rollbacks: Rate,
+        /// What the canary is compared to: `stable` (default) or `before`.
+        compare_to: CompareTo,
+        /// A rollback needs at least so many failures. Default: 3.
+        min_failures: u32,
+        /// A rollback needs at least so many requests. Default: 0.
+        min_requests: u32,
+        /// Outcomes that are failures: 5xx, 4xx, "503", grpc:13,14, connect, timeout, reset.
+        errors: Vec<TextItem>,
+        /// Plain rules beside the judge: error_rate > 5% for 5m [and not stable].
+        rules: Vec<TextItem>,
+        /// What a verdict does: `rollback` (default), `hold` or `notify`.
+        on_failure: OnFailure,
+        /// How long a new stable is watched, and the previous one stays the rollback target. Default: 48h.
+        window: TimeSpan,
+        /// Automatic rollback without a control group.
+        uncontrolled: Uncontrolled,
+        /// A canary without a healthy endpoint for so long is rolled back. Default: 10s.
+        unhealthy_for: TimeSpan,
+    }
+    later ["max_extra_slow", "slow", "verify"]
+}
+
+section! {
+    /// Automatic rollback without a control group.
+    Uncontrolled {
+        /// How long after the change it is automatic. Default: 30m.
+        span ("for"): TimeSpan,
+        /// What a verdict does afterwards: `rollback`, `hold` or `notify` (default).
+        then: OnFailure,
+    }
+}
+
+section! {
+    /// What happens to long-lived streams of a backend that has lost its weight.
+    Drain {
+        /// They are closed after this time; `off` (default): never.
+        streams: OrOff<TimeSpan>,
+    }
+}
+
+section! {
+    /// Limits and timeouts; `off` means no limit.
+    Limits {
+        /// From the first byte of a request to the end of its headers. Default: 10s.
+        header_read_timeout: OrOff<TimeSpan>,
+        /// From accept to the end of the TLS handshake. Default: 10s.
+        tls_handshake_timeout: OrOff<TimeSpan>,
+        /// Between two pieces of a request body. Default: 30s.
+        request_body_idle_timeout: OrOff<TimeSpan>,
+        /// How long a client may take no bytes of a response. Default: 30s.
+        write_stall_timeout: OrOff<TimeSpan>,
+        /// How long a client connection may be idle. Default: 60s.
+        keep_alive_timeout: OrOff<TimeSpan>,
+        /// How long both directions of a tunnel may be silent. Default: 300s.
+        tunnel_idle_timeout: OrOff<TimeSpan>,
+        /// TCP connect plus TLS handshake with an endpoint. Default: 2s.
+        upstream_connect_timeout: OrOff<TimeSpan>,
+        /// From the end of the request to the response headers. Default: 30s.
+        upstream_response_timeout: OrOff<TimeSpan>,
+        /// Between two pieces of a response body. Default: 60s.
+        upstream_body_idle_timeout: OrOff<TimeSpan>,
+        /// How long a graceful stop waits for requests in flight. Default: 30s.
+        shutdown_timeout: OrOff<TimeSpan>,
+        /// Request line and headers together. Default: 64KiB.
+        request_header_bytes: OrOff<ByteSize>,
+        /// One header line. Default: 16KiB.
+        request_header_line_bytes: OrOff<ByteSize>,
+        /// Number of header lines. Default: 100.
+        request_header_count: OrOff<NonZeroU32>,
+        /// The request target. Default: 8KiB.
+        uri_bytes: OrOff<ByteSize>,
+        /// One request body. Default: 64MiB.
+        request_body_bytes: OrOff<ByteSize>,
+        /// Status line and headers of a response. Default: 64KiB.
+        response_header_bytes: OrOff<ByteSize>,
+        /// Number of header lines of a response. Default: 200.
+        response_header_count: OrOff<NonZeroU32>,
+        /// 1xx responses to one request. Default: 16.
+        informational_responses: OrOff<NonZeroU32>,
+        /// Requests on one client connection. Default: 10000.
+        requests_per_connection: OrOff<NonZeroU32>,
+        /// Client connections of the whole process. Default: 10000.
+        connections: OrOff<NonZeroU32>,
+        /// Client connections from one address. Default: 1000.
+        connections_per_client: OrOff<NonZeroU32>,
+        /// Connections to one backend. Default: 512.
+        upstream_connections: OrOff<NonZeroU32>,
+        /// Requests waiting for a connection to one backend, on one worker. Default: 1024.
+        upstream_queue: OrOff<NonZeroU32>,
+        /// How long a request waits for a connection. Default: 1s.
+        upstream_queue_timeout: OrOff<TimeSpan>,
+        /// Concurrent streams of one HTTP/2 connection. Default: 100.
+        h2_streams: OrOff<NonZeroU32>,
+    }
+}
+
+/// Words for the model's choices.
+macro_rules! word_lists {
+    ($($kind:ty: $($word:literal => $value:expr),+;)+) => {
+        $(impl Words for $kind {
+            const WORDS: &'static [(&'static str, Self)] = &[$(($word, $value)),+];
+        })+
+    };
+}
+
+word_lists! {
+    TlsVersion: "1.2" => TlsVersion::Tls12, "1.3" => TlsVersion::Tls13;
+    LogFormat: "json" => LogFormat::Json, "combined" => LogFormat::Combined, "off" => LogFormat::Off;
+    Balance: "p2c" => Balance::P2c, "round_robin" => Balance::RoundRobin;
+    CompareTo: "stable" => CompareTo::Stable, "before" => CompareTo::Before;
+    OnFailure: "rollback" => OnFailure::Rollback, "hold" => OnFailure::Hold, "notify" => OnFailure::Notify;
+}

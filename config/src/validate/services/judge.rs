@@ -1,0 +1,111 @@
+//! The settings of the judge.
+
+use crate::decode::{Context, Spanned};
+use crate::defaults;
+use crate::diagnostic::Code;
+use crate::model::{CompareTo, ErrorClass, OnFailure, Rollback, Rule, Uncontrolled};
+use crate::raw;
+use crate::units::{Percent, TimeSpan};
+
+/// Bounds of `max_extra_errors`, in millionths: from one in ten thousand to every second request.
+const EXTRA_ERRORS: (u32, u32) = (100, 500_000);
+
+/// Reads the settings.
+pub(super) fn rollback(written: Option<&Spanned<raw::Rollback>>, cx: &Context<'_>) -> Rollback {
+    let mut rollback = defaults::rollback();
+    let Some(raw) = written.map(|written| &written.value) else { return rollback };
+    if let Some(extra) = &raw.max_extra_errors {
+        if !(EXTRA_ERRORS.0..=EXTRA_ERRORS.1).contains(&extra.value.millionths()) {
+            let reason = "no judge can work with this";
+            cx.error(Code::OutOfRange, extra, reason, "use 0.01% to 50%");
+        }
+        rollback.max_extra_errors = extra.value;
+    }
+    if let Some(errors) = &raw.errors {
+        if errors.value.is_empty() {
+            let repair = "list what is a failure, such as 5xx, connect, timeout, reset";
+            cx.error(Code::MissingKey, errors, "nothing would ever be a failure", repair);
+        }
+        rollback.errors = errors.value.iter().filter_map(|class| error_class(class, cx)).collect();
+    }
+    if let Some(rules) = &raw.rules {
+        rollback.rules = rules.value.iter().filter_map(|rule| self::rule(rule, cx)).collect();
+    }
+    rollback.false_rollbacks = raw.false_rollbacks.as_ref().map_or(rollback.false_rollbacks, |rate| rate.value);
+    rollback.compare_to = raw.compare_to.as_ref().map_or(CompareTo::Stable, |compare_to| compare_to.value);
+    rollback.min_failures = raw.min_failures.as_ref().map_or(rollback.min_failures, |count| count.value);
+    rollback.min_requests = raw.min_requests.as_ref().map_or(rollback.min_requests, |count| count.value);
+    rollback.on_failure = raw.on_failure.as_ref().map_or(OnFailure::Rollback, |action| action.value);
+    rollback.window = positive(raw.window.as_ref(), rollback.window, cx);
+    rollback.unhealthy_for = positive(raw.unhealthy_for.as_ref(), rollback.unhealthy_for, cx);
+    if let Some(uncontrolled) = raw.uncontrolled.as_ref().map(|written| &written.value) {
+        rollback.uncontrolled = Uncontrolled {
+            span: uncontrolled.span.as_ref().map_or(rollback.uncontrolled.span, |span| span.value),
+            then: uncontrolled.then.as_ref().map_or(rollback.uncontrolled.then, |then| then.value),
+        };
+    }
+    rollback
+}
+
+fn positive(written: Option<&Spanned<TimeSpan>>, default: TimeSpan, cx: &Context<'_>) -> TimeSpan {
+    let Some(written) = written else { return default };
+    if written.value.0.is_zero() {
+        cx.error(Code::OutOfRange, written, "this time is 0", format!("use more than 0s; the default is {default}"));
+    }
+    written.value
+}
+
+fn error_class(written: &Spanned<String>, cx: &Context<'_>) -> Option<ErrorClass> {
+    let text = written.value.as_str();
+    let class = match text {
+        "connect" => Some(ErrorClass::Connect),
+        "timeout" => Some(ErrorClass::Timeout),
+        "reset" => Some(ErrorClass::Reset),
+        "slow" => {
+            let reason = "this version of switchback does not judge slowness yet";
+            cx.error(Code::Unsupported, written, reason, "remove it");
+            return None;
+        }
+        _ => match (text.strip_suffix("xx"), text.strip_prefix("grpc:")) {
+            (Some(digit), _) => digit.parse().ok().filter(|digit| (1..=5).contains(digit)).map(ErrorClass::Class),
+            (_, Some(codes)) => grpc_codes(codes).map(ErrorClass::Grpc),
+            _ => text.parse().ok().filter(|status| (100..=599).contains(status)).map(ErrorClass::Status),
+        },
+    };
+    if class.is_none() {
+        let reason = format!("{text:?} is not a kind of failure");
+        let repair = "use 5xx, 4xx, a status such as \"503\", grpc:13,14, connect, timeout or reset";
+        cx.error(Code::InvalidValue, written, reason, repair);
+    }
+    class
+}
+
+fn grpc_codes(text: &str) -> Option<Vec<u8>> {
+    let code = |code: &str| code.trim().parse().ok().filter(|code| (1..=16).contains(code));
+    text.split(',').map(code).collect()
+}
+
+/// Reads `error_rate > 5% for 5m [and not stable]`.
+fn rule(written: &Spanned<String>, cx: &Context<'_>) -> Option<Rule> {
+    let parsed = parse_rule(&written.value);
+    if parsed.is_none() {
+        let repair = "write: error_rate > 5% for 5m, and add \"and not stable\" to let a shared outage veto it";
+        cx.error(Code::InvalidValue, written, "this is not a rule", repair);
+    }
+    parsed
+}
+
+fn parse_rule(text: &str) -> Option<Rule> {
+    let (text, not_stable) = match text.trim().strip_suffix("and not stable") {
+        Some(text) => (text, true),
+        None => (text, false),
+    };
+    let (threshold, span) = text.trim().strip_prefix("error_rate")?.trim_start().strip_prefix('>')?.split_once(" for ")?;
+    let threshold: Percent = threshold.trim().parse().ok()?;
+    let span: TimeSpan = span.trim().parse().ok()?;
+    let sensible = span.0 >= SPAN_MIN && threshold.millionths() < 1_000_000;
+    sensible.then_some(Rule { threshold, span, not_stable })
+}
+
+/// Shortest span of a rule: it is looked at in whole seconds.
+const SPAN_MIN: std::time::Duration = std::time::Duration::from_secs(1);

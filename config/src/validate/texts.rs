@@ -1,0 +1,94 @@
+//! Checks of single texts: names, hosts, paths, header names.
+
+use crate::decode::{Context, Place, Spanned};
+use crate::diagnostic::Code;
+use crate::units::is_dns_name;
+
+/// Longest name of a service, backend or listener.
+const NAME_BYTES_MAX: usize = 63;
+
+/// Checks a name that the user gives to a service, backend or listener.
+pub(super) fn check_name(name: &str, at: Place, what: &str, cx: &Context<'_>) {
+    let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(valid) {
+        let reason = format!("{name:?} cannot be the name of a {what}");
+        let repair = format!("use letters, digits, - _ and . only, at most {NAME_BYTES_MAX} characters");
+        cx.error(Code::InvalidName, at, reason, repair);
+    }
+}
+
+/// Whether a text is a token of HTTP: a method, a header name, a cookie name.
+pub(super) fn is_token(text: &str) -> bool {
+    let special = b"!#$%&'*+-.^_`|~";
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || special.contains(&b))
+}
+
+/// The header name in lower case.
+pub(super) fn header_name(name: &str, at: Place, cx: &Context<'_>) -> Option<String> {
+    if is_token(name) {
+        return Some(name.to_ascii_lowercase());
+    }
+    let reason = format!("{name:?} is not a header name");
+    cx.error(Code::InvalidValue, at, reason, "use letters, digits and - only, such as x-user-id");
+    None
+}
+
+/// Checks a header value. Control characters were refused when it was read.
+pub(super) fn check_header_value(value: &Spanned<String>, cx: &Context<'_>) {
+    let text = &value.value;
+    if text.trim() != text || !text.is_ascii() {
+        let reason = "a header value is plain ASCII without blanks at its ends";
+        cx.error(Code::InvalidValue, value, reason, "remove what is not");
+    }
+}
+
+/// Checks `host` or `host:port`.
+pub(super) fn check_authority(authority: &Spanned<String>, cx: &Context<'_>) {
+    let text = authority.value.as_str();
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let port_valid = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+    if !port_valid || !is_host(host) {
+        let reason = format!("{text:?} is not a host name");
+        cx.error(Code::InvalidValue, authority, reason, "write a name such as ops.example.com, with a port if needed");
+    }
+}
+
+/// Whether a text is a DNS name or an address.
+pub(super) fn is_host(host: &str) -> bool {
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    match bracketed {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => host.parse::<std::net::Ipv4Addr>().is_ok() || is_dns_name(host),
+    }
+}
+
+/// The path prefix of a route without a slash at its end.
+pub(super) fn path_prefix(path: &Spanned<String>, cx: &Context<'_>) -> Option<String> {
+    let text = path.value.as_str();
+    let lower = text.to_ascii_lowercase();
+    let segments = || text.split('/').skip(1);
+    let wrong = if !text.starts_with('/') {
+        Some(("a path begins with /", format!("write /{text}")))
+    } else if text.contains(['?', '#', ' ', '\\']) || !text.is_ascii() {
+        Some(("a path prefix has no query, fragment, blank or backslash", "write the path only".into()))
+    } else if text.contains("//") || segments().any(|segment| segment == "." || segment == "..") {
+        Some(("a path prefix has no empty or dot segments", "write the path without them".into()))
+    } else if lower.contains("%2f") || lower.contains("%5c") {
+        Some(("an encoded slash is not a segment boundary", "write the path without it".into()))
+    } else if segments().count() > SEGMENTS_MAX {
+        Some(("this path has too many segments", format!("use at most {SEGMENTS_MAX}")))
+    } else {
+        None
+    };
+    if let Some((reason, repair)) = wrong {
+        cx.error(Code::InvalidValue, path, reason, repair);
+        return None;
+    }
+    Some(if text.len() > 1 { text.trim_end_matches('/').into() } else { text.into() })
+}
+
+/// Deepest path prefix that routes are looked up by.
+const SEGMENTS_MAX: usize = 64;
