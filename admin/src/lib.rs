@@ -1,1 +1,26 @@
-//! The control plane of switchback.
+//! The control plane of switchback: all that changes a snapshot.
+//!
+//! Every change enters by one door ([`command`]), is decided by one function ([`controller`]), and is
+//! carried out by one thread ([`control`]): operators over the [`api`], the judge through the
+//! [`observer`], the file through [`reload`]. What must survive goes through the [`store`].
+
+pub mod api;
+pub mod auth;
+pub mod builder;
+pub mod cli;
+pub mod command;
+pub mod control;
+pub mod controller;
+pub mod demo;
+pub mod effective;
+pub mod events;
+pub mod files;
+pub mod history;
+mod metrics;
+pub mod observer;
+pub mod prober;
+pub mod process;
+pub mod reload;
+pub mod resolver;
+pub mod state;
+pub mod store;

@@ -26,7 +26,10 @@ pub(crate) struct Context<'a> {
 
 impl<'a> Context<'a> {
     pub(crate) fn new(text: &'a str, faults: Vec<Diagnostic>) -> Self {
-        Self { text, faults: RefCell::new(faults) }
+        Self {
+            text,
+            faults: RefCell::new(faults),
+        }
     }
 
     pub(crate) fn error(
@@ -37,7 +40,9 @@ impl<'a> Context<'a> {
         repair: impl Into<String>,
     ) {
         let Place { span, path } = at.into();
-        self.push(Diagnostic::error(code, self.text, span, &path, reason, repair));
+        self.push(Diagnostic::error(
+            code, self.text, span, &path, reason, repair,
+        ));
     }
 
     /// An error that has to do with a second place.
@@ -51,7 +56,10 @@ impl<'a> Context<'a> {
     ) {
         let Place { span, path } = at.into();
         let fault = Diagnostic::error(code, self.text, span, &path, reason, repair);
-        self.push(Diagnostic { other: Some(other), ..fault });
+        self.push(Diagnostic {
+            other: Some(other),
+            ..fault
+        });
     }
 
     pub(crate) fn warning(
@@ -63,7 +71,10 @@ impl<'a> Context<'a> {
     ) {
         let Place { span, path } = at.into();
         let fault = Diagnostic::error(code, self.text, span, &path, reason, repair);
-        self.push(Diagnostic { severity: Severity::Warning, ..fault });
+        self.push(Diagnostic {
+            severity: Severity::Warning,
+            ..fault
+        });
     }
 
     fn push(&self, fault: Diagnostic) {
@@ -86,7 +97,14 @@ impl<'a> Context<'a> {
             let errors_left = faults[DIAGNOSTICS_MAX..].iter().any(Diagnostic::is_error);
             faults.truncate(DIAGNOSTICS_MAX);
             let reason = format!("{more} more faults are not shown");
-            let mut last = Diagnostic::error(Code::TooManyFaults, self.text, Span::default(), "", reason, "repair those above first");
+            let mut last = Diagnostic::error(
+                Code::TooManyFaults,
+                self.text,
+                Span::default(),
+                "",
+                reason,
+                "repair those above first",
+            );
             if !errors_left {
                 last.severity = Severity::Warning;
             }
@@ -105,13 +123,19 @@ pub(crate) struct Place {
 
 impl From<(Span, &str)> for Place {
     fn from((span, path): (Span, &str)) -> Self {
-        Self { span, path: path.into() }
+        Self {
+            span,
+            path: path.into(),
+        }
     }
 }
 
 impl<T> From<&Spanned<T>> for Place {
     fn from(spanned: &Spanned<T>) -> Self {
-        Self { span: spanned.span, path: spanned.path.clone() }
+        Self {
+            span: spanned.span,
+            path: spanned.path.clone(),
+        }
     }
 }
 
@@ -135,7 +159,11 @@ pub(crate) trait Decode: Sized {
 impl<T: Decode> Decode for Spanned<T> {
     fn decode(node: &Node, path: &str, cx: &Context<'_>) -> Option<Self> {
         let value = T::decode(node, path, cx)?;
-        Some(Self { value, span: node.span, path: path.into() })
+        Some(Self {
+            value,
+            span: node.span,
+            path: path.into(),
+        })
     }
 
     fn schema() -> Json {
@@ -146,11 +174,21 @@ impl<T: Decode> Decode for Spanned<T> {
 impl<T: Decode> Decode for Vec<T> {
     fn decode(node: &Node, path: &str, cx: &Context<'_>) -> Option<Self> {
         let Value::List(items) = &node.value else {
-            wrong_type(node, path, cx, "a list", "write [one, two] or one item a line after -");
+            wrong_type(
+                node,
+                path,
+                cx,
+                "a list",
+                "write [one, two] or one item a line after -",
+            );
             return None;
         };
         let items = items.iter().enumerate();
-        Some(items.filter_map(|(index, item)| T::decode(item, &format!("{path}[{index}]"), cx)).collect())
+        Some(
+            items
+                .filter_map(|(index, item)| T::decode(item, &format!("{path}[{index}]"), cx))
+                .collect(),
+        )
     }
 
     fn schema() -> Json {
@@ -165,7 +203,13 @@ pub(crate) struct Table<T>(pub(crate) Vec<(Key, Spanned<T>)>);
 impl<T: Decode> Decode for Table<T> {
     fn decode(node: &Node, path: &str, cx: &Context<'_>) -> Option<Self> {
         let Value::Map(entries) = &node.value else {
-            wrong_type(node, path, cx, "a map of keys", "write name: value, one a line");
+            wrong_type(
+                node,
+                path,
+                cx,
+                "a map of keys",
+                "write name: value, one a line",
+            );
             return None;
         };
         let decoded = entries.iter().filter_map(|(key, value)| {
@@ -186,7 +230,11 @@ pub(crate) fn wrong_type(node: &Node, path: &str, cx: &Context<'_>, wanted: &str
 }
 
 pub(crate) fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.into() } else { format!("{path}.{key}") }
+    if path.is_empty() {
+        key.into()
+    } else {
+        format!("{path}.{key}")
+    }
 }
 
 /// A map with known keys while it is read.
@@ -200,7 +248,13 @@ pub(crate) struct Section<'a> {
 impl<'a> Section<'a> {
     pub(crate) fn open(node: &'a Node, path: &'a str, cx: &'a Context<'a>) -> Option<Self> {
         let Value::Map(entries) = &node.value else {
-            wrong_type(node, path, cx, "a map of keys", "write key: value, one a line");
+            wrong_type(
+                node,
+                path,
+                cx,
+                "a map of keys",
+                "write key: value, one a line",
+            );
             return None;
         };
         Some(Self { entries, path, cx })
@@ -225,7 +279,8 @@ impl<'a> Section<'a> {
                 self.cx.error(Code::Unsupported, at, reason, "remove it");
             } else {
                 let repair = suggest::repair(&key.text, known, "key");
-                self.cx.error(Code::UnknownKey, at, "there is no such key here", repair);
+                self.cx
+                    .error(Code::UnknownKey, at, "there is no such key here", repair);
             }
         }
     }

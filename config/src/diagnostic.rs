@@ -200,20 +200,44 @@ impl Diagnostic {
     /// Shows it under the line it is about. `colour`: for terminals.
     #[must_use]
     pub fn render(&self, text: &str, file: &str, colour: bool) -> String {
-        let level = if self.is_error() { Level::ERROR } else { Level::WARNING };
-        let title = if self.path.is_empty() { self.reason.clone() } else { format!("{}: {}", self.path, self.reason) };
+        let level = if self.is_error() {
+            Level::ERROR
+        } else {
+            Level::WARNING
+        };
+        let title = if self.path.is_empty() {
+            self.reason.clone()
+        } else {
+            format!("{}: {}", self.path, self.reason)
+        };
         let mut snippet = Snippet::source(text).path(file).annotation(
-            AnnotationKind::Primary.span(self.span.range()).label(self.reason.as_str()),
+            AnnotationKind::Primary
+                .span(self.span.range())
+                .label(self.reason.as_str()),
         );
         if let Some((other, what)) = &self.other {
-            snippet = snippet.annotation(AnnotationKind::Context.span(within(text, *other).range()).label(what.as_str()));
+            snippet = snippet.annotation(
+                AnnotationKind::Context
+                    .span(within(text, *other).range())
+                    .label(what.as_str()),
+            );
         }
-        let mut report: Vec<Group<'_>> =
-            vec![level.primary_title(title).id(self.code.as_str()).element(snippet)];
+        let mut report: Vec<Group<'_>> = vec![
+            level
+                .primary_title(title)
+                .id(self.code.as_str())
+                .element(snippet),
+        ];
         if !self.repair.is_empty() {
-            report.push(Group::with_title(Level::HELP.secondary_title(self.repair.as_str())));
+            report.push(Group::with_title(
+                Level::HELP.secondary_title(self.repair.as_str()),
+            ));
         }
-        let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+        let renderer = if colour {
+            Renderer::styled()
+        } else {
+            Renderer::plain()
+        };
         format!("{}\n", renderer.render(&report))
     }
 }
@@ -226,7 +250,10 @@ pub fn render_all(diagnostics: &[Diagnostic], text: &str, file: &str, colour: bo
         out.push_str(&diagnostic.render(text, file, colour));
         out.push('\n');
     }
-    let errors = diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
+    let errors = diagnostics
+        .iter()
+        .filter(|diagnostic| diagnostic.is_error())
+        .count();
     let warnings = diagnostics.len() - errors;
     let plural = |count: usize, noun: &str| match count {
         1 => format!("1 {noun}"),
@@ -235,7 +262,11 @@ pub fn render_all(diagnostics: &[Diagnostic], text: &str, file: &str, colour: bo
     out.push_str(&match (errors, warnings) {
         (0, warnings) => format!("{file}: {}\n", plural(warnings, "warning")),
         (errors, 0) => format!("{file}: {}\n", plural(errors, "error")),
-        (errors, warnings) => format!("{file}: {}, {}\n", plural(errors, "error"), plural(warnings, "warning")),
+        (errors, warnings) => format!(
+            "{file}: {}, {}\n",
+            plural(errors, "error"),
+            plural(warnings, "warning")
+        ),
     });
     out
 }
@@ -244,5 +275,8 @@ pub fn render_all(diagnostics: &[Diagnostic], text: &str, file: &str, colour: bo
 fn within(text: &str, span: Span) -> Span {
     let start = text.floor_char_boundary(span.start);
     let end = text.ceil_char_boundary(span.end.max(start));
-    Span { start, end: end.max(start) }
+    Span {
+        start,
+        end: end.max(start),
+    }
 }

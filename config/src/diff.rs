@@ -28,9 +28,15 @@ pub fn changes(before: &Config, after: &Config) -> Vec<Change> {
 #[must_use]
 pub fn restart_only(before: &Config, after: &Config) -> Vec<Change> {
     let is_restart_only = |change: &Change| {
-        change.path == "workers" || change.path.starts_with("admin.address") || change.path.starts_with("admin.tls") || change.path.starts_with("access_log.path")
+        change.path == "workers"
+            || change.path.starts_with("admin.address")
+            || change.path.starts_with("admin.tls")
+            || change.path.starts_with("access_log.path")
     };
-    changes(before, after).into_iter().filter(is_restart_only).collect()
+    changes(before, after)
+        .into_iter()
+        .filter(is_restart_only)
+        .collect()
 }
 
 fn json(config: &Config) -> Value {
@@ -42,12 +48,27 @@ fn compare(path: &str, before: &Value, after: &Value, found: &mut Vec<Change>) {
         return;
     }
     if let (Value::Object(one), Value::Object(other)) = (before, after) {
-        let keys = one.keys().chain(other.keys().filter(|key| !one.contains_key(*key)));
+        let keys = one
+            .keys()
+            .chain(other.keys().filter(|key| !one.contains_key(*key)));
         for key in keys {
-            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-            compare(&path, one.get(key).unwrap_or(&Value::Null), other.get(key).unwrap_or(&Value::Null), found);
+            let path = if path.is_empty() {
+                key.clone()
+            } else {
+                format!("{path}.{key}")
+            };
+            compare(
+                &path,
+                one.get(key).unwrap_or(&Value::Null),
+                other.get(key).unwrap_or(&Value::Null),
+                found,
+            );
         }
         return;
     }
-    found.push(Change { path: path.into(), before: before.clone(), after: after.clone() });
+    found.push(Change {
+        path: path.into(),
+        before: before.clone(),
+        after: after.clone(),
+    });
 }

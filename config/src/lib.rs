@@ -44,5 +44,8 @@ pub fn parse(text: &str) -> Parsed {
     let file = root.and_then(|root| raw::File::decode(&root, "", &cx));
     let config = file.map(|file| validate::validate(&file, &cx));
     let config = config.filter(|_| !cx.has_errors());
-    Parsed { config, diagnostics: cx.into_faults() }
+    Parsed {
+        config,
+        diagnostics: cx.into_faults(),
+    }
 }

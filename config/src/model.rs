@@ -20,8 +20,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::units::{ByteSize, Endpoint, Percent, Rate, TimeSpan};
-pub use limits::{LimitOverrides, Limits};
 use limits::or_off;
+pub use limits::{LimitOverrides, Limits};
 
 /// Name of a service, listener or backend: letters, digits, `-`, `_` and `.`, 1 to 63 characters.
 pub type Name = String;

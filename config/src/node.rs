@@ -53,8 +53,18 @@ impl Node {
 /// Reads a text. Faults are added to `faults`; without a tree the text cannot be read at all.
 pub(crate) fn parse(text: &str, faults: &mut Vec<Diagnostic>) -> Option<Node> {
     if text.len() > CONFIG_BYTES_MAX {
-        let reason = format!("the file has {} bytes, more than {CONFIG_BYTES_MAX}", text.len());
-        faults.push(Diagnostic::error(Code::TooLarge, text, Span::default(), "", reason, "split the configuration"));
+        let reason = format!(
+            "the file has {} bytes, more than {CONFIG_BYTES_MAX}",
+            text.len()
+        );
+        faults.push(Diagnostic::error(
+            Code::TooLarge,
+            text,
+            Span::default(),
+            "",
+            reason,
+            "split the configuration",
+        ));
         return None;
     }
     let mut builder = Builder {
@@ -74,7 +84,10 @@ pub(crate) fn parse(text: &str, faults: &mut Vec<Diagnostic>) -> Option<Node> {
             Err(error) => {
                 let at = error.marker().byte_offset().unwrap_or(text.len());
                 let start = text.floor_char_boundary(at.min(text.len()));
-                let span = Span { start, end: text.ceil_char_boundary((start + 1).min(text.len())) };
+                let span = Span {
+                    start,
+                    end: text.ceil_char_boundary((start + 1).min(text.len())),
+                };
                 let reason = format!("this is not YAML: {}", error.info());
                 let repair = "check indentation, quotes and brackets around this place";
                 builder.fault(Code::Syntax, span, reason, repair)
@@ -83,16 +96,29 @@ pub(crate) fn parse(text: &str, faults: &mut Vec<Diagnostic>) -> Option<Node> {
         done?;
     }
     let root = builder.root.take();
-    if root.as_ref().is_none_or(|root| matches!(root.value, Value::Null)) {
+    if root
+        .as_ref()
+        .is_none_or(|root| matches!(root.value, Value::Null))
+    {
         let repair = "start with: version: 1";
-        faults.push(Diagnostic::error(Code::Empty, text, Span::default(), "", "the file is empty", repair));
+        faults.push(Diagnostic::error(
+            Code::Empty,
+            text,
+            Span::default(),
+            "",
+            "the file is empty",
+            repair,
+        ));
         return None;
     }
     root
 }
 
 fn place(span: &granit_parser::Span) -> Span {
-    span.byte_range().map_or_else(Span::default, |range| Span { start: range.start, end: range.end })
+    span.byte_range().map_or_else(Span::default, |range| Span {
+        start: range.start,
+        end: range.end,
+    })
 }
 
 struct Builder<'a> {
@@ -115,7 +141,11 @@ struct Open {
 
 enum Kind {
     List(Vec<Node>),
-    Map { entries: Vec<(Key, Node)>, seen: HashMap<String, Span>, key: Option<PendingKey> },
+    Map {
+        entries: Vec<(Key, Node)>,
+        seen: HashMap<String, Span>,
+        key: Option<PendingKey>,
+    },
 }
 
 enum PendingKey {
@@ -126,8 +156,15 @@ enum PendingKey {
 
 impl Builder<'_> {
     /// Adds a fault after which nothing can be read.
-    fn fault(&mut self, code: Code, span: Span, reason: impl Into<String>, repair: &str) -> Option<()> {
-        self.faults.push(Diagnostic::error(code, self.text, span, "", reason, repair));
+    fn fault(
+        &mut self,
+        code: Code,
+        span: Span,
+        reason: impl Into<String>,
+        repair: &str,
+    ) -> Option<()> {
+        self.faults
+            .push(Diagnostic::error(code, self.text, span, "", reason, repair));
         None
     }
 
@@ -136,7 +173,12 @@ impl Builder<'_> {
             Event::DocumentStart(..) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    return self.fault(Code::Unsuitable, span, "a second document begins here", "keep everything in one document: remove ---");
+                    return self.fault(
+                        Code::Unsuitable,
+                        span,
+                        "a second document begins here",
+                        "keep everything in one document: remove ---",
+                    );
                 }
             }
             Event::Scalar(text, style, anchor, tag) => {
@@ -144,7 +186,10 @@ impl Builder<'_> {
                 let plain = style == ScalarStyle::Plain;
                 let value = match &*text {
                     "" | "~" | "null" if plain => Value::Null,
-                    _ => Value::Scalar { text: text.into_owned(), plain },
+                    _ => Value::Scalar {
+                        text: text.into_owned(),
+                        plain,
+                    },
                 };
                 let span = trimmed(self.text, span);
                 self.add(Node { span, value }, anchor, 1)?;
@@ -155,7 +200,15 @@ impl Builder<'_> {
             }
             Event::MappingStart(_, anchor, tag) => {
                 self.check_tag(tag.is_some(), span)?;
-                self.open(span, anchor, Kind::Map { entries: Vec::new(), seen: HashMap::new(), key: None })?;
+                self.open(
+                    span,
+                    anchor,
+                    Kind::Map {
+                        entries: Vec::new(),
+                        seen: HashMap::new(),
+                        key: None,
+                    },
+                )?;
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(span)?,
             Event::Alias(id) => {
@@ -169,7 +222,12 @@ impl Builder<'_> {
 
     fn check_tag(&mut self, tagged: bool, span: Span) -> Option<()> {
         if tagged {
-            return self.fault(Code::Unsuitable, span, "tags have no meaning here", "remove the tag (the word after !)");
+            return self.fault(
+                Code::Unsuitable,
+                span,
+                "tags have no meaning here",
+                "remove the tag (the word after !)",
+            );
         }
         Some(())
     }
@@ -179,7 +237,12 @@ impl Builder<'_> {
             let reason = format!("nested deeper than {CONFIG_DEPTH_MAX} levels");
             return self.fault(Code::TooLarge, span, reason, "no key is nested so deep");
         }
-        self.open.push(Open { start: span.start, anchor, nodes_before: self.nodes, kind });
+        self.open.push(Open {
+            start: span.start,
+            anchor,
+            nodes_before: self.nodes,
+            kind,
+        });
         Some(())
     }
 
@@ -190,7 +253,13 @@ impl Builder<'_> {
             Kind::Map { entries, .. } => Value::Map(entries.into()),
         };
         let nodes = self.nodes - open.nodes_before;
-        let whole = trimmed(self.text, Span { start: open.start, end: span.end });
+        let whole = trimmed(
+            self.text,
+            Span {
+                start: open.start,
+                end: span.end,
+            },
+        );
         self.add(Node { span: whole, value }, open.anchor, nodes + 1)
     }
 
@@ -220,19 +289,34 @@ impl Builder<'_> {
             Some(PendingKey::Dropped) => {}
             None => {
                 let Value::Scalar { text, .. } = node.value else {
-                    return self.fault(Code::Unsuitable, node.span, "a key must be text", "write key: value");
+                    return self.fault(
+                        Code::Unsuitable,
+                        node.span,
+                        "a key must be text",
+                        "write key: value",
+                    );
                 };
                 let first = seen.get(&text).copied();
                 *key = Some(match first {
                     None => {
                         seen.insert(text.clone(), node.span);
-                        PendingKey::New(Key { text, span: node.span })
+                        PendingKey::New(Key {
+                            text,
+                            span: node.span,
+                        })
                     }
                     Some(_) => PendingKey::Dropped,
                 });
                 if let Some(first) = first {
                     let reason = "this key occurs twice in one map";
-                    let mut fault = Diagnostic::error(Code::DuplicateKey, self.text, node.span, "", reason, "remove one of the two");
+                    let mut fault = Diagnostic::error(
+                        Code::DuplicateKey,
+                        self.text,
+                        node.span,
+                        "",
+                        reason,
+                        "remove one of the two",
+                    );
                     fault.other = Some((first, "first here".into()));
                     self.faults.push(fault);
                 }
@@ -245,5 +329,8 @@ impl Builder<'_> {
 /// The span without line breaks and blanks at its end.
 fn trimmed(text: &str, span: Span) -> Span {
     let written = text.get(span.range()).unwrap_or_default();
-    Span { start: span.start, end: span.start + written.trim_end().len() }
+    Span {
+        start: span.start,
+        end: span.start + written.trim_end().len(),
+    }
 }

@@ -14,13 +14,17 @@ pub(crate) fn repair(written: &str, known: &[&str], noun: &str) -> String {
 /// The known word that differs in the fewest letters, if they are few.
 fn nearest<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
     let written = written.to_lowercase().replace('-', "_");
-    let near = known.iter().map(|word| (distance(&written, word), *word)).min()?;
+    let near = known
+        .iter()
+        .map(|word| (distance(&written, word), *word))
+        .min()?;
     (near.0 <= written.chars().count().max(3) / 3).then_some(near.1)
 }
 
 /// Letters to insert, delete, replace or swap (optimal string alignment).
 fn distance(one: &str, other: &str) -> usize {
-    let (one, other): (Vec<char>, Vec<char>) = (one.chars().take(64).collect(), other.chars().collect());
+    let (one, other): (Vec<char>, Vec<char>) =
+        (one.chars().take(64).collect(), other.chars().collect());
     let mut rows = vec![vec![0_usize; other.len() + 1]; one.len() + 1];
     for (i, row) in rows.iter_mut().enumerate() {
         row[0] = i;
@@ -50,7 +54,10 @@ mod tests {
         let known = ["weights", "backends", "stable"];
         assert_eq!(repair("wieghts", &known, "key"), "did you mean weights?");
         assert_eq!(repair("Stable", &known, "key"), "did you mean stable?");
-        assert_eq!(repair("color", &known, "key"), "use one of: weights, backends, stable");
+        assert_eq!(
+            repair("color", &known, "key"),
+            "use one of: weights, backends, stable"
+        );
         assert_eq!(repair("x", &[], "backend"), "there is no backend to choose");
     }
 }

@@ -39,26 +39,53 @@ pub fn parse_tokens(text: &str) -> Result<Vec<TokenEntry>, Vec<Diagnostic>> {
     let root = node::parse(text, &mut faults);
     let cx = Context::new(text, faults);
     let list = root.and_then(|root| Vec::<Spanned<RawToken>>::decode(&root, "", &cx));
-    let tokens = list.into_iter().flatten().filter_map(|token| entry(&token, &cx)).collect();
-    if cx.has_errors() { Err(cx.into_faults()) } else { Ok(tokens) }
+    let tokens = list
+        .into_iter()
+        .flatten()
+        .filter_map(|token| entry(&token, &cx))
+        .collect();
+    if cx.has_errors() {
+        Err(cx.into_faults())
+    } else {
+        Ok(tokens)
+    }
 }
 
 fn entry(written: &Spanned<RawToken>, cx: &Context<'_>) -> Option<TokenEntry> {
     let RawToken { name, role, sha256 } = &written.value;
     let (Some(name), Some(role), Some(sha256)) = (name, role, sha256) else {
-        cx.error(Code::MissingKey, written, "a token needs name, role and sha256", "add what is missing");
+        cx.error(
+            Code::MissingKey,
+            written,
+            "a token needs name, role and sha256",
+            "add what is missing",
+        );
         return None;
     };
     if !ROLES.contains(&&*role.value) {
         let repair = crate::suggest::repair(&role.value, &ROLES, "role");
-        cx.error(Code::UnknownWord, role, format!("there is no role {:?}", role.value), repair);
+        cx.error(
+            Code::UnknownWord,
+            role,
+            format!("there is no role {:?}", role.value),
+            repair,
+        );
     }
     let digest = digest(&sha256.value);
     if digest.is_none() {
         let repair = "write the 64 digits that switchback token new prints";
-        cx.error(Code::InvalidValue, sha256, "this is not a SHA-256 digest", repair);
+        cx.error(
+            Code::InvalidValue,
+            sha256,
+            "this is not a SHA-256 digest",
+            repair,
+        );
     }
-    Some(TokenEntry { name: name.value.clone(), role: role.value.clone(), digest: digest? })
+    Some(TokenEntry {
+        name: name.value.clone(),
+        role: role.value.clone(),
+        digest: digest?,
+    })
 }
 
 fn digest(text: &str) -> Option<[u8; 32]> {

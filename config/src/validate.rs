@@ -24,23 +24,45 @@ pub use services::check_endpoint_address;
 /// Builds the model, reporting everything that is wrong to `cx`.
 pub(crate) fn validate(file: &raw::File, cx: &Context<'_>) -> Config {
     check_version(file, cx);
-    let whole = |path: &str| Place { span: Span::default(), path: path.into() };
+    let whole = |path: &str| Place {
+        span: Span::default(),
+        path: path.into(),
+    };
     let limits = limits::global(file.limits.as_ref(), cx);
     let admin = admin(file.admin.as_ref(), cx);
     let listeners = listeners::listeners(file.listeners.as_ref(), admin.address, cx);
     if file.listeners.is_none() {
         let repair = "add listeners: {web: {address: 0.0.0.0:8080}}";
-        cx.error(Code::MissingKey, whole("listeners"), "there are no listeners", repair);
+        cx.error(
+            Code::MissingKey,
+            whole("listeners"),
+            "there are no listeners",
+            repair,
+        );
     }
     if file.services.is_none() {
-        let repair = "add services: {site: {backends: {blue: {endpoints: [\"http://127.0.0.1:9001\"]}}}}";
-        cx.error(Code::MissingKey, whole("services"), "there are no services", repair);
+        let repair =
+            "add services: {site: {backends: {blue: {endpoints: [\"http://127.0.0.1:9001\"]}}}}";
+        cx.error(
+            Code::MissingKey,
+            whole("services"),
+            "there are no services",
+            repair,
+        );
     }
     if file.routes.is_none() {
         let repair = "add routes: [{service: site}]";
-        cx.error(Code::MissingKey, whole("routes"), "there are no routes", repair);
+        cx.error(
+            Code::MissingKey,
+            whole("routes"),
+            "there are no routes",
+            repair,
+        );
     }
-    let own = listeners.values().map(|listener| listener.address).chain([admin.address]);
+    let own = listeners
+        .values()
+        .map(|listener| listener.address)
+        .chain([admin.address]);
     let own: Vec<SocketAddr> = own.collect();
     let services = services::services(file.services.as_ref(), &own, cx);
     let routes = routes::routes(file, &listeners, &services, cx);
@@ -59,12 +81,25 @@ pub(crate) fn validate(file: &raw::File, cx: &Context<'_>) -> Config {
 fn check_version(file: &raw::File, cx: &Context<'_>) {
     match &file.version {
         None => {
-            let at = Place { span: Span::default(), path: "version".into() };
-            cx.error(Code::MissingKey, at, "the version of the format is missing", "start with: version: 1");
+            let at = Place {
+                span: Span::default(),
+                path: "version".into(),
+            };
+            cx.error(
+                Code::MissingKey,
+                at,
+                "the version of the format is missing",
+                "start with: version: 1",
+            );
         }
         Some(version) if version.value != 1 => {
             let reason = format!("format version {} is not known", version.value);
-            cx.error(Code::OutOfRange, version, reason, "this switchback reads version: 1");
+            cx.error(
+                Code::OutOfRange,
+                version,
+                reason,
+                "this switchback reads version: 1",
+            );
         }
         Some(_) => {}
     }
@@ -82,7 +117,12 @@ fn workers(written: Option<&Spanned<String>>, cx: &Context<'_>) -> Workers {
         Some(count) => Workers::Count(count),
         None => {
             let reason = "this is not a number of threads";
-            cx.error(Code::OutOfRange, written, reason, format!("write auto, or 1 to {WORKERS_MAX}"));
+            cx.error(
+                Code::OutOfRange,
+                written,
+                reason,
+                format!("write auto, or 1 to {WORKERS_MAX}"),
+            );
             Workers::Auto
         }
     }
@@ -92,9 +132,17 @@ fn admin(written: Option<&Spanned<raw::Admin>>, cx: &Context<'_>) -> Admin {
     let admin = written.map(|written| &written.value);
     let address = admin.and_then(|admin| admin.address.as_ref());
     let tls = admin.and_then(|admin| admin.tls.as_ref());
-    if let Some(address) = address.filter(|address| !address.value.ip().is_loopback() && tls.is_none()) {
-        let reason = "the admin API can take a site down and would be reachable from elsewhere without TLS";
-        cx.error(Code::AdminExposed, address, reason, "use 127.0.0.1, or add admin.tls with certificate and key");
+    if let Some(address) =
+        address.filter(|address| !address.value.ip().is_loopback() && tls.is_none())
+    {
+        let reason =
+            "the admin API can take a site down and would be reachable from elsewhere without TLS";
+        cx.error(
+            Code::AdminExposed,
+            address,
+            reason,
+            "use 127.0.0.1, or add admin.tls with certificate and key",
+        );
     }
     let default = SocketAddr::from(([127, 0, 0, 1], defaults::ADMIN_PORT));
     let hosts = admin.and_then(|admin| admin.allowed_hosts.as_ref());
@@ -111,7 +159,12 @@ fn admin(written: Option<&Spanned<raw::Admin>>, cx: &Context<'_>) -> Admin {
 }
 
 fn admin_tls(written: &Spanned<raw::AdminTls>, cx: &Context<'_>) -> Option<AdminTls> {
-    let certificate = require(written, written.value.certificate.as_ref(), "certificate", cx);
+    let certificate = require(
+        written,
+        written.value.certificate.as_ref(),
+        "certificate",
+        cx,
+    );
     let key = require(written, written.value.key.as_ref(), "key", cx);
     Some(AdminTls {
         certificate: certificate?.value.clone().into(),
@@ -122,13 +175,17 @@ fn admin_tls(written: &Spanned<raw::AdminTls>, cx: &Context<'_>) -> Option<Admin
 
 fn access_log(written: Option<&Spanned<raw::AccessLog>>) -> AccessLog {
     let log = written.map(|written| &written.value);
-    let path = log.and_then(|log| log.path.as_ref()).map(|path| path.value.as_str());
+    let path = log
+        .and_then(|log| log.path.as_ref())
+        .map(|path| path.value.as_str());
     AccessLog {
         path: match path {
             None | Some("stdout") => LogPath::Stdout,
             Some(path) => LogPath::File(path.into()),
         },
-        format: log.and_then(|log| log.format.as_ref()).map_or(LogFormat::Json, |format| format.value),
+        format: log
+            .and_then(|log| log.format.as_ref())
+            .map_or(LogFormat::Json, |format| format.value),
     }
 }
 
@@ -140,14 +197,22 @@ fn require<'a, S, T>(
     cx: &Context<'_>,
 ) -> Option<&'a Spanned<T>> {
     if value.is_none() {
-        cx.error(Code::MissingKey, section, format!("{key} is missing"), format!("add {key}: here"));
+        cx.error(
+            Code::MissingKey,
+            section,
+            format!("{key} is missing"),
+            format!("add {key}: here"),
+        );
     }
     value
 }
 
 /// The values of a list without their places.
 fn values<T: Clone>(list: Option<&Spanned<Vec<Spanned<T>>>>) -> Vec<T> {
-    list.into_iter().flat_map(|list| &list.value).map(|item| item.value.clone()).collect()
+    list.into_iter()
+        .flat_map(|list| &list.value)
+        .map(|item| item.value.clone())
+        .collect()
 }
 
 fn path(written: Option<&Spanned<String>>) -> Option<PathBuf> {
@@ -157,9 +222,18 @@ fn path(written: Option<&Spanned<String>>) -> Option<PathBuf> {
 /// Reports items that occur twice in a list.
 fn check_unique<T: PartialEq>(items: &[Spanned<T>], what: &str, cx: &Context<'_>) {
     for (index, item) in items.iter().enumerate() {
-        if let Some(first) = items[..index].iter().find(|first| first.value == item.value) {
+        if let Some(first) = items[..index]
+            .iter()
+            .find(|first| first.value == item.value)
+        {
             let reason = format!("this {what} is listed twice");
-            cx.conflict(Code::DuplicateItem, item, reason, "remove one of the two", (first.span, "first here".into()));
+            cx.conflict(
+                Code::DuplicateItem,
+                item,
+                reason,
+                "remove one of the two",
+                (first.span, "first here".into()),
+            );
         }
     }
 }

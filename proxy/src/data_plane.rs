@@ -29,6 +29,14 @@ pub struct DataPlane {
     log: AccessLog,
 }
 
+/// Sockets bound to one address, one for each worker.
+#[derive(Debug)]
+pub struct Bound {
+    /// The address, with the port that the kernel chose if none was asked for.
+    pub address: SocketAddr,
+    sockets: Vec<std::net::TcpListener>,
+}
+
 /// Work that had to be cut off at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drained {
@@ -101,22 +109,38 @@ impl DataPlane {
         self.shared.routing.current()
     }
 
-    /// Accepts connections on an address; replaces a listener of the same name, whose connections
-    /// go on. Tells the address that was bound.
+    /// Binds an address: one socket for each worker, not yet accepting.
     ///
     /// # Errors
-    /// When it cannot be bound; nothing has changed then.
-    pub fn listen(&self, address: SocketAddr, listener: Arc<Listener>) -> io::Result<SocketAddr> {
+    /// When it cannot be bound.
+    pub fn bind(&self, address: SocketAddr) -> io::Result<Bound> {
         let sockets = bind(address, self.shared.workers)?;
-        let bound = sockets
+        let address = sockets
             .first()
             .map_or(Ok(address), std::net::TcpListener::local_addr)?;
-        for (orders, socket) in self.orders.iter().zip(sockets) {
-            orders
-                .try_send(Order::Listen(listener.clone(), socket))
-                .map_err(|_| io::ErrorKind::WouldBlock)?;
+        Ok(Bound { address, sockets })
+    }
+
+    /// Accepts connections on a bound address; replaces a listener of the same name, whose
+    /// connections go on.
+    pub fn listen(&self, bound: Bound, listener: &Arc<Listener>) {
+        for (orders, socket) in self.orders.iter().zip(bound.sockets) {
+            Self::order(orders, Order::Listen(listener.clone(), socket));
         }
-        Ok(bound)
+    }
+
+    /// Changes what the next connections of a listener see; its sockets stay as they are, so that
+    /// nobody who is just connecting is turned away.
+    pub fn update_listener(&self, listener: &Arc<Listener>) {
+        for orders in &self.orders {
+            Self::order(orders, Order::Update(listener.clone()));
+        }
+    }
+
+    fn order(orders: &mpsc::Sender<Order>, order: Order) {
+        if orders.try_send(order).is_err() {
+            tracing::error!("a worker does not take orders");
+        }
     }
 
     /// Stops accepting on a listener.

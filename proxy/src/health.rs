@@ -72,6 +72,12 @@ impl EndpointHealth {
         self.probed() != Probed::Down && !self.is_failing()
     }
 
+    /// Whether it is known to work, not just not known to fail.
+    #[must_use]
+    pub fn is_known_healthy(&self) -> bool {
+        self.probed() == Probed::Up && !self.is_failing()
+    }
+
     /// Whether it is taken out for connect failures at this time.
     #[must_use]
     pub fn is_ejected(&self, now: Duration) -> bool {

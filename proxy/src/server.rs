@@ -5,6 +5,7 @@
 //! opens or closes. At the limit, or out of file descriptors, accepting pauses: clients wait in the
 //! kernel's queue instead of being turned away, and nothing spins.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -19,6 +20,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use switchback_config::model::Limits;
 use switchback_config::units::TimeSpan;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::connection;
@@ -218,10 +220,25 @@ impl Drop for ClientPlace<'_> {
 /// The listeners one worker accepts on.
 #[derive(Debug, Default)]
 pub(crate) struct Listening {
-    tasks: Vec<(Arc<str>, JoinHandle<()>)>,
+    open: Vec<Open>,
+}
+
+/// One listening socket and what its next connections will see.
+#[derive(Debug)]
+struct Open {
+    listener: Rc<RefCell<ListenerHandle>>,
+    stop: Rc<Notify>,
+    task: JoinHandle<()>,
+}
+
+impl Open {
+    fn is(&self, name: &str) -> bool {
+        *self.listener.borrow().name == *name
+    }
 }
 
 impl Listening {
+    /// Accepts on a socket.
     pub(crate) fn start(
         &mut self,
         worker: &Rc<Worker>,
@@ -230,45 +247,82 @@ impl Listening {
     ) {
         let name = handle.name.clone();
         self.stop(&name);
-        match TcpListener::from_std(socket) {
-            Ok(socket) => {
-                let task = tokio::task::spawn_local(accept(worker.clone(), handle, socket));
-                self.tasks.push((name, task));
+        let socket = match TcpListener::from_std(socket) {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::error!(%error, listener = %name, "take over a listening socket");
+                return;
             }
-            Err(error) => tracing::error!(%error, listener = %name, "take over a listening socket"),
+        };
+        let (listener, stop) = (Rc::new(RefCell::new(handle)), Rc::new(Notify::new()));
+        let accepting = accept(worker.clone(), listener.clone(), socket, stop.clone());
+        let task = tokio::task::spawn_local(accepting);
+        self.open.push(Open {
+            listener,
+            stop,
+            task,
+        });
+    }
+
+    /// Changes what the next connections of a listener see; its socket stays.
+    pub(crate) fn update(&self, handle: &ListenerHandle) {
+        if let Some(open) = self.open.iter().find(|open| open.is(&handle.name)) {
+            *open.listener.borrow_mut() = handle.clone();
         }
     }
 
+    /// Stops accepting on a listener.
     pub(crate) fn stop(&mut self, name: &str) {
-        self.tasks.retain(|(other, task)| {
-            let stays = **other != *name;
-            if !stays {
-                task.abort();
+        self.open.retain(|open| {
+            let stops = open.is(name);
+            if stops {
+                open.stop.notify_one();
             }
-            stays
+            !stops
         });
     }
 
     /// Stops accepting everywhere, and waits until it has stopped.
     pub(crate) async fn stop_all(&mut self) {
-        for (_, task) in self.tasks.drain(..) {
-            task.abort();
-            let _ = task.await;
+        for open in self.open.drain(..) {
+            open.stop.notify_one();
+            let _ = open.task.await;
         }
     }
 }
 
-async fn accept(worker: Rc<Worker>, listener: ListenerHandle, socket: TcpListener) {
+async fn accept(
+    worker: Rc<Worker>,
+    listener: Rc<RefCell<ListenerHandle>>,
+    socket: TcpListener,
+    stop: Rc<Notify>,
+) {
+    let mut stopping = false;
     loop {
-        if !worker.shared.connections.has_room() {
+        if !stopping && !worker.shared.connections.has_room() {
             tokio::time::sleep(PAUSE).await;
             continue;
         }
-        match socket.accept().await {
-            Ok((stream, peer)) => start(&worker, &listener, stream, peer),
+        // Once told to stop, only those are accepted whom the kernel has already let in.
+        let accepted = tokio::select! {
+            biased;
+            accepted = socket.accept() => accepted,
+            () = std::future::ready(()), if stopping => return,
+            () = stop.notified(), if !stopping => {
+                stopping = true;
+                continue;
+            }
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let handle = listener.borrow().clone();
+                start(&worker, &handle, stream, peer);
+            }
             Err(error) if is_about_one_connection(&error) => {}
+            Err(_) if stopping => return,
             Err(error) => {
-                tracing::warn!(%error, listener = %listener.name, "accept; pausing");
+                let name = listener.borrow().name.clone();
+                tracing::warn!(%error, listener = %name, "accept; pausing");
                 tokio::time::sleep(PAUSE).await;
             }
         }

@@ -32,10 +32,10 @@ pub struct Snapshot {
     /// The number of the recorded state this was built from.
     pub revision: u64,
     /// Finds a route's position in `routes`.
-    pub router: Router,
+    pub router: Arc<Router>,
     /// Routes in the order of the file.
-    pub routes: Vec<Route>,
-    /// Services; routes refer to them by position.
+    pub routes: Arc<[Route]>,
+    /// Services, sorted by name; routes refer to them by position.
     pub services: Vec<Arc<Service>>,
     /// Peers whose forwarding headers are believed.
     pub trusted_proxies: Vec<IpNet>,
@@ -49,8 +49,8 @@ impl Snapshot {
     pub fn empty() -> Self {
         Self {
             revision: 0,
-            router: Router::default(),
-            routes: Vec::new(),
+            router: Arc::default(),
+            routes: Arc::new([]),
             services: Vec::new(),
             trusted_proxies: Vec::new(),
             access_log: LogFormat::Off,

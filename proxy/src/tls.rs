@@ -178,8 +178,10 @@ impl ServerTls {
 /// TLS towards an endpoint; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ClientTls {
-    pub(crate) config: Arc<ClientConfig>,
-    pub(crate) server_name: ServerName<'static>,
+    /// Shared by the endpoints of a backend.
+    pub config: Arc<ClientConfig>,
+    /// The name to ask for and to verify.
+    pub server_name: ServerName<'static>,
 }
 
 /// What TLS towards endpoints is made from.

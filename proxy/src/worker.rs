@@ -31,6 +31,8 @@ pub(crate) enum Order {
     Pass(Arc<Fence>),
     /// Accept on a socket.
     Listen(ListenerHandle, std::net::TcpListener),
+    /// Change what the next connections of a listener see.
+    Update(ListenerHandle),
     /// Stop accepting on a listener; its connections go on.
     Unlisten(Arc<str>),
     /// Stop accepting, finish what is under way, then end.
@@ -290,6 +292,7 @@ pub(crate) async fn run(worker: Rc<Worker>, mut orders: mpsc::Receiver<Order>) {
                 fence.pass(worker.index);
             }
             Order::Listen(handle, socket) => listening.start(&worker, handle, socket),
+            Order::Update(handle) => listening.update(&handle),
             Order::Unlisten(name) => listening.stop(&name),
             Order::Drain => {
                 listening.stop_all().await;

@@ -12,7 +12,13 @@ use crate::node::{Node, Value};
 use crate::suggest;
 use crate::units::{ByteSize, Endpoint, Percent, Rate, TimeSpan, UnitError};
 
-fn scalar<'a>(node: &'a Node, path: &str, cx: &Context<'_>, wanted: &str, repair: &str) -> Option<(&'a str, bool)> {
+fn scalar<'a>(
+    node: &'a Node,
+    path: &str,
+    cx: &Context<'_>,
+    wanted: &str,
+    repair: &str,
+) -> Option<(&'a str, bool)> {
     match &node.value {
         Value::Scalar { text, plain } => Some((text, *plain)),
         _ => {
@@ -24,7 +30,13 @@ fn scalar<'a>(node: &'a Node, path: &str, cx: &Context<'_>, wanted: &str, repair
 
 impl Decode for String {
     fn decode(node: &Node, path: &str, cx: &Context<'_>) -> Option<Self> {
-        let (text, _) = scalar(node, path, cx, "text", "write text, in quotes if it has special characters")?;
+        let (text, _) = scalar(
+            node,
+            path,
+            cx,
+            "text",
+            "write text, in quotes if it has special characters",
+        )?;
         if text.chars().any(char::is_control) {
             let reason = "control characters are not allowed";
             cx.error(Code::InvalidValue, (node.span, path), reason, "remove them");
@@ -45,7 +57,12 @@ impl Decode for bool {
             ("true", true) => Some(true),
             ("false", true) => Some(false),
             _ => {
-                cx.error(Code::WrongType, (node.span, path), "expected true or false", "write true or false without quotes");
+                cx.error(
+                    Code::WrongType,
+                    (node.span, path),
+                    "expected true or false",
+                    "write true or false without quotes",
+                );
                 None
             }
         }
@@ -61,14 +78,24 @@ fn number(node: &Node, path: &str, cx: &Context<'_>) -> Option<u32> {
     let (text, plain) = scalar(node, path, cx, "a whole number", "write a whole number")?;
     let digits = text.strip_prefix('-').unwrap_or(text);
     if !plain || digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        cx.error(Code::WrongType, (node.span, path), "expected a whole number", "write digits only, without quotes or unit");
+        cx.error(
+            Code::WrongType,
+            (node.span, path),
+            "expected a whole number",
+            "write digits only, without quotes or unit",
+        );
         return None;
     }
     match text.parse() {
         Ok(number) => Some(number),
         Err(_) => {
             let reason = "this number is negative or too large";
-            cx.error(Code::OutOfRange, (node.span, path), reason, format!("use 0 to {}", u32::MAX));
+            cx.error(
+                Code::OutOfRange,
+                (node.span, path),
+                reason,
+                format!("use 0 to {}", u32::MAX),
+            );
             None
         }
     }
@@ -88,7 +115,12 @@ impl Decode for NonZeroU32 {
     fn decode(node: &Node, path: &str, cx: &Context<'_>) -> Option<Self> {
         let number = Self::new(number(node, path, cx)?);
         if number.is_none() {
-            cx.error(Code::OutOfRange, (node.span, path), "0 would allow nothing", "use 1 or more");
+            cx.error(
+                Code::OutOfRange,
+                (node.span, path),
+                "0 would allow nothing",
+                "use 1 or more",
+            );
         }
         number
     }

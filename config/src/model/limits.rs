@@ -114,4 +114,3 @@ fn or_off_if_set<T: Serialize, S: serde::Serializer>(
         None => serializer.serialize_none(),
     }
 }
-

@@ -43,9 +43,15 @@ impl Scope {
 
     const fn places(self) -> &'static str {
         match self {
-            Self::Process => "it holds for the whole process: move it to the limits at the top of the file",
-            Self::Connection => "it holds before a route is known: move it to a listener or to the top of the file",
-            Self::Upstream => "it holds for the connections to backends: move it to the service or to the top of the file",
+            Self::Process => {
+                "it holds for the whole process: move it to the limits at the top of the file"
+            }
+            Self::Connection => {
+                "it holds before a route is known: move it to a listener or to the top of the file"
+            }
+            Self::Upstream => {
+                "it holds for the connections to backends: move it to the service or to the top of the file"
+            }
             Self::Request => "it may stand anywhere",
         }
     }
@@ -80,7 +86,11 @@ impl Bounded for ByteSize {
         let largest = if is_body { u64::MAX >> 1 } else { 1 << 20 };
         if (self.0 < BYTES_MIN && !is_body) || self.0 > largest {
             let reason = format!("{self} is outside what this limit can be");
-            let repair = if is_body { "use less, or off".into() } else { format!("use {BYTES_MIN}B to 1MiB") };
+            let repair = if is_body {
+                "use less, or off".into()
+            } else {
+                format!("use {BYTES_MIN}B to 1MiB")
+            };
             cx.error(Code::OutOfRange, at, reason, repair);
         }
     }
@@ -91,7 +101,12 @@ impl Bounded for NonZeroU32 {
         let counts_headers = at.path.ends_with("header_count");
         if counts_headers && self.get() > FIELDS_MAX {
             let reason = format!("more than {FIELDS_MAX} header lines are never kept");
-            cx.error(Code::OutOfRange, at, reason, format!("use 1 to {FIELDS_MAX}"));
+            cx.error(
+                Code::OutOfRange,
+                at,
+                reason,
+                format!("use 1 to {FIELDS_MAX}"),
+            );
         }
     }
 }
@@ -103,7 +118,9 @@ pub(super) fn overrides(
     cx: &Context<'_>,
 ) -> LimitOverrides {
     let mut overrides = LimitOverrides::default();
-    let Some(raw) = written.map(|written| &written.value) else { return overrides };
+    let Some(raw) = written.map(|written| &written.value) else {
+        return overrides;
+    };
     macro_rules! limits {
         ($($scope:ident: $($name:ident),+;)+) => {
             $($(overrides.$name = raw.$name.as_ref().and_then(|limit| read(limit, Scope::$scope, level, cx));)+)+
@@ -134,13 +151,22 @@ fn read<T: Bounded>(
     cx: &Context<'_>,
 ) -> Option<Option<T>> {
     if !scope.holds_on(level) {
-        cx.error(Code::MisplacedLimit, limit, "this limit has no effect here", scope.places());
+        cx.error(
+            Code::MisplacedLimit,
+            limit,
+            "this limit has no effect here",
+            scope.places(),
+        );
         return None;
     }
     let OrOff(value) = limit.value;
     if let Some(value) = value {
         value.check(limit, cx);
-    } else if limit.path.contains("header_bytes") || limit.path.contains("header_line_bytes") || limit.path.ends_with("uri_bytes") || limit.path.ends_with("header_count") {
+    } else if limit.path.contains("header_bytes")
+        || limit.path.contains("header_line_bytes")
+        || limit.path.ends_with("uri_bytes")
+        || limit.path.ends_with("header_count")
+    {
         let reason = "heads are kept in memory and cannot be unlimited";
         cx.error(Code::OutOfRange, limit, reason, "use a number");
     }

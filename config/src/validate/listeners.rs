@@ -18,21 +18,48 @@ pub(super) fn listeners(
     cx: &Context<'_>,
 ) -> IndexMap<Name, Listener> {
     let mut listeners = IndexMap::new();
-    let Some(written) = written else { return listeners };
+    let Some(written) = written else {
+        return listeners;
+    };
     if written.value.0.is_empty() {
-        cx.error(Code::MissingKey, written, "there are no listeners", "add web: {address: 0.0.0.0:8080}");
+        cx.error(
+            Code::MissingKey,
+            written,
+            "there are no listeners",
+            "add web: {address: 0.0.0.0:8080}",
+        );
     }
     let mut bound: Vec<(SocketAddr, Span, String)> = Vec::new();
     for (key, listener) in &written.value.0 {
-        let at = Place { span: key.span, path: listener.path.clone() };
+        let at = Place {
+            span: key.span,
+            path: listener.path.clone(),
+        };
         texts::check_name(&key.text, at, "listener", cx);
-        let Some(address) = require(listener, listener.value.address.as_ref(), "address", cx) else { continue };
-        if let Some((_, span, name)) = bound.iter().find(|(other, ..)| collide(*other, address.value)) {
+        let Some(address) = require(listener, listener.value.address.as_ref(), "address", cx)
+        else {
+            continue;
+        };
+        if let Some((_, span, name)) = bound
+            .iter()
+            .find(|(other, ..)| collide(*other, address.value))
+        {
             let reason = format!("listener {name} already has this address");
-            cx.conflict(Code::ListenerConflict, address, reason, "use another port", (*span, "first here".into()));
+            cx.conflict(
+                Code::ListenerConflict,
+                address,
+                reason,
+                "use another port",
+                (*span, "first here".into()),
+            );
         } else if collide(admin, address.value) {
             let reason = format!("the admin API has this address: {admin}");
-            cx.error(Code::ListenerConflict, address, reason, "use another port, or another admin.address");
+            cx.error(
+                Code::ListenerConflict,
+                address,
+                reason,
+                "use another port, or another admin.address",
+            );
         }
         bound.push((address.value, address.span, key.text.clone()));
         let proxy_protocol = listener.value.proxy_protocol.as_ref();
@@ -52,15 +79,26 @@ pub(super) fn listeners(
 /// Whether two addresses cannot be bound at the same time. Port 0 always finds a free one.
 fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     let same_family = one.is_ipv4() == other.is_ipv4();
-    let overlap = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    let overlap =
+        one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() != 0 && one.port() == other.port() && same_family && overlap
 }
 
 fn tls_of(written: &Spanned<raw::ListenerTls>, cx: &Context<'_>) -> Option<ListenerTls> {
-    let certificates = require(written, written.value.certificates.as_ref(), "certificates", cx)?;
+    let certificates = require(
+        written,
+        written.value.certificates.as_ref(),
+        "certificates",
+        cx,
+    )?;
     if certificates.value.is_empty() {
         let repair = "add {certificate: shop.crt, key: shop.key}";
-        cx.error(Code::MissingKey, certificates, "TLS needs at least one certificate", repair);
+        cx.error(
+            Code::MissingKey,
+            certificates,
+            "TLS needs at least one certificate",
+            repair,
+        );
     }
     let files = certificates.value.iter().filter_map(|pair| {
         let certificate = require(pair, pair.value.certificate.as_ref(), "certificate", cx);
@@ -72,6 +110,10 @@ fn tls_of(written: &Spanned<raw::ListenerTls>, cx: &Context<'_>) -> Option<Liste
     });
     Some(ListenerTls {
         certificates: files.collect(),
-        min_version: written.value.min_version.as_ref().map_or(TlsVersion::Tls12, |version| version.value),
+        min_version: written
+            .value
+            .min_version
+            .as_ref()
+            .map_or(TlsVersion::Tls12, |version| version.value),
     })
 }

@@ -29,7 +29,9 @@ pub(super) fn services(
     cx: &Context<'_>,
 ) -> IndexMap<Name, Service> {
     let mut services = IndexMap::new();
-    let Some(written) = written else { return services };
+    let Some(written) = written else {
+        return services;
+    };
     let count = written.value.0.len();
     if count == 0 {
         let repair = "add site: {backends: {blue: {endpoints: [\"http://127.0.0.1:9001\"]}}}";
@@ -41,7 +43,10 @@ pub(super) fn services(
         return services;
     }
     for (key, service) in &written.value.0 {
-        let at = Place { span: key.span, path: service.path.clone() };
+        let at = Place {
+            span: key.span,
+            path: service.path.clone(),
+        };
         texts::check_name(&key.text, at, "service", cx);
         if let Some(service) = self::service(service, own, cx) {
             services.insert(key.text.clone(), service);
@@ -58,9 +63,18 @@ fn service(
     let raw = &written.value;
     let table = require(written, raw.backends.as_ref(), "backends", cx);
     let backends = table.map(|table| backends(table, own, cx));
-    let affinity = raw.affinity.as_ref().and_then(|affinity| self::affinity(affinity, cx));
-    let preview = raw.preview.as_ref().and_then(|preview| self::preview(preview, cx));
-    let health = raw.health.as_ref().and_then(|health| health_check(health, cx));
+    let affinity = raw
+        .affinity
+        .as_ref()
+        .and_then(|affinity| self::affinity(affinity, cx));
+    let preview = raw
+        .preview
+        .as_ref()
+        .and_then(|preview| self::preview(preview, cx));
+    let health = raw
+        .health
+        .as_ref()
+        .and_then(|health| health_check(health, cx));
     let rescue = rescue(raw.rescue.as_ref(), cx);
     let rollback = judge::rollback(raw.rollback.as_ref(), cx);
     let limits = limits::overrides(raw.limits.as_ref(), Level::Service, cx);
@@ -72,21 +86,32 @@ fn service(
     let weights = weights(raw, table, &stable, cx)?;
     check_versions(table, &weights, cx);
     check_affinity(raw, &weights, &stable, cx);
-    let drain = raw.drain.as_ref().and_then(|drain| drain.value.streams.as_ref());
+    let drain = raw
+        .drain
+        .as_ref()
+        .and_then(|drain| drain.value.streams.as_ref());
     Some(Service {
         stable,
         weights,
         backends,
-        balance: raw.balance.as_ref().map_or(Balance::P2c, |balance| balance.value),
+        balance: raw
+            .balance
+            .as_ref()
+            .map_or(Balance::P2c, |balance| balance.value),
         affinity,
         preview,
         health,
         rescue,
         rollback,
-        spill_to_canary: raw.spill_to_canary.as_ref().is_some_and(|spill| spill.value),
+        spill_to_canary: raw
+            .spill_to_canary
+            .as_ref()
+            .is_some_and(|spill| spill.value),
         expose: raw.expose.as_ref().is_some_and(|expose| expose.value),
         upstream_host: raw.upstream_host.as_ref().map(|host| host.value.clone()),
-        drain: Drain { streams: drain.and_then(|streams| streams.value.0) },
+        drain: Drain {
+            streams: drain.and_then(|streams| streams.value.0),
+        },
         limits,
     })
 }
@@ -98,25 +123,50 @@ fn backends(
 ) -> IndexMap<Name, Backend> {
     let count = table.value.0.len();
     if count == 0 {
-        cx.error(Code::MissingKey, table, "a service needs a backend", "add blue: {endpoints: […]}");
+        cx.error(
+            Code::MissingKey,
+            table,
+            "a service needs a backend",
+            "add blue: {endpoints: […]}",
+        );
     }
     if count > BACKENDS_MAX {
         let reason = format!("{count} backends are more than {BACKENDS_MAX}");
-        cx.error(Code::TooLarge, table, reason, "remove versions that are gone");
+        cx.error(
+            Code::TooLarge,
+            table,
+            reason,
+            "remove versions that are gone",
+        );
     }
     let mut backends = IndexMap::new();
     for (key, backend) in &table.value.0 {
-        let at = Place { span: key.span, path: backend.path.clone() };
+        let at = Place {
+            span: key.span,
+            path: backend.path.clone(),
+        };
         texts::check_name(&key.text, at.clone(), "backend", cx);
         let version = &backend.value.version;
         match version {
             None if count > 1 => {
                 let reason = "its version cannot be told apart from the other backends'";
-                cx.error(Code::MissingVersion, at, reason, "add version: with the label of what is deployed");
+                cx.error(
+                    Code::MissingVersion,
+                    at,
+                    reason,
+                    "add version: with the label of what is deployed",
+                );
             }
-            Some(version) if version.value.is_empty() || version.value.len() > VERSION_BYTES_MAX => {
+            Some(version)
+                if version.value.is_empty() || version.value.len() > VERSION_BYTES_MAX =>
+            {
                 let reason = "a version is a label such as a tag, digest or build number";
-                cx.error(Code::InvalidValue, version, reason, format!("use 1 to {VERSION_BYTES_MAX} characters"));
+                cx.error(
+                    Code::InvalidValue,
+                    version,
+                    reason,
+                    format!("use 1 to {VERSION_BYTES_MAX} characters"),
+                );
             }
             _ => {}
         }
@@ -124,7 +174,10 @@ fn backends(
         backends.insert(
             key.text.clone(),
             Backend {
-                version: version.as_ref().map(|version| version.value.clone()).unwrap_or_default(),
+                version: version
+                    .as_ref()
+                    .map(|version| version.value.clone())
+                    .unwrap_or_default(),
                 endpoints: values(backend.value.endpoints.as_ref()),
                 tls: upstream_tls(backend, cx),
             },
@@ -137,15 +190,29 @@ fn backends(
 const VERSION_BYTES_MAX: usize = 128;
 
 fn check_endpoints(backend: &Spanned<raw::Backend>, own: &[SocketAddr], cx: &Context<'_>) {
-    let Some(endpoints) = require(backend, backend.value.endpoints.as_ref(), "endpoints", cx) else {
+    let Some(endpoints) = require(backend, backend.value.endpoints.as_ref(), "endpoints", cx)
+    else {
         return;
     };
     if endpoints.value.is_empty() {
-        cx.error(Code::MissingKey, endpoints, "a backend needs an endpoint", "add \"http://127.0.0.1:9001\"");
+        cx.error(
+            Code::MissingKey,
+            endpoints,
+            "a backend needs an endpoint",
+            "add \"http://127.0.0.1:9001\"",
+        );
     }
     if endpoints.value.len() > ENDPOINTS_MAX {
-        let reason = format!("{} endpoints are more than {ENDPOINTS_MAX}", endpoints.value.len());
-        cx.error(Code::TooLarge, endpoints, reason, "put a load balancer between");
+        let reason = format!(
+            "{} endpoints are more than {ENDPOINTS_MAX}",
+            endpoints.value.len()
+        );
+        cx.error(
+            Code::TooLarge,
+            endpoints,
+            reason,
+            "put a load balancer between",
+        );
         return;
     }
     check_unique(&endpoints.value, "endpoint", cx);
@@ -153,7 +220,12 @@ fn check_endpoints(backend: &Spanned<raw::Backend>, own: &[SocketAddr], cx: &Con
         if let EndpointHost::Address(address) = endpoint.value.host
             && let Err(reason) = check_endpoint_address(address, endpoint.value.port, own)
         {
-            cx.error(Code::EndpointRefused, endpoint, reason, "use the address of a backend");
+            cx.error(
+                Code::EndpointRefused,
+                endpoint,
+                reason,
+                "use the address of a backend",
+            );
         }
     }
 }
@@ -179,27 +251,54 @@ pub fn check_endpoint_address(
         own.port() == port && (own.ip() == address || everywhere)
     });
     if is_own {
-        return Err("switchback itself listens on this address: requests would go round in circles");
+        return Err(
+            "switchback itself listens on this address: requests would go round in circles",
+        );
     }
     Ok(())
 }
 
 fn upstream_tls(backend: &Spanned<raw::Backend>, cx: &Context<'_>) -> UpstreamTls {
-    let Some(written) = &backend.value.tls else { return UpstreamTls::default() };
+    let Some(written) = &backend.value.tls else {
+        return UpstreamTls::default();
+    };
     let tls = &written.value;
-    let endpoints = backend.value.endpoints.iter().flat_map(|endpoints| &endpoints.value);
-    if !endpoints.clone().any(|endpoint| endpoint.value.scheme == Scheme::Https) && endpoints.count() > 0 {
-        cx.warning(Code::UnusedTls, written, "no endpoint of this backend is https", "write https:// endpoints, or remove tls");
+    let endpoints = backend
+        .value
+        .endpoints
+        .iter()
+        .flat_map(|endpoints| &endpoints.value);
+    if !endpoints
+        .clone()
+        .any(|endpoint| endpoint.value.scheme == Scheme::Https)
+        && endpoints.count() > 0
+    {
+        cx.warning(
+            Code::UnusedTls,
+            written,
+            "no endpoint of this backend is https",
+            "write https:// endpoints, or remove tls",
+        );
     }
     if tls.client_certificate.is_some() != tls.client_key.is_some() {
         let reason = "client_certificate and client_key belong together";
         cx.error(Code::IncompletePair, written, reason, "give both or none");
     }
-    if let Some(name) = tls.server_name.as_ref().filter(|name| !texts::is_host(&name.value)) {
+    if let Some(name) = tls
+        .server_name
+        .as_ref()
+        .filter(|name| !texts::is_host(&name.value))
+    {
         let reason = format!("{:?} is not a host name", name.value);
-        cx.error(Code::InvalidValue, name, reason, "write a name such as shop.internal");
+        cx.error(
+            Code::InvalidValue,
+            name,
+            reason,
+            "write a name such as shop.internal",
+        );
     }
-    let path = |path: &Option<Spanned<String>>| path.as_ref().map(|path| PathBuf::from(&path.value));
+    let path =
+        |path: &Option<Spanned<String>>| path.as_ref().map(|path| PathBuf::from(&path.value));
     UpstreamTls {
         ca: path(&tls.ca),
         server_name: tls.server_name.as_ref().map(|name| name.value.clone()),
@@ -215,18 +314,33 @@ fn stable(
     backends: &IndexMap<Name, Backend>,
     cx: &Context<'_>,
 ) -> Option<Name> {
-    let known: Vec<&str> = table.value.0.iter().map(|(key, _)| key.text.as_str()).collect();
+    let known: Vec<&str> = table
+        .value
+        .0
+        .iter()
+        .map(|(key, _)| key.text.as_str())
+        .collect();
     match &written.value.stable {
         None if known.len() > 1 => {
             let repair = format!("add stable: with one of {}", known.join(", "));
-            cx.error(Code::MissingKey, written, "stable is missing: where would a rollback go?", repair);
+            cx.error(
+                Code::MissingKey,
+                written,
+                "stable is missing: where would a rollback go?",
+                repair,
+            );
             None
         }
         None => backends.keys().next().cloned(),
         Some(stable) if known.contains(&&*stable.value) => Some(stable.value.clone()),
         Some(stable) => {
             let reason = format!("there is no backend {:?} in this service", stable.value);
-            cx.error(Code::DanglingName, stable, reason, suggest::repair(&stable.value, &known, "backend"));
+            cx.error(
+                Code::DanglingName,
+                stable,
+                reason,
+                suggest::repair(&stable.value, &known, "backend"),
+            );
             None
         }
     }
@@ -238,21 +352,41 @@ fn weights(
     stable: &Name,
     cx: &Context<'_>,
 ) -> Option<IndexMap<Name, u32>> {
-    let known: Vec<&str> = table.value.0.iter().map(|(key, _)| key.text.as_str()).collect();
+    let known: Vec<&str> = table
+        .value
+        .0
+        .iter()
+        .map(|(key, _)| key.text.as_str())
+        .collect();
     let Some(written) = &raw.weights else {
-        let all = known.iter().map(|name| ((*name).to_owned(), if *name == stable { 100 } else { 0 }));
+        let all = known
+            .iter()
+            .map(|name| ((*name).to_owned(), if *name == stable { 100 } else { 0 }));
         return Some(all.collect());
     };
     let mut weights = IndexMap::new();
     for (key, weight) in &written.value.0 {
         if !known.contains(&&*key.text) {
-            let at = Place { span: key.span, path: weight.path.clone() };
+            let at = Place {
+                span: key.span,
+                path: weight.path.clone(),
+            };
             let reason = format!("there is no backend {:?} in this service", key.text);
-            cx.error(Code::DanglingName, at, reason, suggest::repair(&key.text, &known, "backend"));
+            cx.error(
+                Code::DanglingName,
+                at,
+                reason,
+                suggest::repair(&key.text, &known, "backend"),
+            );
         }
         if weight.value > WEIGHT_MAX {
             let reason = format!("a weight of {} is too large", weight.value);
-            cx.error(Code::OutOfRange, weight, reason, format!("use 0 to {WEIGHT_MAX}"));
+            cx.error(
+                Code::OutOfRange,
+                weight,
+                reason,
+                format!("use 0 to {WEIGHT_MAX}"),
+            );
         }
     }
     for name in known {
@@ -262,12 +396,22 @@ fn weights(
             }
             None => {
                 let reason = format!("the weight of {name} is missing");
-                cx.error(Code::IncompleteWeights, written, reason, format!("add {name}: 0, or its share"));
+                cx.error(
+                    Code::IncompleteWeights,
+                    written,
+                    reason,
+                    format!("add {name}: 0, or its share"),
+                );
             }
         }
     }
     if weights.values().all(|weight| *weight == 0) {
-        cx.error(Code::NoWeight, written, "all weights are 0: no backend would get any request", "give one of them weight");
+        cx.error(
+            Code::NoWeight,
+            written,
+            "all weights are 0: no backend would get any request",
+            "give one of them weight",
+        );
     }
     Some(weights)
 }
@@ -286,10 +430,19 @@ fn check_versions(
         .filter_map(|(_, backend)| backend.value.version.as_ref())
         .collect();
     for (index, label) in labels.iter().enumerate() {
-        if let Some(first) = labels[..index].iter().find(|first| first.value == label.value) {
+        if let Some(first) = labels[..index]
+            .iter()
+            .find(|first| first.value == label.value)
+        {
             let reason = "another backend with weight has the same version";
             let repair = "give each version its own label, or one of them weight 0";
-            cx.conflict(Code::SameVersion, *label, reason, repair, (first.span, "the other".into()));
+            cx.conflict(
+                Code::SameVersion,
+                *label,
+                reason,
+                repair,
+                (first.span, "the other".into()),
+            );
         }
     }
 }
@@ -303,10 +456,24 @@ fn check_affinity(
     stable: &Name,
     cx: &Context<'_>,
 ) {
-    let canaries = weights.iter().filter(|(name, weight)| *name != stable && **weight > 0).count();
-    if let Some(affinity) = raw.affinity.as_ref().filter(|_| canaries > STICKY_CANARIES_MAX) {
-        let reason = format!("{canaries} canaries have weight; affinity keeps at most {STICKY_CANARIES_MAX} apart");
-        cx.error(Code::TooManyCanaries, affinity, reason, "give fewer canaries weight, or remove affinity");
+    let canaries = weights
+        .iter()
+        .filter(|(name, weight)| *name != stable && **weight > 0)
+        .count();
+    if let Some(affinity) = raw
+        .affinity
+        .as_ref()
+        .filter(|_| canaries > STICKY_CANARIES_MAX)
+    {
+        let reason = format!(
+            "{canaries} canaries have weight; affinity keeps at most {STICKY_CANARIES_MAX} apart"
+        );
+        cx.error(
+            Code::TooManyCanaries,
+            affinity,
+            reason,
+            "give fewer canaries weight, or remove affinity",
+        );
     }
 }
 
@@ -317,22 +484,43 @@ fn affinity(written: &Spanned<raw::Affinity>, cx: &Context<'_>) -> Option<Affini
         (Some(cookie), None) => {
             if !texts::is_token(&cookie.value) {
                 let reason = format!("{:?} is not a cookie name", cookie.value);
-                cx.error(Code::InvalidValue, cookie, reason, "use letters, digits, - and _");
+                cx.error(
+                    Code::InvalidValue,
+                    cookie,
+                    reason,
+                    "use letters, digits, - and _",
+                );
             }
             let key = AffinityKey::Cookie(cookie.value.clone());
-            Some(Affinity { key, issue: issue.unwrap_or(true) })
+            Some(Affinity {
+                key,
+                issue: issue.unwrap_or(true),
+            })
         }
         (None, Some(header)) => {
             if let Some(issue) = &raw.issue {
                 let reason = "only a cookie can be issued, not a header";
-                cx.error(Code::Contradiction, issue, reason, "remove issue, or use cookie");
+                cx.error(
+                    Code::Contradiction,
+                    issue,
+                    reason,
+                    "remove issue, or use cookie",
+                );
             }
             let name = texts::header_name(&header.value, header.into(), cx)?;
-            Some(Affinity { key: AffinityKey::Header(name), issue: false })
+            Some(Affinity {
+                key: AffinityKey::Header(name),
+                issue: false,
+            })
         }
         _ => {
             let reason = "affinity needs exactly one of cookie and header";
-            cx.error(Code::Contradiction, written, reason, "write affinity: {cookie: sb_user}");
+            cx.error(
+                Code::Contradiction,
+                written,
+                reason,
+                "write affinity: {cookie: sb_user}",
+            );
             None
         }
     }
@@ -342,35 +530,70 @@ fn preview(written: &Spanned<raw::Preview>, cx: &Context<'_>) -> Option<Preview>
     let from = require(written, written.value.from.as_ref(), "from", cx)?;
     if from.value.is_empty() {
         let reason = "nobody could use this preview";
-        cx.error(Code::MissingKey, from, reason, "list the testers' networks, such as 10.1.2.0/24");
+        cx.error(
+            Code::MissingKey,
+            from,
+            reason,
+            "list the testers' networks, such as 10.1.2.0/24",
+        );
     }
     let header = match &written.value.header {
         Some(header) => texts::header_name(&header.value, header.into(), cx)?,
         None => defaults::PREVIEW_HEADER.into(),
     };
-    Some(Preview { header, from: from.value.iter().map(|net| net.value).collect() })
+    Some(Preview {
+        header,
+        from: from.value.iter().map(|net| net.value).collect(),
+    })
 }
 
 fn health_check(written: &Spanned<raw::HealthCheck>, cx: &Context<'_>) -> Option<HealthCheck> {
     let raw = &written.value;
     let path = require(written, raw.path.as_ref(), "path", cx)?;
-    let is_target = |path: &str| path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+    let is_target = |path: &str| {
+        path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic() && b != b'#')
+    };
     if !is_target(&path.value) {
         let reason = "this is not the path of a request";
-        cx.error(Code::InvalidValue, path, reason, "write a path such as /healthz");
+        cx.error(
+            Code::InvalidValue,
+            path,
+            reason,
+            "write a path such as /healthz",
+        );
     }
     let span = |written: &Option<Spanned<TimeSpan>>, default: Duration| {
-        written.as_ref().map_or(TimeSpan(default), |span| span.value)
+        written
+            .as_ref()
+            .map_or(TimeSpan(default), |span| span.value)
     };
     let interval = span(&raw.interval, defaults::HEALTH_INTERVAL);
     let timeout = span(&raw.timeout, defaults::HEALTH_TIMEOUT.min(interval.0));
-    if let Some(interval) = raw.interval.as_ref().filter(|interval| interval.value.0 < defaults::HEALTH_INTERVAL_MIN) {
+    if let Some(interval) = raw
+        .interval
+        .as_ref()
+        .filter(|interval| interval.value.0 < defaults::HEALTH_INTERVAL_MIN)
+    {
         let repair = format!("use {} or more", TimeSpan(defaults::HEALTH_INTERVAL_MIN));
-        cx.error(Code::OutOfRange, interval, "checks so often are load, not health", repair);
+        cx.error(
+            Code::OutOfRange,
+            interval,
+            "checks so often are load, not health",
+            repair,
+        );
     }
-    if let Some(written) = raw.timeout.as_ref().filter(|_| timeout > interval || timeout.0.is_zero()) {
+    if let Some(written) = raw
+        .timeout
+        .as_ref()
+        .filter(|_| timeout > interval || timeout.0.is_zero())
+    {
         let reason = "a check must end before the next one begins";
-        cx.error(Code::OutOfRange, written, reason, format!("use more than 0s and at most {interval}"));
+        cx.error(
+            Code::OutOfRange,
+            written,
+            reason,
+            format!("use more than 0s and at most {interval}"),
+        );
     }
     let count = |written: &Option<Spanned<NonZeroU32>>, default: NonZeroU32| {
         written.as_ref().map_or(default, |count| count.value)
@@ -389,12 +612,19 @@ const SAFE_METHODS: [&str; 3] = ["GET", "HEAD", "OPTIONS"];
 
 fn rescue(written: Option<&Spanned<raw::Rescue>>, cx: &Context<'_>) -> Rescue {
     let mut rescue = defaults::rescue();
-    let Some(raw) = written.map(|written| &written.value) else { return rescue };
+    let Some(raw) = written.map(|written| &written.value) else {
+        return rescue;
+    };
     if let Some(methods) = &raw.methods {
         for method in &methods.value {
             if !SAFE_METHODS.contains(&&*method.value) {
                 let reason = format!("sending {:?} twice may do something twice", method.value);
-                cx.error(Code::UnsafeMethod, method, reason, "use GET, HEAD and OPTIONS only");
+                cx.error(
+                    Code::UnsafeMethod,
+                    method,
+                    reason,
+                    "use GET, HEAD and OPTIONS only",
+                );
             }
         }
         check_unique(&methods.value, "method", cx);
@@ -407,8 +637,14 @@ fn rescue(written: Option<&Spanned<raw::Rescue>>, cx: &Context<'_>) -> Rescue {
         }
         rescue.max_body = max_body.value;
     }
-    rescue.enabled = raw.enabled.as_ref().map_or(rescue.enabled, |enabled| enabled.value);
-    rescue.budget = raw.budget.as_ref().map_or(rescue.budget, |budget| budget.value);
+    rescue.enabled = raw
+        .enabled
+        .as_ref()
+        .map_or(rescue.enabled, |enabled| enabled.value);
+    rescue.budget = raw
+        .budget
+        .as_ref()
+        .map_or(rescue.budget, |budget| budget.value);
     let idempotency_key = raw.idempotency_key.as_ref();
     rescue.idempotency_key = idempotency_key.is_some_and(|written| written.value);
     rescue

@@ -12,7 +12,8 @@ pub(super) fn check_name(name: &str, at: Place, what: &str, cx: &Context<'_>) {
     let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(valid) {
         let reason = format!("{name:?} cannot be the name of a {what}");
-        let repair = format!("use letters, digits, - _ and . only, at most {NAME_BYTES_MAX} characters");
+        let repair =
+            format!("use letters, digits, - _ and . only, at most {NAME_BYTES_MAX} characters");
         cx.error(Code::InvalidName, at, reason, repair);
     }
 }
@@ -20,7 +21,10 @@ pub(super) fn check_name(name: &str, at: Place, what: &str, cx: &Context<'_>) {
 /// Whether a text is a token of HTTP: a method, a header name, a cookie name.
 pub(super) fn is_token(text: &str) -> bool {
     let special = b"!#$%&'*+-.^_`|~";
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || special.contains(&b))
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || special.contains(&b))
 }
 
 /// The header name in lower case.
@@ -29,7 +33,12 @@ pub(super) fn header_name(name: &str, at: Place, cx: &Context<'_>) -> Option<Str
         return Some(name.to_ascii_lowercase());
     }
     let reason = format!("{name:?} is not a header name");
-    cx.error(Code::InvalidValue, at, reason, "use letters, digits and - only, such as x-user-id");
+    cx.error(
+        Code::InvalidValue,
+        at,
+        reason,
+        "use letters, digits and - only, such as x-user-id",
+    );
     None
 }
 
@@ -52,13 +61,20 @@ pub(super) fn check_authority(authority: &Spanned<String>, cx: &Context<'_>) {
     let port_valid = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
     if !port_valid || !is_host(host) {
         let reason = format!("{text:?} is not a host name");
-        cx.error(Code::InvalidValue, authority, reason, "write a name such as ops.example.com, with a port if needed");
+        cx.error(
+            Code::InvalidValue,
+            authority,
+            reason,
+            "write a name such as ops.example.com, with a port if needed",
+        );
     }
 }
 
 /// Whether a text is a DNS name or an address.
 pub(super) fn is_host(host: &str) -> bool {
-    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let bracketed = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
     match bracketed {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
         None => host.parse::<std::net::Ipv4Addr>().is_ok() || is_dns_name(host),
@@ -73,13 +89,25 @@ pub(super) fn path_prefix(path: &Spanned<String>, cx: &Context<'_>) -> Option<St
     let wrong = if !text.starts_with('/') {
         Some(("a path begins with /", format!("write /{text}")))
     } else if text.contains(['?', '#', ' ', '\\']) || !text.is_ascii() {
-        Some(("a path prefix has no query, fragment, blank or backslash", "write the path only".into()))
+        Some((
+            "a path prefix has no query, fragment, blank or backslash",
+            "write the path only".into(),
+        ))
     } else if text.contains("//") || segments().any(|segment| segment == "." || segment == "..") {
-        Some(("a path prefix has no empty or dot segments", "write the path without them".into()))
+        Some((
+            "a path prefix has no empty or dot segments",
+            "write the path without them".into(),
+        ))
     } else if lower.contains("%2f") || lower.contains("%5c") {
-        Some(("an encoded slash is not a segment boundary", "write the path without it".into()))
+        Some((
+            "an encoded slash is not a segment boundary",
+            "write the path without it".into(),
+        ))
     } else if segments().count() > SEGMENTS_MAX {
-        Some(("this path has too many segments", format!("use at most {SEGMENTS_MAX}")))
+        Some((
+            "this path has too many segments",
+            format!("use at most {SEGMENTS_MAX}"),
+        ))
     } else {
         None
     };
@@ -87,7 +115,11 @@ pub(super) fn path_prefix(path: &Spanned<String>, cx: &Context<'_>) -> Option<St
         cx.error(Code::InvalidValue, path, reason, repair);
         return None;
     }
-    Some(if text.len() > 1 { text.trim_end_matches('/').into() } else { text.into() })
+    Some(if text.len() > 1 {
+        text.trim_end_matches('/').into()
+    } else {
+        text.into()
+    })
 }
 
 /// Deepest path prefix that routes are looked up by.

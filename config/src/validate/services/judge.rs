@@ -13,7 +13,9 @@ const EXTRA_ERRORS: (u32, u32) = (100, 500_000);
 /// Reads the settings.
 pub(super) fn rollback(written: Option<&Spanned<raw::Rollback>>, cx: &Context<'_>) -> Rollback {
     let mut rollback = defaults::rollback();
-    let Some(raw) = written.map(|written| &written.value) else { return rollback };
+    let Some(raw) = written.map(|written| &written.value) else {
+        return rollback;
+    };
     if let Some(extra) = &raw.max_extra_errors {
         if !(EXTRA_ERRORS.0..=EXTRA_ERRORS.1).contains(&extra.value.millionths()) {
             let reason = "no judge can work with this";
@@ -24,33 +26,74 @@ pub(super) fn rollback(written: Option<&Spanned<raw::Rollback>>, cx: &Context<'_
     if let Some(errors) = &raw.errors {
         if errors.value.is_empty() {
             let repair = "list what is a failure, such as 5xx, connect, timeout, reset";
-            cx.error(Code::MissingKey, errors, "nothing would ever be a failure", repair);
+            cx.error(
+                Code::MissingKey,
+                errors,
+                "nothing would ever be a failure",
+                repair,
+            );
         }
-        rollback.errors = errors.value.iter().filter_map(|class| error_class(class, cx)).collect();
+        rollback.errors = errors
+            .value
+            .iter()
+            .filter_map(|class| error_class(class, cx))
+            .collect();
     }
     if let Some(rules) = &raw.rules {
-        rollback.rules = rules.value.iter().filter_map(|rule| self::rule(rule, cx)).collect();
+        rollback.rules = rules
+            .value
+            .iter()
+            .filter_map(|rule| self::rule(rule, cx))
+            .collect();
     }
-    rollback.false_rollbacks = raw.false_rollbacks.as_ref().map_or(rollback.false_rollbacks, |rate| rate.value);
-    rollback.compare_to = raw.compare_to.as_ref().map_or(CompareTo::Stable, |compare_to| compare_to.value);
-    rollback.min_failures = raw.min_failures.as_ref().map_or(rollback.min_failures, |count| count.value);
-    rollback.min_requests = raw.min_requests.as_ref().map_or(rollback.min_requests, |count| count.value);
-    rollback.on_failure = raw.on_failure.as_ref().map_or(OnFailure::Rollback, |action| action.value);
+    rollback.false_rollbacks = raw
+        .false_rollbacks
+        .as_ref()
+        .map_or(rollback.false_rollbacks, |rate| rate.value);
+    rollback.compare_to = raw
+        .compare_to
+        .as_ref()
+        .map_or(CompareTo::Stable, |compare_to| compare_to.value);
+    rollback.min_failures = raw
+        .min_failures
+        .as_ref()
+        .map_or(rollback.min_failures, |count| count.value);
+    rollback.min_requests = raw
+        .min_requests
+        .as_ref()
+        .map_or(rollback.min_requests, |count| count.value);
+    rollback.on_failure = raw
+        .on_failure
+        .as_ref()
+        .map_or(OnFailure::Rollback, |action| action.value);
     rollback.window = positive(raw.window.as_ref(), rollback.window, cx);
     rollback.unhealthy_for = positive(raw.unhealthy_for.as_ref(), rollback.unhealthy_for, cx);
     if let Some(uncontrolled) = raw.uncontrolled.as_ref().map(|written| &written.value) {
         rollback.uncontrolled = Uncontrolled {
-            span: uncontrolled.span.as_ref().map_or(rollback.uncontrolled.span, |span| span.value),
-            then: uncontrolled.then.as_ref().map_or(rollback.uncontrolled.then, |then| then.value),
+            span: uncontrolled
+                .span
+                .as_ref()
+                .map_or(rollback.uncontrolled.span, |span| span.value),
+            then: uncontrolled
+                .then
+                .as_ref()
+                .map_or(rollback.uncontrolled.then, |then| then.value),
         };
     }
     rollback
 }
 
 fn positive(written: Option<&Spanned<TimeSpan>>, default: TimeSpan, cx: &Context<'_>) -> TimeSpan {
-    let Some(written) = written else { return default };
+    let Some(written) = written else {
+        return default;
+    };
     if written.value.0.is_zero() {
-        cx.error(Code::OutOfRange, written, "this time is 0", format!("use more than 0s; the default is {default}"));
+        cx.error(
+            Code::OutOfRange,
+            written,
+            "this time is 0",
+            format!("use more than 0s; the default is {default}"),
+        );
     }
     written.value
 }
@@ -67,21 +110,35 @@ fn error_class(written: &Spanned<String>, cx: &Context<'_>) -> Option<ErrorClass
             return None;
         }
         _ => match (text.strip_suffix("xx"), text.strip_prefix("grpc:")) {
-            (Some(digit), _) => digit.parse().ok().filter(|digit| (1..=5).contains(digit)).map(ErrorClass::Class),
+            (Some(digit), _) => digit
+                .parse()
+                .ok()
+                .filter(|digit| (1..=5).contains(digit))
+                .map(ErrorClass::Class),
             (_, Some(codes)) => grpc_codes(codes).map(ErrorClass::Grpc),
-            _ => text.parse().ok().filter(|status| (100..=599).contains(status)).map(ErrorClass::Status),
+            _ => text
+                .parse()
+                .ok()
+                .filter(|status| (100..=599).contains(status))
+                .map(ErrorClass::Status),
         },
     };
     if class.is_none() {
         let reason = format!("{text:?} is not a kind of failure");
-        let repair = "use 5xx, 4xx, a status such as \"503\", grpc:13,14, connect, timeout or reset";
+        let repair =
+            "use 5xx, 4xx, a status such as \"503\", grpc:13,14, connect, timeout or reset";
         cx.error(Code::InvalidValue, written, reason, repair);
     }
     class
 }
 
 fn grpc_codes(text: &str) -> Option<Vec<u8>> {
-    let code = |code: &str| code.trim().parse().ok().filter(|code| (1..=16).contains(code));
+    let code = |code: &str| {
+        code.trim()
+            .parse()
+            .ok()
+            .filter(|code| (1..=16).contains(code))
+    };
     text.split(',').map(code).collect()
 }
 
@@ -100,11 +157,20 @@ fn parse_rule(text: &str) -> Option<Rule> {
         Some(text) => (text, true),
         None => (text, false),
     };
-    let (threshold, span) = text.trim().strip_prefix("error_rate")?.trim_start().strip_prefix('>')?.split_once(" for ")?;
+    let (threshold, span) = text
+        .trim()
+        .strip_prefix("error_rate")?
+        .trim_start()
+        .strip_prefix('>')?
+        .split_once(" for ")?;
     let threshold: Percent = threshold.trim().parse().ok()?;
     let span: TimeSpan = span.trim().parse().ok()?;
     let sensible = span.0 >= SPAN_MIN && threshold.millionths() < 1_000_000;
-    sensible.then_some(Rule { threshold, span, not_stable })
+    sensible.then_some(Rule {
+        threshold,
+        span,
+        not_stable,
+    })
 }
 
 /// Shortest span of a rule: it is looked at in whole seconds.

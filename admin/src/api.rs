@@ -1,0 +1,264 @@
+//! The admin API: JSON over HTTP/1.1, on its own runtime, apart from the data plane.
+//!
+//! A small accept loop of our own in front of axum: connections are bounded, requests must arrive in
+//! time, bodies are small, and nothing is routed before [`guard`] has let it pass. The API never
+//! decides anything: it asks the control thread and describes the answer.
+
+mod guard;
+mod problem;
+mod reads;
+pub(crate) mod views;
+mod writes;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use http::{HeaderValue, Request, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use switchback_config::defaults::{ADMIN_BODY_BYTES, ADMIN_CONNECTIONS, ADMIN_REQUEST_TIME};
+use switchback_proxy::data_plane::DataPlane;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tower_service::Service;
+
+use crate::auth::Auth;
+use crate::control::Controls;
+use crate::events::Events;
+use crate::reload::Reloader;
+use crate::store::Store;
+use guard::Doors;
+use problem::Problem;
+
+/// Everything the endpoints need. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// The control thread.
+    pub controls: Controls,
+    /// What happened.
+    pub events: Events,
+    /// What was recorded.
+    pub store: Store,
+    /// Reads the file again.
+    pub reloader: Arc<Reloader>,
+    /// Counters.
+    pub plane: Arc<DataPlane>,
+    /// Whether to send clients here.
+    pub life: Arc<Life>,
+}
+
+/// Where the process stands between start and end.
+#[derive(Debug, Default)]
+pub struct Life {
+    ready: AtomicBool,
+}
+
+impl Life {
+    /// Says whether clients may be sent here.
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Release);
+    }
+
+    /// Whether clients may be sent here.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+}
+
+/// How the API is reached.
+#[derive(Debug)]
+pub struct Entrance {
+    /// The bound socket.
+    pub socket: std::net::TcpListener,
+    /// TLS; loopback addresses may go without.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Host names accepted besides the literal address.
+    pub allowed_hosts: Vec<String>,
+    /// Who may do what.
+    pub auth: Arc<Auth>,
+}
+
+fn router(api: Api) -> Router {
+    Router::new()
+        .route("/v1/services", get(reads::services))
+        .route("/v1/services/{service}", get(reads::service))
+        .route("/v1/services/{service}/weights", put(writes::weights))
+        .route("/v1/services/{service}/rollback", post(writes::rollback))
+        .route("/v1/services/{service}/switch", post(writes::switch))
+        .route(
+            "/v1/services/{service}/backends/{backend}",
+            put(writes::set_backend),
+        )
+        .route(
+            "/v1/services/{service}/backends/{backend}/block",
+            post(writes::block),
+        )
+        .route(
+            "/v1/services/{service}/backends/{backend}/unblock",
+            post(writes::unblock),
+        )
+        .route("/v1/rollback", post(writes::rollback_all))
+        .route("/v1/acknowledge", post(writes::acknowledge))
+        .route("/v1/revisions", get(reads::revisions))
+        .route("/v1/revisions/{revision}", get(reads::revision))
+        .route("/v1/events", get(reads::events))
+        .route("/v1/audit", get(reads::audit))
+        .route("/v1/reload", post(writes::reload))
+        .route("/v1/config", get(reads::config))
+        .route("/v1/whoami", get(reads::whoami))
+        .route("/livez", get(reads::livez))
+        .route("/readyz", get(reads::readyz))
+        .route("/healthz", get(reads::readyz))
+        .route("/metrics", get(reads::metrics))
+        .fallback(|| async { Problem::not_found("there is no such endpoint") })
+        .method_not_allowed_fallback(|| async {
+            let detail = "this endpoint does not take this method";
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+        })
+        .with_state(api)
+}
+
+/// Serves the API until the process ends.
+///
+/// # Errors
+/// When the socket cannot be used.
+pub async fn serve(entrance: Entrance, api: Api) -> io::Result<()> {
+    let address = entrance.socket.local_addr()?;
+    entrance.socket.set_nonblocking(true)?;
+    let socket = TcpListener::from_std(entrance.socket)?;
+    let door = Arc::new(Door {
+        doors: Doors {
+            address,
+            allowed_hosts: entrance.allowed_hosts,
+        },
+        auth: entrance.auth,
+        router: router(api),
+        tls: entrance.tls.map(TlsAcceptor::from),
+    });
+    let places = Arc::new(Semaphore::new(ADMIN_CONNECTIONS));
+    loop {
+        let place = places
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(io::Error::other)?;
+        match socket.accept().await {
+            Ok((stream, peer)) => {
+                tokio::spawn(door.clone().connection(stream, peer, place));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accept an admin connection");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+struct Door {
+    doors: Doors,
+    auth: Arc<Auth>,
+    router: Router,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Door {
+    async fn connection(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        place: OwnedSemaphorePermit,
+    ) {
+        let _ = stream.set_nodelay(true);
+        let Some(tls) = &self.tls else {
+            return self.serve(stream, peer, place).await;
+        };
+        let handshake = tokio::time::timeout(ADMIN_REQUEST_TIME, tls.accept(stream));
+        if let Ok(Ok(stream)) = handshake.await {
+            self.serve(stream, peer, place).await;
+        }
+    }
+
+    async fn serve(
+        self: Arc<Self>,
+        stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
+        peer: SocketAddr,
+        place: OwnedSemaphorePermit,
+    ) {
+        let service = service_fn(|request| {
+            let door = self.clone();
+            async move { Ok::<_, Infallible>(door.answer(request, peer).await) }
+        });
+        let mut builder = hyper::server::conn::http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(ADMIN_REQUEST_TIME);
+        if let Err(error) = builder
+            .serve_connection(TokioIo::new(stream), service)
+            .await
+        {
+            tracing::debug!(%error, %peer, "admin connection");
+        }
+        drop(place);
+    }
+
+    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response {
+        let mut response = match self.let_in(request, peer).await {
+            Ok(request) => match self.router.clone().call(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            },
+            Err(problem) => problem.into_response(),
+        };
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
+        response
+    }
+
+    async fn let_in(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Result<Request<Body>, Problem> {
+        let (mut parts, body) = request.into_parts();
+        if let Some(caller) = guard::pass(&self.doors, &self.auth, peer.ip(), &parts)? {
+            parts.extensions.insert(caller);
+        }
+        let body = Limited::new(body, ADMIN_BODY_BYTES).collect();
+        let body = match tokio::time::timeout(ADMIN_REQUEST_TIME, body).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                let detail = format!("a body has at most {ADMIN_BODY_BYTES} bytes");
+                return Err(Problem::new(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "body_too_large",
+                    detail,
+                ));
+            }
+            Ok(Err(_)) => return Err(Problem::bad_request("invalid_body", "the body broke off")),
+            Err(_) => {
+                let detail = "the body did not arrive in time";
+                return Err(Problem::new(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "body_timeout",
+                    detail,
+                ));
+            }
+        };
+        Ok(Request::from_parts(parts, Body::from(body)))
+    }
+}

@@ -1,0 +1,182 @@
+//! What every request to the API must pass before it is looked at.
+//!
+//! In this order: a plain path, a known `Host` (against DNS rebinding), no foreign web page behind it
+//! (against cross-site requests), and a token. What is open to everybody (`/livez`, `/readyz`,
+//! `/metrics`) passes the first two only.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::{HeaderMap, Method, StatusCode, header, request::Parts};
+
+use super::problem::Problem;
+use crate::auth::{Auth, Caller, Rejection};
+
+/// Paths that need no token.
+const OPEN: [&str; 4] = ["/livez", "/readyz", "/healthz", "/metrics"];
+
+/// The addresses and names under which the API may be called.
+#[derive(Clone, Debug)]
+pub(crate) struct Doors {
+    pub(crate) address: SocketAddr,
+    pub(crate) allowed_hosts: Vec<String>,
+}
+
+/// Lets a request pass, with the caller if it needs one.
+pub(crate) fn pass(
+    doors: &Doors,
+    auth: &Auth,
+    peer: IpAddr,
+    request: &Parts,
+) -> Result<Option<Caller>, Problem> {
+    check_path(request)?;
+    check_host(doors, request)?;
+    if OPEN.contains(&request.uri.path()) {
+        return Ok(None);
+    }
+    check_site(doors, &request.headers)?;
+    let caller = check_token(auth, peer, request)?;
+    if request.method != Method::GET && request.method != Method::HEAD {
+        check_content_type(&request.headers)?;
+    }
+    Ok(Some(caller))
+}
+
+fn check_path(request: &Parts) -> Result<(), Problem> {
+    let path = request.uri.path();
+    let lower = path.to_ascii_lowercase();
+    let tricks = ["//", "/./", "/../", ";", "%2f", "%5c", "%00", "%2e", "\\"];
+    let ends_in_dots = lower.ends_with("/..") || lower.ends_with("/.");
+    if ends_in_dots || tricks.iter().any(|trick| lower.contains(trick)) {
+        return Err(Problem::bad_request(
+            "invalid_path",
+            "the path contains dot segments or encoded separators",
+        ));
+    }
+    Ok(())
+}
+
+fn check_host(doors: &Doors, request: &Parts) -> Result<(), Problem> {
+    let mut hosts = request.headers.get_all(header::HOST).iter();
+    let from_header = hosts.next().and_then(|host| host.to_str().ok());
+    let host = request
+        .uri
+        .authority()
+        .map(http::uri::Authority::as_str)
+        .or(from_header);
+    if hosts.next().is_none() && host.is_some_and(|host| is_own(doors, host)) {
+        return Ok(());
+    }
+    let detail = "this name is not served here; add it to admin.allowed_hosts if it should be";
+    Err(Problem::new(
+        StatusCode::MISDIRECTED_REQUEST,
+        "unknown_host",
+        detail,
+    ))
+}
+
+/// Whether a host is the literal address, `localhost` for a loopback one, or configured.
+fn is_own(doors: &Doors, host: &str) -> bool {
+    let name = host
+        .rsplit_once(':')
+        .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
+    let (name, port) = name.map_or((host, None), |(name, port)| {
+        (name, port.parse::<u16>().ok())
+    });
+    if doors
+        .allowed_hosts
+        .iter()
+        .any(|allowed| allowed.eq_ignore_ascii_case(host) || allowed.eq_ignore_ascii_case(name))
+    {
+        return true;
+    }
+    if port.unwrap_or(80) != doors.address.port() {
+        return false;
+    }
+    let literal = name
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse::<IpAddr>();
+    match literal {
+        Ok(literal) => {
+            literal == doors.address.ip()
+                || doors.address.ip().is_unspecified()
+                || (literal.is_loopback() && doors.address.ip().is_loopback())
+        }
+        Err(_) => name.eq_ignore_ascii_case("localhost") && doors.address.ip().is_loopback(),
+    }
+}
+
+/// Refuses what a browser sends on behalf of another site.
+fn check_site(doors: &Doors, headers: &HeaderMap) -> Result<(), Problem> {
+    let refused = || {
+        Problem::new(
+            StatusCode::FORBIDDEN,
+            "cross_site",
+            "requests from other sites are refused",
+        )
+    };
+    if let Some(site) = headers.get("sec-fetch-site")
+        && !matches!(site.as_bytes(), b"same-origin" | b"none")
+    {
+        return Err(refused());
+    }
+    if let Some(origin) = headers.get(header::ORIGIN) {
+        let own = origin
+            .to_str()
+            .ok()
+            .and_then(|origin| origin.split_once("://"))
+            .is_some_and(|(_, host)| is_own(doors, host));
+        if !own {
+            return Err(refused());
+        }
+    }
+    Ok(())
+}
+
+fn check_token(auth: &Auth, peer: IpAddr, request: &Parts) -> Result<Caller, Problem> {
+    let mut values = request.headers.get_all(header::AUTHORIZATION).iter();
+    let token = values
+        .next()
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim());
+    let token = token.filter(|_| values.next().is_none());
+    auth.check(peer, token)
+        .map_err(|rejection| match rejection {
+            Rejection::Unauthorized => Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "a valid token is needed: Authorization: Bearer <token>",
+            ),
+            Rejection::TooManyFailures => Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_failures",
+                "too many failed attempts from this address; wait a minute",
+            ),
+        })
+}
+
+/// A form of a web page cannot send JSON without asking first.
+fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let has_body = headers
+        .get(header::CONTENT_LENGTH)
+        .is_some_and(|length| length != "0")
+        || headers.contains_key(header::TRANSFER_ENCODING);
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let is_json = kind.is_some_and(|kind| {
+        let essence = kind.split(';').next().unwrap_or_default().trim();
+        essence.eq_ignore_ascii_case("application/json")
+    });
+    if is_json || (!has_body && kind.is_none()) {
+        return Ok(());
+    }
+    let detail = "send the body as application/json";
+    Err(Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported_media_type",
+        detail,
+    ))
+}

@@ -1,0 +1,186 @@
+//! The endpoints that only look.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::extract::{Path, Query, State};
+use axum::response::sse::{self, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use futures_util::{Stream, StreamExt, stream};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::Deserialize;
+use serde_json::json;
+use switchback_config::model::Name;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+
+use super::problem::Problem;
+use super::{Api, views};
+use crate::auth::Caller;
+use crate::events::Event;
+
+pub(super) async fn services(State(api): State<Api>) -> Response {
+    let published = api.controls.published();
+    with_etag(
+        published.state.revision,
+        Json(views::services(&published)).into_response(),
+    )
+}
+
+pub(super) async fn service(
+    State(api): State<Api>,
+    Path(name): Path<Name>,
+) -> Result<Response, Problem> {
+    let published = api.controls.published();
+    let view = views::service(&published, &name).ok_or_else(|| unknown(&name))?;
+    Ok(with_etag(
+        published.state.revision,
+        Json(view).into_response(),
+    ))
+}
+
+fn unknown(service: &str) -> Problem {
+    let detail = format!("service {service:?} is not configured");
+    Problem::new(StatusCode::NOT_FOUND, "unknown_service", detail)
+}
+
+fn with_etag(revision: u64, mut response: Response) -> Response {
+    if let Ok(value) = HeaderValue::try_from(format!("\"{revision}\"")) {
+        response.headers_mut().insert(header::ETAG, value);
+    }
+    response
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Page {
+    limit: Option<usize>,
+    before: Option<u64>,
+}
+
+/// Entries of a list, if the caller does not say.
+const PAGE: usize = 50;
+
+/// Entries of a list at most.
+const PAGE_MAX: usize = 500;
+
+impl Page {
+    fn limit(&self) -> usize {
+        self.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX)
+    }
+}
+
+pub(super) async fn revisions(
+    State(api): State<Api>,
+    Query(page): Query<Page>,
+) -> Result<Response, Problem> {
+    let revisions = api
+        .store
+        .revisions(page.before, page.limit())
+        .await
+        .map_err(store_failed)?;
+    let next = revisions
+        .last()
+        .map(|last| last.revision)
+        .filter(|_| revisions.len() == page.limit());
+    Ok(Json(json!({"revisions": revisions, "next_before": next})).into_response())
+}
+
+pub(super) async fn revision(
+    State(api): State<Api>,
+    Path(number): Path<u64>,
+) -> Result<Response, Problem> {
+    let found = api.store.revision(number).await.map_err(store_failed)?;
+    let found =
+        found.ok_or_else(|| Problem::not_found(format!("revision {number} is not kept")))?;
+    Ok(Json(found).into_response())
+}
+
+pub(super) async fn audit(
+    State(api): State<Api>,
+    Query(page): Query<Page>,
+) -> Result<Response, Problem> {
+    let entries = api
+        .store
+        .audit_entries(page.limit())
+        .await
+        .map_err(store_failed)?;
+    Ok(Json(json!({"entries": entries})).into_response())
+}
+
+fn store_failed(error: String) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", error)
+}
+
+pub(super) async fn config(State(api): State<Api>) -> Response {
+    let published = api.controls.published();
+    Json(json!({
+        "path": api.reloader.path(),
+        "last_reload": api.reloader.last(),
+        "config": *published.config,
+    }))
+    .into_response()
+}
+
+pub(super) async fn whoami(Extension(caller): Extension<Caller>) -> Response {
+    Json(json!({"name": caller.name, "role": caller.role})).into_response()
+}
+
+/// How often an idle stream shows that it lives.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Follow {
+    follow: Option<bool>,
+}
+
+pub(super) async fn events(
+    State(api): State<Api>,
+    Query(Follow { follow }): Query<Follow>,
+    headers: HeaderMap,
+) -> Response {
+    let last = headers
+        .get("last-event-id")
+        .and_then(|id| id.to_str().ok()?.parse().ok());
+    let (kept, coming) = api.events.follow(last);
+    let coming = live(coming).take(if follow == Some(false) { 0 } else { usize::MAX });
+    let stream = stream::iter(kept).chain(coming).map(|event| {
+        let message = sse::Event::default()
+            .id(event.id.to_string())
+            .event(event.kind);
+        Ok::<_, Infallible>(message.json_data(&event).unwrap_or_default())
+    });
+    Sse::new(stream)
+        .keep_alive(KeepAlive::new().interval(HEARTBEAT))
+        .into_response()
+}
+
+/// Events as they come. A reader that falls behind is cut off, and resumes with `Last-Event-ID`.
+fn live(coming: Receiver<Event>) -> impl Stream<Item = Event> {
+    stream::unfold(coming, |mut coming| async move {
+        match coming.recv().await {
+            Ok(event) => Some((event, coming)),
+            Err(RecvError::Lagged(_) | RecvError::Closed) => None,
+        }
+    })
+}
+
+pub(super) async fn livez() -> &'static str {
+    "ok\n"
+}
+
+/// Ready: a configuration is in force, listeners are bound, and the process is not ending. What
+/// backends do is not part of it: a proxy that is taken out because its backends fail fails more.
+pub(super) async fn readyz(State(api): State<Api>) -> Response {
+    if api.life.is_ready() {
+        "ok\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
+    }
+}
+
+pub(super) async fn metrics(State(api): State<Api>) -> Response {
+    let text = crate::metrics::render(&api);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}

@@ -1,0 +1,472 @@
+//! Builds the snapshot that the data plane works with from the file and what is in force.
+//!
+//! What has not changed is taken over by pointer from the snapshot before: counters and health
+//! belong to a version and must survive, and workers recognise by the pointer that their pools and
+//! samplers are still good. A weight change in one service makes one new service and nothing else.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use switchback_config::defaults::SERIES_KEPT;
+use switchback_config::model::{self, Action, Config, LimitOverrides, Name};
+use switchback_config::units::{self, EndpointHost, Scheme};
+use switchback_proxy::health::{EndpointHealth, Probed};
+use switchback_proxy::outcome::ErrorRules;
+use switchback_proxy::router::Router;
+use switchback_proxy::snapshot::{
+    Backend, Endpoint, RequestLimits, Route, RouteAction, Service, Snapshot, UpstreamLimits,
+};
+use switchback_proxy::split::Split;
+use switchback_proxy::stats::{Alarm, BackendStats, JudgeCells, Limiter};
+use switchback_proxy::tls::ClientTls;
+
+use crate::effective::Effective;
+use crate::state::State;
+
+/// What files and name servers contributed.
+#[derive(Clone, Debug, Default)]
+pub struct Material {
+    /// TLS towards the endpoints of a backend, by service and backend.
+    pub upstream_tls: HashMap<(Name, Name), Arc<ClientConfig>>,
+    /// The same by the contents of their files.
+    pub by_contents: crate::files::ByContents,
+}
+
+/// The addresses of endpoints that are given by name, by name and port.
+pub type Addresses = HashMap<(String, u16), Vec<SocketAddr>>;
+
+/// Everything a snapshot is made from.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    /// The file.
+    pub config: &'a Config,
+    /// What is in force, by service.
+    pub effective: &'a BTreeMap<Name, Arc<Effective>>,
+    /// The recorded state.
+    pub state: &'a State,
+    /// TLS.
+    pub material: &'a Material,
+    /// Looked-up names.
+    pub addresses: &'a Addresses,
+    /// Whether routes may have changed.
+    pub new_routes: bool,
+}
+
+/// Counters of a version that has left the snapshot.
+#[derive(Clone, Debug)]
+pub struct Retired {
+    /// Its service.
+    pub service: Arc<str>,
+    /// Its backend.
+    pub backend: Arc<str>,
+    /// Its label.
+    pub version: Arc<str>,
+    /// What was counted.
+    pub stats: Arc<BackendStats>,
+    since: Duration,
+}
+
+/// Builds snapshots, one after the other.
+#[derive(Debug)]
+pub struct Builder {
+    workers: usize,
+    alarm: Arc<Alarm>,
+    last: Arc<Snapshot>,
+    retired: Vec<Retired>,
+    limiters: HashMap<(Name, Name, String), Arc<Limiter>>,
+}
+
+impl Builder {
+    /// A builder for so many workers. `alarm` is raised when a watched version fails.
+    #[must_use]
+    pub fn new(workers: usize, alarm: Arc<Alarm>) -> Self {
+        Self {
+            workers,
+            alarm,
+            last: Arc::new(Snapshot::empty()),
+            retired: Vec::new(),
+            limiters: HashMap::new(),
+        }
+    }
+
+    /// Counters of versions that are gone, for as long as their series are shown.
+    #[must_use]
+    pub fn retired(&self) -> &[Retired] {
+        &self.retired
+    }
+
+    /// The next snapshot. `now`: time since the start.
+    pub fn build(&mut self, plan: &Plan<'_>, now: Duration) -> Arc<Snapshot> {
+        let services: Vec<Arc<Service>> = plan
+            .effective
+            .iter()
+            .filter_map(|(name, effective)| {
+                let file = plan.config.services.get(name)?;
+                Some(self.service(plan, name, file, effective))
+            })
+            .collect();
+        let (router, routes) = if plan.new_routes {
+            let routes = plan
+                .config
+                .routes
+                .iter()
+                .map(|route| build_route(plan.config, route, &services));
+            (Arc::new(Router::new(&plan.config.routes)), routes.collect())
+        } else {
+            (self.last.router.clone(), self.last.routes.clone())
+        };
+        let snapshot = Arc::new(Snapshot {
+            revision: plan.state.revision,
+            router,
+            routes,
+            services,
+            trusted_proxies: plan.config.trusted_proxies.clone(),
+            access_log: plan.config.access_log.format,
+        });
+        self.retire(&snapshot, now);
+        self.last = snapshot.clone();
+        snapshot
+    }
+
+    fn service(
+        &mut self,
+        plan: &Plan<'_>,
+        name: &Name,
+        file: &model::Service,
+        effective: &Effective,
+    ) -> Arc<Service> {
+        let before = find(&self.last, name).cloned();
+        let backends: Vec<Arc<Backend>> = effective
+            .backends
+            .iter()
+            .map(|(backend, value)| {
+                let by_file = file.backends.get(backend) == Some(value);
+                self.backend(plan, name, before.as_deref(), backend, value, by_file)
+            })
+            .collect();
+        let weights: Vec<u32> = effective
+            .backends
+            .keys()
+            .map(|backend| effective.weight(backend))
+            .collect();
+        let stable = effective
+            .backends
+            .get_index_of(&effective.stable)
+            .unwrap_or(0);
+        let split = Split::new(&weights, stable);
+        let judged = self.judged(
+            name,
+            file,
+            effective,
+            before.as_deref(),
+            &backends,
+            &split,
+            stable,
+        );
+        let cut = plan.state.services.get(name).map(|state| &state.cuts);
+        let cuts = effective
+            .backends
+            .keys()
+            .map(|backend| cut.and_then(|cut| cut.get(backend)).copied().unwrap_or(0));
+        let service = Service {
+            name: before
+                .as_ref()
+                .map_or_else(|| name.as_str().into(), |before| before.name.clone()),
+            blocked: effective
+                .backends
+                .keys()
+                .map(|backend| effective.blocked.contains(backend))
+                .collect(),
+            cuts: cuts.collect(),
+            backends,
+            split,
+            stable,
+            judged,
+            errors: ErrorRules::new(&file.rollback.errors),
+            balance: file.balance,
+            affinity: file.affinity.clone(),
+            preview: file.preview.clone(),
+            rescue: file.rescue.clone(),
+            spill_to_canary: file.spill_to_canary,
+            expose: file.expose,
+            upstream_host: file.upstream_host.clone(),
+            drain_streams: file.drain.streams.map(|span| span.0),
+            upstream: UpstreamLimits::resolve(&plan.config.limits, &file.limits),
+        };
+        match before {
+            Some(before) if same_service(&before, &service) => before,
+            _ => Arc::new(service),
+        }
+    }
+
+    fn backend(
+        &self,
+        plan: &Plan<'_>,
+        service: &Name,
+        before: Option<&Service>,
+        name: &Name,
+        value: &model::Backend,
+        by_file: bool,
+    ) -> Arc<Backend> {
+        let before = before.and_then(|service| service.backends.iter().find(|b| *b.name == **name));
+        let before = before.filter(|backend| *backend.version == *value.version);
+        // What the file names is believed until probes say otherwise; the API's word is checked.
+        let probed = if by_file { Probed::Up } else { Probed::Unknown };
+        let tls = plan
+            .material
+            .upstream_tls
+            .get(&(service.clone(), name.clone()));
+        let endpoints: Vec<Arc<Endpoint>> = value
+            .endpoints
+            .iter()
+            .flat_map(|endpoint| {
+                addresses_of(endpoint, plan.addresses).map(move |address| (endpoint, address))
+            })
+            .map(|(endpoint, address)| {
+                let made = build_endpoint(endpoint, address, tls, &value.tls, probed);
+                let same =
+                    before.and_then(|b| b.endpoints.iter().find(|e| same_endpoint(e, &made)));
+                same.cloned().unwrap_or_else(|| Arc::new(made))
+            })
+            .collect();
+        if let Some(before) = before {
+            let unchanged = before.endpoints.len() == endpoints.len()
+                && before
+                    .endpoints
+                    .iter()
+                    .zip(&endpoints)
+                    .all(|(a, b)| Arc::ptr_eq(a, b));
+            if unchanged {
+                return before.clone();
+            }
+        }
+        let stats = before.map(|backend| backend.stats.clone()).or_else(|| {
+            let same = |r: &&Retired| {
+                *r.service == **service && *r.backend == **name && *r.version == *value.version
+            };
+            self.retired
+                .iter()
+                .find(same)
+                .map(|retired| retired.stats.clone())
+        });
+        Arc::new(Backend {
+            name: name.as_str().into(),
+            version: value.version.as_str().into(),
+            endpoints,
+            stats: stats.unwrap_or_else(|| BackendStats::new(self.workers)),
+        })
+    }
+
+    /// The cells in which the judge finds requests of the current epoch. All begin anew when a
+    /// watched backend's share rises, when roles change, and when a version changes.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "both snapshots' parts, compared one by one"
+    )]
+    fn judged(
+        &mut self,
+        name: &Name,
+        file: &model::Service,
+        effective: &Effective,
+        before: Option<&Service>,
+        backends: &[Arc<Backend>],
+        split: &Split,
+        stable: usize,
+    ) -> Vec<Arc<JudgeCells>> {
+        let on_trial = effective.on_trial.is_some();
+        let is_watched = |index: usize| index != stable || on_trial;
+        let same_epoch = before.is_some_and(|before| {
+            let same_backends = before.backends.len() == backends.len()
+                && before
+                    .backends
+                    .iter()
+                    .zip(backends)
+                    .all(|(a, b)| a.name == b.name && a.version == b.version);
+            same_backends
+                && before.stable == stable
+                && before.affinity == file.affinity
+                && (0..backends.len()).all(|index| {
+                    !is_watched(index) || split.share(index) <= before.split.share(index)
+                })
+        });
+        if let Some(before) = before.filter(|_| same_epoch) {
+            return before.judged.clone();
+        }
+        let cells = backends.iter().enumerate().map(|(index, backend)| {
+            let limiter = file.affinity.is_some().then(|| {
+                let key = (
+                    name.clone(),
+                    backend.name.to_string(),
+                    backend.version.to_string(),
+                );
+                self.limiters
+                    .entry(key)
+                    .or_insert_with(Limiter::new)
+                    .clone()
+            });
+            JudgeCells::new(
+                self.workers,
+                is_watched(index).then(|| self.alarm.clone()),
+                limiter,
+            )
+        });
+        cells.collect()
+    }
+
+    /// Keeps the counters of versions that left, and drops those that left long ago.
+    fn retire(&mut self, next: &Snapshot, now: Duration) {
+        let is_current = |service: &str, stats: &Arc<BackendStats>| {
+            find(next, service)
+                .is_some_and(|s| s.backends.iter().any(|b| Arc::ptr_eq(&b.stats, stats)))
+        };
+        self.retired.retain(|r| {
+            now.saturating_sub(r.since) < SERIES_KEPT && !is_current(&r.service, &r.stats)
+        });
+        for service in &self.last.services {
+            if find(next, &service.name).is_some_and(|same| Arc::ptr_eq(same, service)) {
+                continue;
+            }
+            for backend in &service.backends {
+                if !is_current(&service.name, &backend.stats) {
+                    self.limiters.remove(&(
+                        service.name.to_string(),
+                        backend.name.to_string(),
+                        backend.version.to_string(),
+                    ));
+                    self.retired.push(Retired {
+                        service: service.name.clone(),
+                        backend: backend.name.clone(),
+                        version: backend.version.clone(),
+                        stats: backend.stats.clone(),
+                        since: now,
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// A service of a snapshot.
+pub(crate) fn find<'a>(snapshot: &'a Snapshot, name: &str) -> Option<&'a Arc<Service>> {
+    let found = snapshot
+        .services
+        .binary_search_by(|service| (*service.name).cmp(name));
+    found.ok().map(|index| &snapshot.services[index])
+}
+
+fn addresses_of(
+    endpoint: &units::Endpoint,
+    addresses: &Addresses,
+) -> impl Iterator<Item = SocketAddr> {
+    let found: Vec<SocketAddr> = match &endpoint.host {
+        EndpointHost::Address(address) => vec![SocketAddr::new(*address, endpoint.port)],
+        EndpointHost::Name(name) => addresses
+            .get(&(name.clone(), endpoint.port))
+            .cloned()
+            .unwrap_or_default(),
+    };
+    found.into_iter()
+}
+
+fn build_endpoint(
+    endpoint: &units::Endpoint,
+    address: SocketAddr,
+    tls: Option<&Arc<ClientConfig>>,
+    settings: &model::UpstreamTls,
+    probed: Probed,
+) -> Endpoint {
+    let tls = tls
+        .filter(|_| endpoint.scheme == Scheme::Https)
+        .and_then(|config| {
+            let host = endpoint.host.to_string();
+            let name = settings.server_name.as_deref().unwrap_or(&host);
+            // Names were checked with the file or the API call that brought them.
+            ClientTls::new(config.clone(), name).ok()
+        });
+    Endpoint {
+        address,
+        scheme: endpoint.scheme,
+        authority: endpoint.authority(),
+        tls,
+        health: EndpointHealth::new(probed),
+    }
+}
+
+fn same_endpoint(one: &Endpoint, other: &Endpoint) -> bool {
+    let same_tls = match (&one.tls, &other.tls) {
+        (None, None) => true,
+        (Some(a), Some(b)) => Arc::ptr_eq(&a.config, &b.config) && a.server_name == b.server_name,
+        _ => false,
+    };
+    same_tls
+        && (one.address, one.scheme, &one.authority)
+            == (other.address, other.scheme, &other.authority)
+}
+
+fn same_service(one: &Service, other: &Service) -> bool {
+    fn same<T>(one: &[Arc<T>], other: &[Arc<T>]) -> bool {
+        one.len() == other.len() && one.iter().zip(other).all(|(a, b)| Arc::ptr_eq(a, b))
+    }
+    same(&one.backends, &other.backends)
+        && same(&one.judged, &other.judged)
+        && (&one.split, one.stable, &one.blocked, &one.cuts)
+            == (&other.split, other.stable, &other.blocked, &other.cuts)
+        && (&one.errors, one.balance, &one.affinity, &one.preview)
+            == (
+                &other.errors,
+                other.balance,
+                &other.affinity,
+                &other.preview,
+            )
+        && (
+            &one.rescue,
+            one.spill_to_canary,
+            one.expose,
+            &one.upstream_host,
+        ) == (
+            &other.rescue,
+            other.spill_to_canary,
+            other.expose,
+            &other.upstream_host,
+        )
+        && (one.drain_streams, &one.upstream) == (other.drain_streams, &other.upstream)
+}
+
+fn build_route(config: &Config, route: &model::Route, services: &[Arc<Service>]) -> Route {
+    let none = LimitOverrides::default();
+    let (action, of_service) = match &route.action {
+        Action::Service(name) => {
+            // Validation made sure that the service exists.
+            let index = services
+                .binary_search_by(|s| (*s.name).cmp(name))
+                .unwrap_or(0);
+            let limits = config
+                .services
+                .get(name)
+                .map_or(&none, |service| &service.limits);
+            (RouteAction::Service(index), limits)
+        }
+        Action::Redirect(redirect) => (RouteAction::Redirect(redirect.clone()), &none),
+    };
+    let limits = |listener: &LimitOverrides| {
+        RequestLimits::resolve(&config.limits, &[listener, of_service, &route.limits])
+    };
+    let by_listener = config
+        .listeners
+        .iter()
+        .filter(|(_, listener)| !listener.limits.is_empty());
+    Route {
+        action,
+        path: route.path.clone(),
+        rewrite: route.rewrite.clone(),
+        request_headers: route.request_headers.clone(),
+        response_headers: route.response_headers.clone(),
+        limits: limits(&none),
+        limits_by_listener: by_listener
+            .map(|(name, listener)| (name.clone(), limits(&listener.limits)))
+            .collect(),
+    }
+}

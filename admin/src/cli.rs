@@ -1,0 +1,121 @@
+//! The command line: what an operator types.
+//!
+//! Verbs that change or show a running switchback are clients of its API and print what it answers;
+//! the others work on files alone. Exit codes are stable, so that scripts can tell a refusal from a
+//! server that is not there.
+
+mod args;
+mod client;
+mod files;
+mod show;
+mod verbs;
+
+use std::process::ExitCode;
+
+pub use args::{Args, BackendVerb, DemoArgs, RunArgs, Target, TokenVerb, Verb};
+use client::ClientError;
+pub use files::{find_config, state_dir};
+
+/// Exit codes beyond 0 (done), 1 (failed) and 2 (usage).
+pub mod exit {
+    /// Stopped, but connections had to be cut.
+    pub const CUT: u8 = 3;
+    /// The admin API cannot be reached.
+    pub const UNREACHABLE: u8 = 69;
+    /// Something cannot be bound or created.
+    pub const CANNOT_CREATE: u8 = 73;
+    /// A conflict or a timeout: look, then try again.
+    pub const CONFLICT: u8 = 75;
+    /// The token is missing, wrong, or allows too little.
+    pub const AUTH: u8 = 77;
+    /// The configuration is not valid.
+    pub const CONFIG: u8 = 78;
+}
+
+/// A verb that did not end well: what to print on standard error, and the exit code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// In words.
+    pub message: String,
+    /// Exit code.
+    pub code: u8,
+}
+
+impl Failed {
+    /// An ordinary failure.
+    #[must_use]
+    pub fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            code: 1,
+        }
+    }
+
+    /// A failure with an exit code of its own.
+    #[must_use]
+    pub fn with_code(message: impl Into<String>, code: u8) -> Self {
+        Self {
+            message: message.into(),
+            code,
+        }
+    }
+}
+
+impl From<ClientError> for Failed {
+    fn from(error: ClientError) -> Self {
+        let code = error.exit_code();
+        Self {
+            message: error.to_string(),
+            code,
+        }
+    }
+}
+
+impl From<std::io::Error> for Failed {
+    fn from(error: std::io::Error) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+/// Carries out a verb other than `run` and `demo`.
+#[must_use]
+pub fn carry_out(args: Args) -> ExitCode {
+    let Args { verb, target } = args;
+    let result = match verb {
+        Verb::Check { file, explain } => files::check(&target, &file, explain),
+        Verb::Schema => files::schema(),
+        Verb::Completions { shell } => files::completions(shell),
+        Verb::Man { directory } => files::man(&directory),
+        Verb::Token {
+            verb: TokenVerb::New { name, role },
+        } => files::new_token(&target, &name, role),
+        verb => online(&target, verb),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(failed) => {
+            anstream::eprintln!("switchback: {}", failed.message);
+            ExitCode::from(failed.code)
+        }
+    }
+}
+
+/// Verbs that talk to a running switchback.
+fn online(target: &Target, verb: Verb) -> Result<u8, Failed> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let client = client::Client::new(target)?;
+        match verb {
+            Verb::Status { service, watch } => {
+                show::status(&client, service.as_deref(), watch).await
+            }
+            Verb::History { service } => show::history(&client, service.as_deref()).await,
+            Verb::Events { follow } => show::events(&client, follow).await,
+            Verb::Audit => show::audit(&client).await,
+            Verb::Healthcheck => show::healthcheck(&client).await,
+            verb => verbs::write(&client, verb).await,
+        }
+    })
+}

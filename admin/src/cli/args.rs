@@ -1,0 +1,315 @@
+//! Verbs and their arguments.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::auth::Role;
+
+/// The ingress that rolls bad releases back by itself.
+#[derive(Debug, Parser)]
+#[command(
+    name = "switchback",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// How to find a running switchback, and how to print what it says.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Target {
+    /// URL of the admin API [default: the config file's, or http://127.0.0.1:9900]
+    #[arg(
+        long,
+        global = true,
+        env = "SWITCHBACK_ADMIN",
+        value_name = "URL",
+        help_heading = "Connection"
+    )]
+    pub admin: Option<String>,
+    /// File with the token [default: $SWITCHBACK_TOKEN, or admin.token in the state directory]
+    #[arg(
+        long,
+        global = true,
+        env = "SWITCHBACK_TOKEN_FILE",
+        value_name = "FILE",
+        help_heading = "Connection"
+    )]
+    pub token_file: Option<PathBuf>,
+    /// PEM file with the authorities to trust for an https admin URL
+    #[arg(
+        long,
+        global = true,
+        env = "SWITCHBACK_ADMIN_CA",
+        value_name = "FILE",
+        help_heading = "Connection"
+    )]
+    pub ca: Option<PathBuf>,
+    /// State directory
+    #[arg(
+        long,
+        global = true,
+        env = "SWITCHBACK_STATE_DIR",
+        value_name = "DIR",
+        help_heading = "Connection"
+    )]
+    pub state_dir: Option<PathBuf>,
+    /// Output
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// What comes with every change.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct WriteArgs {
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Show what would change, change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Only if the state is still at this revision
+    #[arg(long, value_name = "N")]
+    pub if_revision: Option<u64>,
+    /// Wait until backends without weight have finished their requests
+    #[arg(long)]
+    pub wait_drained: bool,
+}
+
+/// Arguments of `demo`.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct DemoArgs {
+    /// Port of the proxy
+    #[arg(long, default_value_t = 8080)]
+    pub port: u16,
+    /// Port of the admin API
+    #[arg(long, default_value_t = 9900)]
+    pub admin_port: u16,
+    /// End after so many seconds [default: stay until Ctrl-C]
+    #[arg(long, value_name = "N")]
+    pub seconds: Option<u64>,
+    /// Make no requests
+    #[arg(long)]
+    pub no_load: bool,
+}
+
+/// Arguments of `run`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RunArgs {
+    /// Config file [default: $SWITCHBACK_CONFIG, ./switchback.yaml, /etc/switchback/switchback.yaml]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// If the file is not valid, start with the last one that was
+    #[arg(long)]
+    pub last_good: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "made once, by the command line")]
+pub enum Verb {
+    /// Show how it works: two backends, a split, a switch, a rollback. Needs nothing
+    #[command(after_help = "Example: switchback demo --seconds 20")]
+    Demo(DemoArgs),
+    /// Run the proxy
+    #[command(after_help = "Example: switchback run --config switchback.yaml")]
+    Run(RunArgs),
+    /// Check a config file: print every fault, exit 0 or 78
+    #[command(after_help = "Example: switchback check switchback.yaml")]
+    Check {
+        /// The file
+        file: PathBuf,
+        /// Print the file with every default filled in
+        #[arg(long)]
+        explain: bool,
+    },
+    /// Print the JSON Schema of the config file
+    #[command(after_help = "Example: switchback schema > switchback.schema.json")]
+    Schema,
+    /// Show services, backends and their traffic
+    #[command(after_help = "Example: switchback status checkout")]
+    Status {
+        /// Only this service
+        service: Option<String>,
+        /// Show it again every second
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Set all weights of a service
+    #[command(
+        after_help = "Example: switchback weights checkout blue=95 green=5 --reason 'try 42'"
+    )]
+    Weights {
+        /// The service
+        service: String,
+        /// The weight of every backend
+        #[arg(required = true, value_name = "BACKEND=WEIGHT")]
+        weights: Vec<String>,
+        /// What comes with every change.
+        #[command(flatten)]
+        write: WriteArgs,
+    },
+    /// The red button: take all traffic from canaries, or go back to the previous stable
+    #[command(after_help = "Example: switchback rollback checkout")]
+    Rollback {
+        /// The service [default: the only one]
+        service: Option<String>,
+        /// All services
+        #[arg(long, conflicts_with = "service")]
+        all: bool,
+        /// Even if the target has no healthy endpoint
+        #[arg(long)]
+        force: bool,
+        /// End open streams of the losing backends now
+        #[arg(long)]
+        cut: bool,
+        /// What comes with every change.
+        #[command(flatten)]
+        write: WriteArgs,
+    },
+    /// Make another backend stable at once
+    #[command(after_help = "Example: switchback switch checkout --to green")]
+    Switch {
+        /// The service
+        service: String,
+        /// The new stable
+        #[arg(long)]
+        to: String,
+        /// Even if it is not known to be healthy
+        #[arg(long)]
+        force: bool,
+        /// What comes with every change.
+        #[command(flatten)]
+        write: WriteArgs,
+    },
+    /// Take all traffic from a backend's version and keep it out
+    #[command(after_help = "Example: switchback block checkout green")]
+    Block {
+        /// The service
+        service: String,
+        /// The backend
+        backend: String,
+        /// Even if stable has no healthy endpoint
+        #[arg(long)]
+        force: bool,
+        /// What comes with every change.
+        #[command(flatten)]
+        write: WriteArgs,
+    },
+    /// Allow a blocked version again; moves no traffic
+    #[command(after_help = "Example: switchback unblock checkout green")]
+    Unblock {
+        /// The service
+        service: String,
+        /// The backend
+        backend: String,
+        /// What comes with every change.
+        #[command(flatten)]
+        write: WriteArgs,
+    },
+    /// Work on backends
+    Backend {
+        /// What to do
+        #[command(subcommand)]
+        verb: BackendVerb,
+    },
+    /// Show what changed: who, when, why
+    #[command(after_help = "Example: switchback history checkout")]
+    History {
+        /// Only this service
+        service: Option<String>,
+    },
+    /// Show what happens
+    #[command(after_help = "Example: switchback events --follow")]
+    Events {
+        /// Go on as it happens
+        #[arg(long)]
+        follow: bool,
+    },
+    /// Show who asked for what, and what came of it
+    Audit,
+    /// Read the config file again
+    Reload,
+    /// Leave the stable-only state after the recorded state was lost
+    Acknowledge,
+    /// Work on tokens of the admin API
+    Token {
+        /// What to do
+        #[command(subcommand)]
+        verb: TokenVerb,
+    },
+    /// Ask whether the server is ready: exit 0 or 1
+    Healthcheck,
+    /// Print completions for a shell
+    #[command(
+        after_help = "Example: switchback completions bash > /etc/bash_completion.d/switchback"
+    )]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages into a directory
+    Man {
+        /// The directory
+        directory: PathBuf,
+    },
+}
+
+/// What to do with a backend.
+#[derive(Debug, Subcommand)]
+pub enum BackendVerb {
+    /// Register what is deployed on a backend, for example from a deploy job
+    #[command(
+        after_help = "Example: switchback backend set checkout green --version 43 --endpoint http://10.0.0.7:8080"
+    )]
+    Set {
+        /// The service
+        service: String,
+        /// The backend
+        backend: String,
+        /// Label of what is deployed
+        #[arg(long)]
+        version: String,
+        /// Address; repeat for several
+        #[arg(long = "endpoint", required = true, value_name = "URL")]
+        endpoints: Vec<String>,
+        /// Even if the backend has weight
+        #[arg(long)]
+        force: bool,
+        /// What comes with every change.
+        #[command(flatten)]
+        write: WriteArgs,
+    },
+}
+
+/// What to do with tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenVerb {
+    /// Make a token, and the lines for the tokens file
+    #[command(after_help = "Example: switchback token new --name ci --role operator")]
+    New {
+        /// Who will hold it
+        #[arg(long)]
+        name: String,
+        /// viewer, rollback, operator or admin
+        #[arg(long)]
+        role: Role,
+    },
+}

@@ -1,0 +1,339 @@
+//! A client of the admin API.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::ServerName;
+use serde_json::Value;
+use switchback_proxy::tls::{ClientTlsFiles, client_config};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::args::{Output, Target, WriteArgs};
+use super::exit;
+
+/// How long connecting may take.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+
+/// How long an answer may take; waiting for a drain takes longest.
+const ANSWER_TIME: Duration = Duration::from_secs(60);
+
+/// A request to the API that did not work.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClientError {
+    /// The URL cannot be used.
+    #[error("{0}")]
+    Usage(String),
+    /// Nobody answers.
+    #[error(
+        "reach the admin API at {url}: {cause}; is switchback running, and is this its address?"
+    )]
+    Unreachable { url: String, cause: String },
+    /// There is no token.
+    #[error("no token: {0}")]
+    NoToken(String),
+    /// The API says no.
+    #[error("{detail} ({code})")]
+    Problem {
+        status: u16,
+        code: String,
+        detail: String,
+    },
+}
+
+impl ClientError {
+    pub(super) const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Unreachable { .. } => exit::UNREACHABLE,
+            Self::NoToken(_)
+            | Self::Problem {
+                status: 401 | 403 | 429,
+                ..
+            } => exit::AUTH,
+            Self::Problem {
+                status: 409 | 412 | 503 | 504 | 507,
+                ..
+            } => exit::CONFLICT,
+            Self::Problem { .. } => 1,
+        }
+    }
+}
+
+/// A client of the API.
+pub(super) struct Client {
+    url: Uri,
+    token: Result<String, String>,
+    tls: Option<Arc<rustls::ClientConfig>>,
+    pub(super) output: Output,
+}
+
+impl Client {
+    pub(super) fn new(target: &Target) -> Result<Self, ClientError> {
+        let url = target
+            .admin
+            .clone()
+            .unwrap_or_else(|| configured_url().unwrap_or_else(|| "http://127.0.0.1:9900".into()));
+        let usage = |reason: &str| ClientError::Usage(format!("{url} is no admin URL: {reason}"));
+        let parsed: Uri = url
+            .trim_end_matches('/')
+            .parse()
+            .map_err(|_| usage("write http://host:port"))?;
+        let tls = match parsed.scheme_str() {
+            Some("http") => None,
+            Some("https") => {
+                let authorities = target.ca.as_deref().map(std::fs::read).transpose();
+                let authorities = authorities.map_err(|error| usage(&error.to_string()))?;
+                let files = ClientTlsFiles {
+                    authorities: authorities.as_deref(),
+                    identity: None,
+                };
+                let config = client_config(&files).map_err(|error| usage(&error.to_string()))?;
+                let mut config = rustls::ClientConfig::clone(&config);
+                config.alpn_protocols = vec![b"http/1.1".to_vec()];
+                Some(Arc::new(config))
+            }
+            _ => return Err(usage("write http://host:port")),
+        };
+        Ok(Self {
+            url: parsed,
+            token: token(target),
+            tls,
+            output: target.output,
+        })
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Result<Value, ClientError> {
+        self.ask(Method::GET, path, None, None).await
+    }
+
+    /// Sends a write and returns the answer.
+    pub(super) async fn write(
+        &self,
+        method: Method,
+        path: &str,
+        mut body: Value,
+        options: &WriteArgs,
+    ) -> Result<Value, ClientError> {
+        if let (Some(reason), Some(body)) = (&options.reason, body.as_object_mut()) {
+            body.insert("reason".into(), reason.clone().into());
+        }
+        let mut query = Vec::new();
+        if options.dry_run {
+            query.push("dry_run=true");
+        }
+        if options.wait_drained {
+            query.push("wait=drained");
+        }
+        let path = if query.is_empty() {
+            path.to_owned()
+        } else {
+            format!("{path}?{}", query.join("&"))
+        };
+        self.ask(method, &path, Some(body), options.if_revision)
+            .await
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+        if_revision: Option<u64>,
+    ) -> Result<Value, ClientError> {
+        let token = self.token.clone().map_err(ClientError::NoToken)?;
+        let response = self
+            .send(method, path, Some(&token), body, if_revision)
+            .await?;
+        let status = response.status();
+        let text = response
+            .into_body()
+            .collect()
+            .await
+            .map_err(|error| self.unreachable(error))?
+            .to_bytes();
+        let value: Value = serde_json::from_slice(&text).unwrap_or_default();
+        if status.is_success() {
+            return Ok(value);
+        }
+        let field = |name: &str| value[name].as_str().map(str::to_owned);
+        Err(ClientError::Problem {
+            status: status.as_u16(),
+            code: field("code").unwrap_or_else(|| "unknown".into()),
+            detail: field("detail").unwrap_or_else(|| format!("status {status}")),
+        })
+    }
+
+    /// The status of an endpoint that needs no token.
+    pub(super) async fn open_status(&self, path: &str) -> Result<StatusCode, ClientError> {
+        Ok(self
+            .send(Method::GET, path, None, None, None)
+            .await?
+            .status())
+    }
+
+    /// The stream of events, as it comes.
+    pub(super) async fn stream(&self, path: &str) -> Result<Incoming, ClientError> {
+        let token = self.token.clone().map_err(ClientError::NoToken)?;
+        let response = self
+            .send(Method::GET, path, Some(&token), None, None)
+            .await?;
+        if response.status() == StatusCode::OK {
+            return Ok(response.into_body());
+        }
+        let status = response.status().as_u16();
+        Err(ClientError::Problem {
+            status,
+            code: "refused".into(),
+            detail: format!("status {status}"),
+        })
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        token: Option<&str>,
+        body: Option<Value>,
+        if_revision: Option<u64>,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let mut sender = self.connect().await?;
+        let authority = self
+            .url
+            .authority()
+            .map_or("", http::uri::Authority::as_str);
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, authority);
+        if let Some(token) = token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        if let Some(revision) = if_revision {
+            request = request.header(header::IF_MATCH, format!("\"{revision}\""));
+        }
+        let text = body.map(|body| body.to_string());
+        if text.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let body = Full::new(Bytes::from(text.unwrap_or_default()));
+        let request = request
+            .body(body)
+            .map_err(|error| ClientError::Usage(error.to_string()))?;
+        match tokio::time::timeout(ANSWER_TIME, sender.send_request(request)).await {
+            Ok(answer) => answer.map_err(|error| self.unreachable(error)),
+            Err(_) => Err(self.unreachable("no answer")),
+        }
+    }
+
+    async fn connect(&self) -> Result<http1::SendRequest<Full<Bytes>>, ClientError> {
+        let host = self
+            .url
+            .host()
+            .unwrap_or_default()
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
+        let port = self
+            .url
+            .port_u16()
+            .unwrap_or(if self.tls.is_some() { 443 } else { 80 });
+        let connecting =
+            tokio::time::timeout(CONNECT_TIME, TcpStream::connect((host.as_str(), port)));
+        let stream = match connecting.await {
+            Ok(stream) => stream.map_err(|error| self.unreachable(error))?,
+            Err(_) => return Err(self.unreachable("no connection in time")),
+        };
+        let Some(tls) = &self.tls else {
+            let (sender, connection) = http1::handshake(TokioIo::new(stream))
+                .await
+                .map_err(|error| self.unreachable(error))?;
+            tokio::spawn(connection);
+            return Ok(sender);
+        };
+        let name = ServerName::try_from(host).map_err(|error| self.unreachable(error))?;
+        let stream = TlsConnector::from(tls.clone())
+            .connect(name, stream)
+            .await
+            .map_err(|error| self.unreachable(error))?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| self.unreachable(error))?;
+        tokio::spawn(connection);
+        Ok(sender)
+    }
+
+    fn unreachable(&self, cause: impl std::fmt::Display) -> ClientError {
+        ClientError::Unreachable {
+            url: self.url.to_string(),
+            cause: cause.to_string(),
+        }
+    }
+}
+
+/// Where a config file is looked for, in this order.
+pub(super) fn config_candidates() -> Vec<PathBuf> {
+    let named = std::env::var_os("SWITCHBACK_CONFIG").map(PathBuf::from);
+    match named {
+        Some(named) => vec![named],
+        None => ["./switchback.yaml", "/etc/switchback/switchback.yaml"]
+            .map(PathBuf::from)
+            .to_vec(),
+    }
+}
+
+/// The admin URL of the config file that `run` would find here.
+fn configured_url() -> Option<String> {
+    let path = config_candidates().into_iter().find(|path| path.exists())?;
+    let config = switchback_config::parse(&std::fs::read_to_string(path).ok()?).config?;
+    let scheme = if config.admin.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    Some(format!("{scheme}://{}", config.admin.address))
+}
+
+/// The state directory: as asked for, or where a service manager, root or a user keeps state.
+pub(super) fn state_dir(asked: Option<&Path>) -> PathBuf {
+    let variable = |name: &str| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    if let Some(asked) = asked {
+        return asked.to_path_buf();
+    }
+    if let Some(directory) = variable("STATE_DIRECTORY") {
+        return directory;
+    }
+    if rustix::process::geteuid().is_root() {
+        return PathBuf::from("/var/lib/switchback");
+    }
+    let home = || variable("HOME").unwrap_or_else(|| PathBuf::from("."));
+    variable("XDG_STATE_HOME")
+        .unwrap_or_else(|| home().join(".local/state"))
+        .join("switchback")
+}
+
+fn token(target: &Target) -> Result<String, String> {
+    let read = |path: &Path| {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("read {}: {error}", path.display()))?;
+        Ok(text.trim().to_owned())
+    };
+    if let Some(path) = &target.token_file {
+        return read(path);
+    }
+    match std::env::var("SWITCHBACK_TOKEN") {
+        Ok(token) if !token.is_empty() => Ok(token),
+        _ => read(&state_dir(target.state_dir.as_deref()).join(crate::auth::TOKEN_FILE)),
+    }
+}

@@ -1,0 +1,160 @@
+//! Verbs that need no running server.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+
+use anstream::{print, println};
+use clap::CommandFactory;
+use serde_json::json;
+use switchback_config::diagnostic::render_all;
+
+use super::args::{Args, Output, Target};
+use super::{Failed, exit};
+use crate::auth::{Role, hex, new_token as make_token};
+use crate::builder::Material;
+use crate::files;
+use crate::reload::base_of;
+
+/// Checks a config file and the files it names.
+pub(super) fn check(target: &Target, file: &Path, explain: bool) -> Result<u8, Failed> {
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Failed::with_code(format!("read {name}: {error}"), exit::CONFIG))?;
+    let parsed = switchback_config::parse(&text);
+    let named = parsed
+        .config
+        .as_ref()
+        .map(|config| check_named(config, base_of(file)));
+    let broken = named.and_then(Result::err);
+    let valid = parsed.config.is_some() && broken.is_none();
+    match target.output {
+        Output::Json => {
+            println!(
+                "{:#}",
+                json!({"valid": valid, "diagnostics": parsed.diagnostics, "file_error": broken})
+            );
+        }
+        Output::Table => {
+            if !parsed.diagnostics.is_empty() {
+                let colour = std::io::stdout().is_terminal();
+                print!("{}", render_all(&parsed.diagnostics, &text, &name, colour));
+            }
+            if let Some(broken) = &broken {
+                println!("error: {broken}");
+            }
+            match &parsed.config {
+                Some(config) if valid && explain => {
+                    print!("{}", switchback_config::explain(config))
+                }
+                Some(config) if valid => {
+                    println!(
+                        "{name}: valid, {} routes, {} services",
+                        config.routes.len(),
+                        config.services.len()
+                    );
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(if valid { 0 } else { exit::CONFIG })
+}
+
+/// Loads every file that a configuration names.
+fn check_named(config: &switchback_config::model::Config, base: &Path) -> Result<(), String> {
+    let text = |error: files::FileError| error.to_string();
+    files::upstream_tls(config, base, &Material::default()).map_err(text)?;
+    for (name, listener) in &config.listeners {
+        if let Some(tls) = &listener.tls {
+            files::certificates(name, tls, base).map_err(text)?;
+        }
+    }
+    if let Some(tls) = &config.admin.tls {
+        files::admin_tls(tls, base).map_err(text)?;
+    }
+    if let Some(path) = &config.admin.tokens_file {
+        files::tokens(path, base).map_err(text)?;
+    }
+    Ok(())
+}
+
+/// Prints the JSON Schema.
+pub(super) fn schema() -> Result<u8, Failed> {
+    println!("{:#}", switchback_config::schema());
+    Ok(0)
+}
+
+/// Prints completions.
+pub(super) fn completions(shell: clap_complete::Shell) -> Result<u8, Failed> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "switchback", &mut script);
+    std::io::stdout().write_all(&script)?;
+    Ok(0)
+}
+
+/// Writes manual pages.
+pub(super) fn man(directory: &Path) -> Result<u8, Failed> {
+    std::fs::create_dir_all(directory)
+        .and_then(|()| clap_mangen::generate_to(Args::command(), directory))
+        .map_err(|error| {
+            Failed::with_code(
+                format!("write into {}: {error}", directory.display()),
+                exit::CANNOT_CREATE,
+            )
+        })?;
+    Ok(0)
+}
+
+/// Makes a token.
+pub(super) fn new_token(target: &Target, name: &str, role: Role) -> Result<u8, Failed> {
+    let (secret, token) = make_token(name, role)?;
+    let sha256 = hex(&token.digest);
+    match target.output {
+        Output::Json => println!(
+            "{:#}",
+            json!({"token": secret, "name": name, "role": role, "sha256": sha256})
+        ),
+        Output::Table => {
+            println!("token (shown once, keep it secret):\n  {secret}\n");
+            let role = json!(role);
+            println!(
+                "for the tokens file:\n  - {{name: {name:?}, role: {role}, sha256: \"{sha256}\"}}"
+            );
+        }
+    }
+    Ok(0)
+}
+
+/// The config file that `run` uses.
+///
+/// # Errors
+/// When there is none.
+pub fn find_config(asked: Option<&Path>) -> Result<std::path::PathBuf, Failed> {
+    if let Some(asked) = asked {
+        return Ok(asked.to_path_buf());
+    }
+    let candidates = super::client::config_candidates();
+    candidates
+        .iter()
+        .find(|path| path.exists())
+        .cloned()
+        .ok_or_else(|| {
+            let tried: Vec<String> = candidates
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect();
+            Failed::with_code(
+                format!(
+                    "no config file: tried {}; give one with --config",
+                    tried.join(", ")
+                ),
+                exit::CONFIG,
+            )
+        })
+}
+
+/// The state directory that `run` uses.
+#[must_use]
+pub fn state_dir(asked: Option<&Path>) -> std::path::PathBuf {
+    super::client::state_dir(asked)
+}

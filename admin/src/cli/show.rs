@@ -1,0 +1,263 @@
+//! Verbs that show something.
+
+use anstream::{print, println};
+use bytes::Bytes;
+use comfy_table::{Cell, Color, Table, presets};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use owo_colors::OwoColorize;
+use serde_json::Value;
+
+use super::Failed;
+use super::args::Output;
+use super::client::Client;
+use super::verbs::print_json_or;
+
+/// A table of services and their backends.
+pub(super) async fn status(
+    client: &Client,
+    service: Option<&str>,
+    watch: bool,
+) -> Result<u8, Failed> {
+    let mut ticks = tokio::time::interval(std::time::Duration::from_secs(1));
+    loop {
+        ticks.tick().await;
+        let path = service.map_or_else(
+            || "/v1/services".to_owned(),
+            |service| format!("/v1/services/{service}"),
+        );
+        let answer = client.get(&path).await?;
+        if watch && client.output == Output::Table {
+            // Home, and clear what is below.
+            print!("\u{1b}[H\u{1b}[J");
+        }
+        print_json_or(client, &answer, print_services);
+        if !watch {
+            return Ok(0);
+        }
+    }
+}
+
+fn print_services(answer: &Value) {
+    let one = [answer.clone()];
+    let services = answer["services"]
+        .as_array()
+        .map_or(&one[..], Vec::as_slice);
+    if answer["stable_only"] == true {
+        println!(
+            "{}",
+            "the recorded state was lost: stable only, until switchback acknowledge"
+                .red()
+                .bold()
+        );
+    }
+    let mut table = table(&[
+        "SERVICE",
+        "BACKEND",
+        "VERSION",
+        "ROLE",
+        "WEIGHT",
+        "SHARE",
+        "HEALTH",
+        "IN FLIGHT",
+        "REQUESTS",
+        "FAILURES",
+        "EVIDENCE",
+    ]);
+    for service in services {
+        let mut name = text(&service["name"]);
+        for (backend, view) in service["backends"].as_object().into_iter().flatten() {
+            let blocked = !view["blocked"].is_null();
+            let health = text(&view["health"]);
+            let colour = match health.as_str() {
+                "healthy" => Color::Green,
+                "unknown" => Color::Yellow,
+                _ => Color::Red,
+            };
+            let role = if blocked {
+                format!("{}, blocked", text(&view["role"]))
+            } else {
+                text(&view["role"])
+            };
+            let evidence = service["judge"][backend]["evidence"]
+                .as_f64()
+                .filter(|_| view["weight"] != 0);
+            table.add_row(vec![
+                Cell::new(std::mem::take(&mut name)),
+                Cell::new(backend),
+                Cell::new(text(&view["version"])),
+                if blocked {
+                    Cell::new(role).fg(Color::Red)
+                } else {
+                    Cell::new(role)
+                },
+                Cell::new(text(&view["weight"])),
+                Cell::new(format!(
+                    "{:.1}%",
+                    view["share"].as_f64().unwrap_or(0.0) * 100.0
+                )),
+                Cell::new(health).fg(colour),
+                Cell::new(text(&view["in_flight"])),
+                Cell::new(text(&view["requests"])),
+                Cell::new(text(&view["failures"])),
+                Cell::new(
+                    evidence
+                        .map(|evidence| format!("{evidence:.2}"))
+                        .unwrap_or_default(),
+                ),
+            ]);
+        }
+    }
+    println!("{table}");
+    for service in services {
+        for (backend, judge) in service["judge"].as_object().into_iter().flatten() {
+            if judge["verdict"] == "hold" {
+                println!(
+                    "{} {backend}: {} ({})",
+                    text(&service["name"]),
+                    text(&judge["hold"]),
+                    text(&judge["sentence"])
+                );
+            }
+        }
+        for conflict in service["conflicts"].as_array().into_iter().flatten() {
+            println!(
+                "{}: {}: {}",
+                text(&service["name"]),
+                "conflict".yellow(),
+                text(conflict)
+            );
+        }
+    }
+}
+
+/// A table of revisions.
+pub(super) async fn history(client: &Client, service: Option<&str>) -> Result<u8, Failed> {
+    let answer = client.get("/v1/revisions?limit=500").await?;
+    print_json_or(client, &answer, |answer| {
+        let mut table = table(&["REVISION", "AT", "BY", "ACTION", "WHAT", "REASON"]);
+        for revision in answer["revisions"].as_array().into_iter().flatten() {
+            let concerns = service.is_none_or(|service| revision["changes"].get(service).is_some());
+            if concerns {
+                let notes: Vec<String> = revision["notes"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .map(text)
+                    .collect();
+                let columns = ["revision", "at", "by", "action"].map(|key| text(&revision[key]));
+                let [number, at, by, action] = columns;
+                table.add_row(vec![
+                    number,
+                    at,
+                    by,
+                    action,
+                    notes.join("; "),
+                    text(&revision["reason"]),
+                ]);
+            }
+        }
+        println!("{table}");
+    });
+    Ok(0)
+}
+
+/// A table of what was asked for.
+pub(super) async fn audit(client: &Client) -> Result<u8, Failed> {
+    let answer = client.get("/v1/audit?limit=500").await?;
+    print_json_or(client, &answer, |answer| {
+        let keys = [
+            "at", "by", "via", "action", "service", "result", "revision", "reason",
+        ];
+        let heads = keys.map(str::to_uppercase);
+        let mut table = table(&heads.each_ref().map(String::as_str));
+        for entry in answer["entries"].as_array().into_iter().flatten() {
+            table.add_row(keys.map(|key| text(&entry[key])).to_vec());
+        }
+        println!("{table}");
+    });
+    Ok(0)
+}
+
+/// Events: those that are kept, and with `follow` those that come.
+pub(super) async fn events(client: &Client, follow: bool) -> Result<u8, Failed> {
+    let path = if follow {
+        "/v1/events"
+    } else {
+        "/v1/events?follow=false"
+    };
+    let mut stream = client.stream(path).await?;
+    let mut text = Vec::new();
+    while let Some(piece) = next_piece(&mut stream).await? {
+        text.extend_from_slice(&piece);
+        while let Some(end) = text.windows(2).position(|two| two == b"\n\n") {
+            let message: Vec<u8> = text.drain(..end + 2).collect();
+            print_event(client, &message);
+        }
+    }
+    Ok(0)
+}
+
+async fn next_piece(stream: &mut Incoming) -> Result<Option<Bytes>, Failed> {
+    loop {
+        match stream.frame().await {
+            None => return Ok(None),
+            Some(Ok(frame)) => {
+                if let Ok(piece) = frame.into_data() {
+                    return Ok(Some(piece));
+                }
+            }
+            Some(Err(error)) => return Err(Failed::new(format!("the stream broke: {error}"))),
+        }
+    }
+}
+
+fn print_event(client: &Client, message: &[u8]) {
+    let message = String::from_utf8_lossy(message);
+    for line in message.lines() {
+        let Some(event) = line.strip_prefix("data:") else {
+            continue;
+        };
+        let event: Value = serde_json::from_str(event.trim()).unwrap_or_default();
+        if client.output == Output::Json {
+            println!("{event}");
+        } else {
+            let service = event["service"]
+                .as_str()
+                .map(|service| format!("{service}: "))
+                .unwrap_or_default();
+            println!(
+                "{} {} {service}{}",
+                text(&event["at"]).dimmed(),
+                text(&event["kind"]).bold(),
+                text(&event["message"])
+            );
+        }
+    }
+}
+
+/// Exit 0 if the server is ready for clients.
+pub(super) async fn healthcheck(client: &Client) -> Result<u8, Failed> {
+    let status = client.open_status("/readyz").await?;
+    if status.is_success() {
+        Ok(0)
+    } else {
+        Err(Failed::new(format!("not ready: status {status}")))
+    }
+}
+
+fn table(heads: &[&str]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_header(heads.to_vec());
+    table
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}

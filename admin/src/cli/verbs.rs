@@ -1,0 +1,305 @@
+//! Verbs that change something: a request each, and its answer in a few lines.
+
+use anstream::println;
+use http::Method;
+use owo_colors::OwoColorize;
+use serde_json::{Map, Value, json};
+
+use super::Failed;
+use super::args::{BackendVerb, Output, Verb, WriteArgs};
+use super::client::Client;
+
+/// Sends a write and prints the answer.
+pub(super) async fn write(client: &Client, verb: Verb) -> Result<u8, Failed> {
+    match verb {
+        Verb::Weights {
+            service,
+            weights,
+            write,
+        } => {
+            let body = json!({"weights": parse_weights(&weights)?});
+            let path = format!("/v1/services/{}/weights", segment(&service)?);
+            one(client, Method::PUT, &path, body, &write).await
+        }
+        Verb::Rollback {
+            all: true,
+            force,
+            cut,
+            write,
+            ..
+        } => rollback_all(client, force, cut, &write).await,
+        Verb::Rollback {
+            service,
+            force,
+            cut,
+            write,
+            ..
+        } => {
+            let service = match service {
+                Some(service) => service,
+                None => only_service(client).await?,
+            };
+            let path = format!("/v1/services/{}/rollback", segment(&service)?);
+            one(
+                client,
+                Method::POST,
+                &path,
+                json!({"force": force, "cut": cut}),
+                &write,
+            )
+            .await
+        }
+        Verb::Switch {
+            service,
+            to,
+            force,
+            write,
+        } => {
+            let path = format!("/v1/services/{}/switch", segment(&service)?);
+            one(
+                client,
+                Method::POST,
+                &path,
+                json!({"to": to, "force": force}),
+                &write,
+            )
+            .await
+        }
+        Verb::Block {
+            service,
+            backend,
+            force,
+            write,
+        } => {
+            let path = format!(
+                "/v1/services/{}/backends/{}/block",
+                segment(&service)?,
+                segment(&backend)?
+            );
+            one(client, Method::POST, &path, json!({"force": force}), &write).await
+        }
+        Verb::Unblock {
+            service,
+            backend,
+            write,
+        } => {
+            let path = format!(
+                "/v1/services/{}/backends/{}/unblock",
+                segment(&service)?,
+                segment(&backend)?
+            );
+            one(client, Method::POST, &path, json!({}), &write).await
+        }
+        Verb::Backend {
+            verb:
+                BackendVerb::Set {
+                    service,
+                    backend,
+                    version,
+                    endpoints,
+                    force,
+                    write,
+                },
+        } => {
+            let path = format!(
+                "/v1/services/{}/backends/{}",
+                segment(&service)?,
+                segment(&backend)?
+            );
+            let body = json!({"version": version, "endpoints": endpoints, "force": force});
+            one(client, Method::PUT, &path, body, &write).await
+        }
+        Verb::Reload => reload(client).await,
+        Verb::Acknowledge => {
+            let answer = client
+                .write(
+                    Method::POST,
+                    "/v1/acknowledge",
+                    json!({}),
+                    &WriteArgs::default(),
+                )
+                .await?;
+            print_json_or(client, &answer, |_| {
+                println!("acknowledged: the file's weights are in force")
+            });
+            Ok(0)
+        }
+        _ => Err(Failed::with_code(
+            "this verb is not for a running server",
+            2,
+        )),
+    }
+}
+
+async fn one(
+    client: &Client,
+    method: Method,
+    path: &str,
+    body: Value,
+    options: &WriteArgs,
+) -> Result<u8, Failed> {
+    let answer = client.write(method, path, body, options).await?;
+    print_json_or(client, &answer, print_answer);
+    Ok(0)
+}
+
+async fn rollback_all(
+    client: &Client,
+    force: bool,
+    cut: bool,
+    options: &WriteArgs,
+) -> Result<u8, Failed> {
+    let body = json!({"force": force, "cut": cut});
+    let answer = client
+        .write(Method::POST, "/v1/rollback", body, options)
+        .await?;
+    print_json_or(client, &answer, |answer| {
+        for result in answer["services"].as_array().into_iter().flatten() {
+            match result["problem"]["detail"].as_str() {
+                Some(problem) => println!(
+                    "{}: {}: {problem}",
+                    result["service"].as_str().unwrap_or_default(),
+                    "refused".red()
+                ),
+                None => print_answer(result),
+            }
+        }
+    });
+    Ok(u8::from(answer["refused"].as_u64() != Some(0)))
+}
+
+async fn reload(client: &Client) -> Result<u8, Failed> {
+    let answer = client
+        .write(Method::POST, "/v1/reload", json!({}), &WriteArgs::default())
+        .await;
+    let answer = answer.map_err(|error| Failed {
+        code: super::exit::CONFIG,
+        ..Failed::from(error)
+    })?;
+    print_json_or(client, &answer, |answer| {
+        if answer["changed"] == true {
+            println!("reloaded at revision {}", answer["revision"]);
+            for change in answer["changes"].as_array().into_iter().flatten() {
+                println!(
+                    "  {}: {} -> {}",
+                    change["path"].as_str().unwrap_or_default(),
+                    change["before"],
+                    change["after"]
+                );
+            }
+        } else {
+            println!("the file has not changed");
+        }
+    });
+    Ok(0)
+}
+
+/// The service that is meant when there is only one.
+async fn only_service(client: &Client) -> Result<String, Failed> {
+    let services = client.get("/v1/services").await?;
+    let names: Vec<&str> = services["services"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|service| service["name"].as_str())
+        .collect();
+    match names[..] {
+        [only] => Ok(only.to_owned()),
+        _ => Err(Failed::with_code(
+            format!("name a service, or use --all: {}", names.join(", ")),
+            2,
+        )),
+    }
+}
+
+fn parse_weights(written: &[String]) -> Result<Map<String, Value>, Failed> {
+    let mut weights = Map::new();
+    for item in written {
+        let parsed = item
+            .split_once('=')
+            .and_then(|(name, weight)| Some((name, weight.parse::<u32>().ok()?)));
+        let Some((name, weight)) = parsed else {
+            return Err(Failed::with_code(
+                format!("{item:?} is not a weight: write blue=95"),
+                2,
+            ));
+        };
+        if weights.insert(name.to_owned(), weight.into()).is_some() {
+            return Err(Failed::with_code(format!("{name} is given twice"), 2));
+        }
+    }
+    Ok(weights)
+}
+
+/// A name as a segment of a path.
+fn segment(name: &str) -> Result<&str, Failed> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if !name.is_empty() && name.bytes().all(plain) {
+        Ok(name)
+    } else {
+        Err(Failed::with_code(
+            format!("{name:?} is not the name of a service or backend"),
+            2,
+        ))
+    }
+}
+
+/// Prints JSON if asked for, otherwise as `print` does.
+pub(super) fn print_json_or(client: &Client, answer: &Value, print: impl FnOnce(&Value)) {
+    match client.output {
+        Output::Json => println!("{answer:#}"),
+        Output::Table => print(answer),
+    }
+}
+
+fn print_answer(answer: &Value) {
+    let text = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
+    };
+    let weights: Vec<String> = answer["weights"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, weight)| format!("{name}={weight}"))
+        .collect();
+    let service = text(&answer["service"]);
+    if answer["dry_run"] == true {
+        println!("{service}: would be {}", weights.join(" "));
+        for note in answer["notes"].as_array().into_iter().flatten() {
+            println!("  {}", text(note));
+        }
+        return;
+    }
+    if answer["changed"] == false {
+        println!(
+            "{service}: nothing to change: {} at revision {}",
+            weights.join(" "),
+            answer["revision"]
+        );
+        return;
+    }
+    println!(
+        "{}: {}, stable {}, revision {}, in force everywhere after {} us",
+        service.bold(),
+        weights.join(" "),
+        text(&answer["stable"]),
+        answer["revision"],
+        answer["applied_in_us"],
+    );
+    for (backend, count) in answer["in_flight"].as_object().into_iter().flatten() {
+        if answer["weights"][backend] == 0 && *count != 0 {
+            println!("  {backend}: {count} requests in flight finish");
+        }
+    }
+    if answer["durable"] == false {
+        println!(
+            "  {}: it will be persisted as soon as the disk allows",
+            "not yet durable".yellow()
+        );
+    }
+    if answer["drained"] == false {
+        println!("  {}", "requests are still in flight".yellow());
+    }
+}

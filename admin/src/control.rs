@@ -1,0 +1,180 @@
+//! The control thread: the only one that changes where traffic goes.
+//!
+//! It owns the world, the judges and the snapshot builder, and never waits for anybody: commands
+//! come in through bounded queues, the disk answers through another, the clock is read. Two queues
+//! decide the order. Rollbacks and blocks are served first, and applied before they are persisted;
+//! everything else is persisted first, one change at a time, and is looked at again if a rollback
+//! came in between. Whoever asked waits for the workers' acknowledgement themselves, see
+//! [`Controls::ask`].
+
+mod published;
+mod thread;
+
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::thread::Thread;
+use std::time::Duration;
+
+use switchback_config::defaults::{DURABLE_TIME, FENCE_TIME};
+use switchback_proxy::fence::{Fence, Unconfirmed};
+use tokio::sync::{oneshot, watch};
+
+use crate::builder::{Addresses, Material};
+use crate::command::{Asked, Command, Refusal};
+use crate::controller::Decision;
+pub use published::{Published, ServiceStatus};
+pub use thread::{Start, start};
+
+/// The way to the control thread. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Controls {
+    urgent: SyncSender<Message>,
+    ordinary: SyncSender<Message>,
+    thread: Thread,
+    published: watch::Receiver<Arc<Published>>,
+}
+
+/// What the control thread is told.
+#[derive(Debug)]
+enum Message {
+    /// Carry out a command.
+    Ask(Box<Request>),
+    /// Names have other addresses now.
+    Addresses(Arc<Addresses>),
+    /// End.
+    Stop,
+}
+
+#[derive(Debug)]
+struct Request {
+    command: Command,
+    asked: Asked,
+    material: Option<Arc<Material>>,
+    reply: oneshot::Sender<Result<Applied, Refusal>>,
+}
+
+/// What became of a command.
+#[derive(Debug)]
+pub struct Applied {
+    /// Whether anything changed.
+    pub changed: bool,
+    /// What is in force since.
+    pub published: Arc<Published>,
+    /// What would follow, for a dry run.
+    pub planned: Option<Box<(Decision, Arc<Published>)>>,
+    /// Opens when all workers follow; none if nothing changed.
+    pub fence: Option<Arc<Fence>>,
+    /// Whether it is persisted; may still be under way.
+    durable: Durable,
+}
+
+#[derive(Debug)]
+enum Durable {
+    Known(bool),
+    UnderWay(oneshot::Receiver<bool>),
+}
+
+/// What became of a command, after everybody concerned has acknowledged it.
+#[derive(Debug)]
+pub struct Confirmed {
+    /// The command's result.
+    pub applied: Applied,
+    /// From the swap to the last acknowledgement.
+    pub applied_in: Duration,
+    /// Whether it will survive a crash.
+    pub durable: bool,
+}
+
+/// Why a command has no confirmed result.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// It was refused; nothing has changed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It is in force, but not every worker has acknowledged in time.
+    #[error("the change is in force, but {0}")]
+    Unconfirmed(#[from] Unconfirmed),
+}
+
+impl Controls {
+    /// Asks for a change and waits until every worker follows it.
+    ///
+    /// # Errors
+    /// When it is refused, or not acknowledged within a second.
+    ///
+    /// # Cancel safety
+    /// The command is carried out even if this is dropped.
+    pub async fn ask(&self, command: Command, asked: Asked) -> Result<Confirmed, AskError> {
+        self.ask_with(command, asked, None).await
+    }
+
+    /// The same, for a file that comes with certificates.
+    ///
+    /// # Errors
+    /// As [`Controls::ask`].
+    pub async fn ask_with(
+        &self,
+        command: Command,
+        asked: Asked,
+        material: Option<Arc<Material>>,
+    ) -> Result<Confirmed, AskError> {
+        let (reply, answer) = oneshot::channel();
+        let urgent = command.is_urgent();
+        let request = Request {
+            command,
+            asked,
+            material,
+            reply,
+        };
+        self.send(Message::Ask(Box::new(request)), urgent)?;
+        let mut applied = answer.await.map_err(|_| Refusal::Stopping)??;
+        let applied_in = match &applied.fence {
+            Some(fence) => fence.wait(FENCE_TIME).await?,
+            None => Duration::ZERO,
+        };
+        let durable = match &mut applied.durable {
+            Durable::Known(durable) => *durable,
+            Durable::UnderWay(receiver) => {
+                let answer = tokio::time::timeout(DURABLE_TIME, receiver).await;
+                matches!(answer, Ok(Ok(true)))
+            }
+        };
+        Ok(Confirmed {
+            applied,
+            applied_in,
+            durable,
+        })
+    }
+
+    /// Tells where names point now.
+    pub fn set_addresses(&self, addresses: Addresses) {
+        let _ = self.send(Message::Addresses(Arc::new(addresses)), false);
+    }
+
+    /// Ends the control thread.
+    pub fn stop(&self) {
+        let _ = self.send(Message::Stop, true);
+    }
+
+    fn send(&self, message: Message, urgent: bool) -> Result<(), Refusal> {
+        let queue = if urgent { &self.urgent } else { &self.ordinary };
+        let sent = queue.try_send(message).map_err(|error| match error {
+            TrySendError::Full(_) => Refusal::Busy,
+            TrySendError::Disconnected(_) => Refusal::Stopping,
+        });
+        self.thread.unpark();
+        sent
+    }
+
+    /// What is in force now.
+    #[must_use]
+    pub fn published(&self) -> Arc<Published> {
+        self.published.borrow().clone()
+    }
+
+    /// Follows what is in force.
+    #[must_use]
+    pub fn follow(&self) -> watch::Receiver<Arc<Published>> {
+        self.published.clone()
+    }
+}

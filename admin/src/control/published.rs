@@ -1,0 +1,46 @@
+//! What is in force, as other threads may look at it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use switchback_config::model::{Config, Name};
+use switchback_proxy::snapshot::Snapshot;
+
+use crate::builder::Retired;
+use crate::effective::Effective;
+use crate::observer::Gauge;
+use crate::state::State;
+
+/// Everything that is in force at one moment. Immutable.
+#[derive(Debug)]
+pub struct Published {
+    /// The file.
+    pub config: Arc<Config>,
+    /// The recorded state on top of it.
+    pub state: Arc<State>,
+    /// What both amount to, by service.
+    pub services: BTreeMap<Name, ServiceStatus>,
+    /// What the data plane works with.
+    pub snapshot: Arc<Snapshot>,
+    /// Counters of versions that are gone.
+    pub retired: Vec<Retired>,
+    /// Rollbacks since the start, by service and cause.
+    pub rollbacks: BTreeMap<(Name, &'static str), u64>,
+}
+
+/// One service.
+#[derive(Clone, Debug)]
+pub struct ServiceStatus {
+    /// What is in force.
+    pub effective: Arc<Effective>,
+    /// The gauges of its judges, by backend.
+    pub gauges: Vec<(Name, Arc<Gauge>)>,
+}
+
+impl Published {
+    /// The file's settings of a service.
+    #[must_use]
+    pub fn file(&self, service: &str) -> Option<&switchback_config::model::Service> {
+        self.config.services.get(service)
+    }
+}

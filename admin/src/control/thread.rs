@@ -1,0 +1,671 @@
+//! The loop of the control thread.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use switchback_config::defaults::{COMMAND_QUEUE, TICK, TICK_MIN};
+use switchback_config::model::{Config, Name, OnFailure};
+use switchback_proxy::data_plane::DataPlane;
+use switchback_proxy::fence::Fence;
+use switchback_proxy::stats::Alarm;
+use tokio::sync::{oneshot, watch};
+
+use super::{Applied, Controls, Durable, Message, Published, Request, ServiceStatus};
+use crate::builder::{Addresses, Builder, Material, Plan, find};
+use crate::command::{Asked, Cause, Command, Refusal};
+use crate::controller::{Decision, Health, World, apply};
+use crate::effective::Effective;
+use crate::events::Events;
+use crate::history::{AuditEntry, Change, Revision};
+use crate::observer::{Alert, Clock, Observer};
+use crate::state::State;
+use crate::store::{Commit, Store};
+
+/// What the control thread starts from.
+#[derive(Debug)]
+pub struct Start {
+    /// The data plane, serving nothing yet.
+    pub plane: Arc<DataPlane>,
+    /// The file.
+    pub config: Arc<Config>,
+    /// Its certificates.
+    pub material: Arc<Material>,
+    /// Looked-up names.
+    pub addresses: Addresses,
+    /// The recorded state.
+    pub state: State,
+    /// Where changes are persisted.
+    pub store: Store,
+    /// Where events go.
+    pub events: Events,
+}
+
+/// Starts the control thread; returns once the first snapshot is in force.
+///
+/// # Errors
+/// When the thread cannot be started.
+pub fn start(start: Start) -> std::io::Result<Controls> {
+    let (urgent, urgent_queue) = sync_channel(COMMAND_QUEUE);
+    let (ordinary, ordinary_queue) = sync_channel(COMMAND_QUEUE);
+    let (ready, is_ready) = sync_channel(1);
+    let handle = std::thread::Builder::new()
+        .name("control".into())
+        .spawn(move || {
+            let (mut keeper, published) = Keeper::new(start, urgent_queue, ordinary_queue);
+            let _ = ready.send(published);
+            keeper.run();
+        })?;
+    let published = is_ready
+        .recv()
+        .map_err(|_| std::io::Error::other("the control thread ended while it started"))?;
+    Ok(Controls {
+        urgent,
+        ordinary,
+        thread: handle.thread().clone(),
+        published,
+    })
+}
+
+/// A change on its way to the disk.
+#[derive(Debug)]
+struct Pending {
+    request: Request,
+    revision: u64,
+    /// The revision it was decided for.
+    base: u64,
+    decision: Decision,
+}
+
+struct Keeper {
+    plane: Arc<DataPlane>,
+    world: World,
+    effective: BTreeMap<Name, Arc<Effective>>,
+    material: Arc<Material>,
+    addresses: Arc<Addresses>,
+    builder: Builder,
+    observer: Observer,
+    store: Store,
+    events: Events,
+    alarm: Arc<Alarm>,
+    published: watch::Sender<Arc<Published>>,
+    rollbacks: BTreeMap<(Name, &'static str), u64>,
+    urgent: Receiver<Message>,
+    ordinary: Receiver<Message>,
+    persisted: (SyncSender<Result<(), String>>, Receiver<Result<(), String>>),
+    pending: Option<Box<Pending>>,
+    /// The highest number given to a revision, in force or not.
+    numbered: u64,
+    last_tick: Duration,
+}
+
+impl Keeper {
+    fn new(
+        start: Start,
+        urgent: Receiver<Message>,
+        ordinary: Receiver<Message>,
+    ) -> (Self, watch::Receiver<Arc<Published>>) {
+        let alarm = Alarm::new(std::thread::current());
+        let (published, receiver) = watch::channel(Arc::new(Published {
+            config: start.config.clone(),
+            state: Arc::default(),
+            services: BTreeMap::new(),
+            snapshot: start.plane.snapshot(),
+            retired: Vec::new(),
+            rollbacks: BTreeMap::new(),
+        }));
+        let mut keeper = Self {
+            builder: Builder::new(start.plane.workers(), alarm.clone()),
+            numbered: start.state.revision,
+            world: World {
+                config: start.config.clone(),
+                state: start.state,
+            },
+            effective: BTreeMap::new(),
+            material: start.material,
+            addresses: Arc::new(start.addresses),
+            observer: Observer::default(),
+            store: start.store,
+            events: start.events,
+            plane: start.plane,
+            alarm,
+            published,
+            rollbacks: BTreeMap::new(),
+            urgent,
+            ordinary,
+            persisted: sync_channel(1),
+            pending: None,
+            last_tick: Duration::ZERO,
+        };
+        keeper.begin(start.config);
+        (keeper, receiver)
+    }
+
+    /// The first snapshot: the file may have changed while nobody was running.
+    fn begin(&mut self, config: Arc<Config>) {
+        let asked = Asked::by_itself("start", None);
+        let command = Command::Reload { config };
+        if let Ok(decision) = self.decide(&command, &asked) {
+            let (changed, revision) = (!decision.services.is_empty(), self.numbered + 1);
+            let before = self.world.clone();
+            let revision = if changed {
+                revision
+            } else {
+                self.world.state.revision
+            };
+            self.carry_out(&decision, revision, true);
+            if changed {
+                self.numbered = revision;
+                let commit = self.commit(&before, &command, &asked, &decision, revision, true);
+                self.store.commit(commit, Box::new(|_| ()));
+            }
+            self.tell(&decision, &asked, changed.then_some(revision));
+        }
+    }
+
+    fn run(&mut self) {
+        loop {
+            match self.serve() {
+                Served::Stop => return,
+                Served::Something => continue,
+                Served::Nothing => {}
+            }
+            let now = self.plane.uptime();
+            let next = self.last_tick + TICK;
+            let wait = next.saturating_sub(now);
+            if !wait.is_zero() {
+                std::thread::park_timeout(wait);
+            }
+            self.tick_if_due();
+        }
+    }
+
+    /// Serves what waits, the most urgent first; at most one thing of each kind.
+    fn serve(&mut self) -> Served {
+        let mut served = Served::Nothing;
+        loop {
+            match self.urgent.try_recv() {
+                Ok(Message::Ask(request)) => {
+                    served = Served::Something;
+                    self.serve_urgent(*request);
+                }
+                Ok(Message::Addresses(_)) => {}
+                Ok(Message::Stop) | Err(TryRecvError::Disconnected) => return Served::Stop,
+                Err(TryRecvError::Empty) => break,
+            }
+        }
+        if let Ok(result) = self.persisted.1.try_recv()
+            && let Some(pending) = self.pending.take()
+        {
+            served = Served::Something;
+            self.finish(*pending, result);
+        }
+        if self.pending.is_none() {
+            match self.ordinary.try_recv() {
+                Ok(Message::Ask(request)) => {
+                    served = Served::Something;
+                    self.serve_ordinary(*request);
+                }
+                Ok(Message::Addresses(addresses)) => {
+                    served = Served::Something;
+                    self.addresses = addresses;
+                    let decision = Decision::nothing(&self.world);
+                    self.carry_out(&decision, self.world.state.revision, false);
+                }
+                Ok(Message::Stop) | Err(TryRecvError::Disconnected) => return Served::Stop,
+                Err(TryRecvError::Empty) => {}
+            }
+        }
+        served
+    }
+
+    fn decide(&self, command: &Command, asked: &Asked) -> Result<Decision, Refusal> {
+        let snapshot = self.plane.snapshot();
+        let health = |service: &str, backend: &str| {
+            let found = find(&snapshot, service)
+                .and_then(|service| service.backends.iter().find(|b| *b.name == *backend));
+            let endpoints = found
+                .map(|backend| &backend.endpoints[..])
+                .unwrap_or_default();
+            Health {
+                healthy: endpoints.iter().any(|e| e.health.is_healthy()),
+                known: endpoints.iter().any(|e| e.health.is_known_healthy()),
+            }
+        };
+        apply(&self.world, Timestamp::now(), &health, command, asked)
+    }
+
+    /// Applies at once, then persists.
+    fn serve_urgent(&mut self, request: Request) {
+        match self.decide(&request.command, &request.asked) {
+            Ok(decision) if request.asked.dry_run => self.answer_dry_run(request, decision),
+            Ok(decision) if decision.changes(&self.world) => {
+                let applied = self.apply_now(&request.command, &request.asked, &decision);
+                let _ = request.reply.send(Ok(applied));
+            }
+            Ok(_) => self.answer_unchanged(request),
+            Err(refusal) => self.refuse(request, refusal),
+        }
+    }
+
+    fn apply_now(&mut self, command: &Command, asked: &Asked, decision: &Decision) -> Applied {
+        self.numbered += 1;
+        let revision = self.numbered;
+        let before = self.world.clone();
+        let cause = match command {
+            Command::Rollback { .. } => Some(Cause::Operator),
+            Command::Condemn { cause, .. } => Some(*cause),
+            _ => None,
+        };
+        if let (Some(cause), Some(service)) = (cause, command.service()) {
+            *self
+                .rollbacks
+                .entry((service.clone(), cause.as_str()))
+                .or_default() += 1;
+        }
+        let fence = self.carry_out(decision, revision, false);
+        let (sender, durable) = oneshot::channel();
+        let commit = self.commit(&before, command, asked, decision, revision, true);
+        let done = Box::new(move |result: Result<(), String>| {
+            let _ = sender.send(result.is_ok());
+        });
+        self.store.commit(commit, done);
+        self.tell(decision, asked, Some(revision));
+        self.applied(Some(fence), Durable::UnderWay(durable))
+    }
+
+    /// Persists; what is safe is applied by [`Keeper::finish`].
+    fn serve_ordinary(&mut self, request: Request) {
+        match self.decide(&request.command, &request.asked) {
+            Ok(decision) if request.asked.dry_run => self.answer_dry_run(request, decision),
+            Ok(decision) if decision.changes(&self.world) || request.material.is_some() => {
+                self.numbered += 1;
+                self.persist(Pending {
+                    revision: self.numbered,
+                    base: self.world.state.revision,
+                    request,
+                    decision,
+                });
+            }
+            Ok(_) => self.answer_unchanged(request),
+            Err(refusal) => self.refuse(request, refusal),
+        }
+    }
+
+    fn persist(&mut self, pending: Pending) {
+        let Request { command, asked, .. } = &pending.request;
+        let commit = self.commit(
+            &self.world,
+            command,
+            asked,
+            &pending.decision,
+            pending.revision,
+            false,
+        );
+        let (sender, thread) = (self.persisted.0.clone(), std::thread::current());
+        let done = Box::new(move |result: Result<(), String>| {
+            let _ = sender.try_send(result);
+            thread.unpark();
+        });
+        self.pending = Some(Box::new(pending));
+        self.store.commit(commit, done);
+    }
+
+    /// A change has reached the disk, or not.
+    fn finish(&mut self, pending: Pending, result: Result<(), String>) {
+        if let Err(error) = result {
+            return self.refuse(pending.request, Refusal::NotDurable(error));
+        }
+        if pending.base != self.world.state.revision {
+            return self.finish_overtaken(pending);
+        }
+        let Pending {
+            request,
+            decision,
+            revision,
+            ..
+        } = pending;
+        if let Some(material) = &request.material {
+            self.material = material.clone();
+        }
+        let new_routes = matches!(request.command, Command::Reload { .. });
+        let fence = self.carry_out(&decision, revision, new_routes);
+        self.tell(&decision, &request.asked, Some(revision));
+        let applied = self.applied(Some(fence), Durable::Known(true));
+        let _ = request.reply.send(Ok(applied));
+    }
+
+    /// A rollback or block was applied while this was being written. It is decided again as things
+    /// are now, unless it would give weight back to what was just taken away.
+    fn finish_overtaken(&mut self, pending: Pending) {
+        let Pending {
+            request,
+            revision,
+            decision,
+            ..
+        } = pending;
+        self.store.void(revision);
+        let again = match self.decide(&request.command, &request.asked) {
+            Ok(again) => again,
+            Err(refusal) => return self.refuse(request, refusal),
+        };
+        let touched = |decision: &Decision| decision.services.keys().cloned().collect::<Vec<_>>();
+        let undoes = touched(&decision)
+            .iter()
+            .chain(&touched(&again))
+            .any(|name| {
+                let Some(now) = self.effective.get(name) else {
+                    return false;
+                };
+                let Some(file) = again.config.services.get(name) else {
+                    return false;
+                };
+                let state = again
+                    .services
+                    .get(name)
+                    .or_else(|| self.world.state.services.get(name));
+                let Some(state) = state else { return false };
+                let after = Effective::new(file, state, again.stable_only);
+                now.backends
+                    .keys()
+                    .any(|backend| now.weight(backend) == 0 && after.weight(backend) > 0)
+            });
+        if undoes {
+            return self.refuse(request, Refusal::Overtaken);
+        }
+        if !again.changes(&self.world) && request.material.is_none() {
+            return self.answer_unchanged(request);
+        }
+        self.numbered += 1;
+        self.persist(Pending {
+            revision: self.numbered,
+            base: self.world.state.revision,
+            request,
+            decision: again,
+        });
+    }
+
+    /// Makes a decision the truth: the world, the snapshot, the judges.
+    fn carry_out(&mut self, decision: &Decision, revision: u64, new_routes: bool) -> Arc<Fence> {
+        let stable_only_before = self.world.state.stable_only;
+        let all = new_routes || decision.stable_only != stable_only_before;
+        self.world = decision.follow(&self.world, revision);
+        let World { config, state } = &self.world;
+        let changed: Vec<Name> = match all {
+            true => config.services.keys().cloned().collect(),
+            false => decision.services.keys().cloned().collect(),
+        };
+        self.effective
+            .retain(|name, _| config.services.contains_key(name));
+        let unrecorded = crate::state::ServiceState::default();
+        for name in &changed {
+            if let Some(file) = config.services.get(name) {
+                let recorded = state.services.get(name).unwrap_or(&unrecorded);
+                let effective = Effective::new(file, recorded, state.stable_only);
+                self.effective.insert(name.clone(), Arc::new(effective));
+            }
+        }
+        let plan = Plan {
+            config,
+            effective: &self.effective,
+            state,
+            material: &self.material,
+            addresses: &self.addresses,
+            new_routes,
+        };
+        let clock = self.clock();
+        let snapshot = self.builder.build(&plan, clock.now);
+        let fence = self.plane.swap(snapshot.clone());
+        let World { config, state } = &self.world;
+        // Addresses of any service may have changed when no service did.
+        let changed = if changed.is_empty() {
+            config.services.keys().cloned().collect()
+        } else {
+            changed
+        };
+        self.observer.follow(
+            clock,
+            config,
+            state,
+            &self.effective,
+            &snapshot,
+            changed.iter(),
+        );
+        self.publish(snapshot);
+        fence
+    }
+
+    fn publish(&mut self, snapshot: Arc<switchback_proxy::snapshot::Snapshot>) {
+        let services = self.effective.iter().map(|(name, effective)| {
+            let gauges = self.observer.gauges(name);
+            (
+                name.clone(),
+                ServiceStatus {
+                    effective: effective.clone(),
+                    gauges,
+                },
+            )
+        });
+        self.published.send_replace(Arc::new(Published {
+            config: self.world.config.clone(),
+            state: Arc::new(self.world.state.clone()),
+            services: services.collect(),
+            snapshot,
+            retired: self.builder.retired().to_vec(),
+            rollbacks: self.rollbacks.clone(),
+        }));
+    }
+
+    fn commit(
+        &self,
+        before: &World,
+        command: &Command,
+        asked: &Asked,
+        decision: &Decision,
+        revision: u64,
+        keep_trying: bool,
+    ) -> Commit {
+        let at = Timestamp::now();
+        let changes = decision.services.iter().map(|(name, after)| {
+            let before = before.state.services.get(name).cloned().unwrap_or_default();
+            (
+                name.clone(),
+                Change {
+                    before,
+                    after: after.clone(),
+                },
+            )
+        });
+        let record = Revision {
+            revision,
+            at,
+            by: asked.by.clone(),
+            via: asked.via.into(),
+            action: command.verb().into(),
+            reason: asked.reason.clone(),
+            notes: decision
+                .notes
+                .iter()
+                .map(|note| note.message.clone())
+                .collect(),
+            changes: changes.collect(),
+        };
+        Commit {
+            state: Arc::new(decision.follow(before, revision).state),
+            revision: Some(record),
+            audit: audit_entry(at, command, asked, "done", Some(revision)),
+            keep_trying,
+        }
+    }
+
+    fn tell(&mut self, decision: &Decision, asked: &Asked, revision: Option<u64>) {
+        for note in &decision.notes {
+            self.events.emit(
+                note.kind,
+                note.service.as_deref(),
+                &asked.by,
+                note.message.clone(),
+                revision,
+            );
+        }
+    }
+
+    fn applied(&self, fence: Option<Arc<Fence>>, durable: Durable) -> Applied {
+        Applied {
+            changed: fence.is_some(),
+            published: self.published.borrow().clone(),
+            planned: None,
+            fence,
+            durable,
+        }
+    }
+
+    fn answer_unchanged(&self, request: Request) {
+        let entry = audit_entry(
+            Timestamp::now(),
+            &request.command,
+            &request.asked,
+            "unchanged",
+            None,
+        );
+        self.store.audit(entry);
+        let _ = request
+            .reply
+            .send(Ok(self.applied(None, Durable::Known(true))));
+    }
+
+    fn answer_dry_run(&self, request: Request, decision: Decision) {
+        let mut applied = self.applied(None, Durable::Known(false));
+        applied.changed = decision.changes(&self.world);
+        applied.planned = Some(Box::new((decision, applied.published.clone())));
+        let _ = request.reply.send(Ok(applied));
+    }
+
+    fn refuse(&self, request: Request, refusal: Refusal) {
+        let entry = audit_entry(
+            Timestamp::now(),
+            &request.command,
+            &request.asked,
+            refusal.code(),
+            None,
+        );
+        self.store.audit(entry);
+        let _ = request.reply.send(Err(refusal));
+    }
+
+    fn clock(&self) -> Clock {
+        Clock {
+            now: self.plane.uptime(),
+            at: Timestamp::now(),
+        }
+    }
+
+    /// Looks at the counters every 50 ms, and within a millisecond of a watched version's failure.
+    fn tick_if_due(&mut self) {
+        let now = self.plane.uptime();
+        let since = now.saturating_sub(self.last_tick);
+        if since < TICK {
+            if !self.alarm.take() {
+                return;
+            }
+            if since < TICK_MIN {
+                std::thread::park_timeout(TICK_MIN - since);
+            }
+        }
+        let clock = self.clock();
+        self.last_tick = clock.now;
+        for alert in self.observer.tick(clock) {
+            self.heed(alert);
+        }
+    }
+
+    fn heed(&mut self, alert: Alert) {
+        let Alert {
+            service,
+            backend,
+            version,
+            cause,
+            sentence,
+            action,
+            first,
+        } = alert;
+        match action {
+            OnFailure::Rollback => {}
+            OnFailure::Hold | OnFailure::Notify => {
+                if first {
+                    let kind = if action == OnFailure::Hold {
+                        "judge_hold"
+                    } else {
+                        "judge_notify"
+                    };
+                    self.events.emit(
+                        kind,
+                        Some(&service),
+                        "judge",
+                        format!("{backend}: {sentence}"),
+                        None,
+                    );
+                }
+                return;
+            }
+        }
+        let asked = Asked {
+            by: "judge".into(),
+            ..Asked::by_itself("judge", Some(sentence.clone()))
+        };
+        let command = Command::Condemn {
+            service: service.clone(),
+            backend: backend.clone(),
+            version,
+            cause,
+            sentence: sentence.clone(),
+        };
+        match self.decide(&command, &asked) {
+            Ok(decision) if decision.changes(&self.world) => {
+                self.apply_now(&command, &asked, &decision);
+            }
+            Ok(_) if first => {
+                let message = format!(
+                    "{backend} fails, and there is no previous version to go back to: {sentence}"
+                );
+                self.events
+                    .emit("rollback_held", Some(&service), "judge", message, None);
+            }
+            Err(refusal) if first => {
+                let message =
+                    format!("{backend} should be rolled back but is not, {refusal}: {sentence}");
+                self.events
+                    .emit("rollback_held", Some(&service), "judge", message, None);
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Served {
+    Nothing,
+    Something,
+    Stop,
+}
+
+fn audit_entry(
+    at: Timestamp,
+    command: &Command,
+    asked: &Asked,
+    result: &str,
+    revision: Option<u64>,
+) -> AuditEntry {
+    AuditEntry {
+        at,
+        by: asked.by.clone(),
+        via: asked.via.into(),
+        action: command.verb().into(),
+        service: command.service().cloned(),
+        reason: asked.reason.clone(),
+        result: result.into(),
+        revision,
+    }
+}

@@ -1,0 +1,217 @@
+//! Weights and backends: the commands that change settings but no roles.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use indexmap::IndexMap;
+use switchback_config::check_endpoint_address;
+use switchback_config::defaults::{ENDPOINTS_MAX, WEIGHT_MAX};
+use switchback_config::model::{Backend, Config, Name};
+use switchback_config::units::{Endpoint, EndpointHost};
+
+use super::{Case, roles};
+use crate::command::Refusal;
+
+/// Sets the whole split.
+pub(super) fn set_weights(
+    case: &mut Case<'_>,
+    weights: &IndexMap<Name, u32>,
+) -> Result<(), Refusal> {
+    let weights = check_weights(case, weights)?;
+    for (backend, weight) in &weights {
+        if *weight > 0 {
+            case.require_unblocked(backend, case.before.version(backend))?;
+        }
+    }
+    if weights == case.before.weights {
+        return Ok(());
+    }
+    let table: Vec<String> = weights
+        .iter()
+        .map(|(name, weight)| format!("{name}={weight}"))
+        .collect();
+    case.override_weights(weights);
+    case.state.rolled_back.clear();
+    case.note(
+        "weights_changed",
+        format!("weights are {}", table.join(" ")),
+    );
+    Ok(())
+}
+
+/// The table in the order of the service's backends, if it makes sense.
+fn check_weights(
+    case: &Case<'_>,
+    weights: &IndexMap<Name, u32>,
+) -> Result<IndexMap<Name, u32>, Refusal> {
+    for backend in weights.keys() {
+        case.require_backend(backend)?;
+    }
+    let mut table = IndexMap::new();
+    for name in case.before.backends.keys() {
+        let Some(weight) = weights.get(name) else {
+            return Err(invalid(format!(
+                "the weight of {name} is missing: name every backend, 0 means none"
+            )));
+        };
+        if *weight > WEIGHT_MAX {
+            return Err(invalid(format!(
+                "the weight of {name} is {weight}, more than {WEIGHT_MAX}"
+            )));
+        }
+        table.insert(name.clone(), *weight);
+    }
+    if table.values().all(|weight| *weight == 0) {
+        return Err(invalid(
+            "all weights are 0: give at least one backend weight".into(),
+        ));
+    }
+    check_labels(case, &table)?;
+    let canaries = table
+        .iter()
+        .filter(|(name, weight)| **name != case.before.stable && **weight > 0);
+    if case.file.affinity.is_some() && canaries.count() > 2 {
+        return Err(invalid(
+            "with affinity at most two canaries can have weight".into(),
+        ));
+    }
+    Ok(table)
+}
+
+/// Two weighted backends with one label could not be told apart by blocks.
+fn check_labels(case: &Case<'_>, table: &IndexMap<Name, u32>) -> Result<(), Refusal> {
+    let mut labels: BTreeMap<&str, &Name> = BTreeMap::new();
+    for (name, _) in table.iter().filter(|(_, weight)| **weight > 0) {
+        let version = case.before.version(name);
+        if let Some(other) = labels.insert(version, name) {
+            return Err(invalid(format!(
+                "{other} and {name} both run version {version:?}: only one of them can have weight"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn invalid(message: String) -> Refusal {
+    Refusal::InvalidWeights(message)
+}
+
+/// Registers what is deployed on a backend.
+pub(super) fn set_backend(
+    case: &mut Case<'_>,
+    backend: &Name,
+    version: &str,
+    endpoints: &[Endpoint],
+    force: bool,
+) -> Result<(), Refusal> {
+    case.require_backend(backend)?;
+    case.require_unblocked(backend, version)?;
+    check_endpoints(case.config, endpoints)?;
+    let current = &case.before.backends[backend];
+    let weight = case.before.weight(backend);
+    let new_version = current.version != version;
+    if new_version && weight > 0 && !force {
+        return Err(Refusal::InUse {
+            backend: backend.clone(),
+            weight,
+        });
+    }
+    let value = Backend {
+        version: version.into(),
+        endpoints: endpoints.to_vec(),
+        tls: current.tls.clone(),
+    };
+    if value == *current {
+        return Ok(());
+    }
+    if weight > 0 {
+        let other = case.before.weights.iter().find(|(name, weight)| {
+            *name != backend && **weight > 0 && case.before.version(name) == version
+        });
+        if let Some((other, _)) = other {
+            return Err(invalid(format!(
+                "{other} already has weight with version {version:?}"
+            )));
+        }
+    }
+    if new_version {
+        note_new_version(case, backend, weight);
+    }
+    let set = case.overriding(value, case.file.backends[backend].clone());
+    case.state.backends.insert(backend.clone(), set);
+    case.note(
+        "backend_set",
+        format!("{backend} is version {version:?} now"),
+    );
+    Ok(())
+}
+
+/// A new version ends what was known of the old one: the rollback target is gone, and a stable that
+/// changed under traffic is on trial.
+pub(super) fn note_new_version(case: &mut Case<'_>, backend: &Name, weight: u32) {
+    if case.before.previous.as_ref() == Some(backend) {
+        case.state.previous = None;
+        case.state.on_trial = None;
+        case.note(
+            "window_ended",
+            format!("{backend} was the rollback target and got a new version; there is none now"),
+        );
+    }
+    if *backend == case.before.stable && weight > 0 {
+        roles::put_on_trial(case, backend);
+    }
+    case.state.changed = Some(case.at);
+}
+
+/// Checks addresses that arrive over the API.
+fn check_endpoints(config: &Config, endpoints: &[Endpoint]) -> Result<(), Refusal> {
+    let refuse = |endpoint: &dyn std::fmt::Display, reason: String| Refusal::EndpointRefused {
+        endpoint: endpoint.to_string(),
+        reason,
+    };
+    if endpoints.is_empty() || endpoints.len() > ENDPOINTS_MAX {
+        return Err(refuse(
+            &"list",
+            format!("give 1 to {ENDPOINTS_MAX} endpoints"),
+        ));
+    }
+    for (index, endpoint) in endpoints.iter().enumerate() {
+        if endpoints[..index].contains(endpoint) {
+            return Err(refuse(endpoint, "is named twice".into()));
+        }
+        if let EndpointHost::Address(address) = endpoint.host
+            && let Err(reason) = allowed(config, address, endpoint.port)
+        {
+            return Err(refuse(endpoint, reason));
+        }
+    }
+    Ok(())
+}
+
+/// Whether an endpoint that was set over the API may have this address. Names are checked with the
+/// same function when they are looked up.
+///
+/// # Errors
+/// The reason why not.
+pub(crate) fn allowed(config: &Config, address: IpAddr, port: u16) -> Result<(), String> {
+    let listeners = config.listeners.values().map(|listener| listener.address);
+    let own: Vec<SocketAddr> = listeners.chain([config.admin.address]).collect();
+    check_endpoint_address(address, port, &own).map_err(str::to_owned)?;
+    let allow = &config.admin.endpoint_allow;
+    let inside = match allow.is_empty() {
+        true => is_private(address),
+        false => allow.iter().any(|net| net.contains(&address)),
+    };
+    if inside {
+        Ok(())
+    } else {
+        Err("is outside admin.endpoint_allow (by default loopback and private ranges)".into())
+    }
+}
+
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local(),
+    }
+}

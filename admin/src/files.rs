@@ -1,0 +1,251 @@
+//! Certificates, keys and tokens from the files that the configuration names.
+//!
+//! Everything is read and checked before anything changes. Paths are relative to the config file.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::server::WebPkiClientVerifier;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest, Sha256};
+use switchback_config::model::{AdminTls, Config, ListenerTls, UpstreamTls};
+use switchback_config::units::Scheme;
+use switchback_proxy::tls::{Certificate, ClientTlsFiles, TlsError, client_config};
+
+use crate::auth::{Role, Token};
+use crate::builder::Material;
+
+/// A file that the configuration names cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It cannot be read.
+    #[error("{key}: read {}: {cause}", path.display())]
+    Read {
+        /// The key that names it.
+        key: String,
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        #[source]
+        cause: io::Error,
+    },
+    /// Its contents are no good.
+    #[error("{key}: {}: {cause}", path.display())]
+    Tls {
+        /// The key that names it.
+        key: String,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        cause: TlsError,
+    },
+    /// The tokens file is not valid.
+    #[error("admin.tokens_file: {}:\n{rendered}", path.display())]
+    Tokens {
+        /// The file.
+        path: PathBuf,
+        /// Its faults.
+        rendered: String,
+    },
+    /// The admin's TLS cannot be set up.
+    #[error("admin.tls: {0}")]
+    AdminTls(String),
+}
+
+fn read(base: &Path, path: &Path, key: &str) -> Result<Vec<u8>, FileError> {
+    let path = base.join(path);
+    fs::read(&path).map_err(|cause| FileError::Read {
+        key: key.into(),
+        path,
+        cause,
+    })
+}
+
+/// TLS towards all endpoints. What did not change is taken over from `before`, so that connections
+/// made with it stay useful.
+///
+/// # Errors
+/// When a file cannot be read or is no good.
+pub fn upstream_tls(
+    config: &Config,
+    base: &Path,
+    before: &Material,
+) -> Result<Material, FileError> {
+    let mut material = Material::default();
+    for (service_name, service) in &config.services {
+        for (backend_name, backend) in &service.backends {
+            // A backend may get https endpoints over the API later.
+            if backend.tls.is_default()
+                && !backend.endpoints.iter().any(|e| e.scheme == Scheme::Https)
+            {
+                continue;
+            }
+            let key = format!("services.{service_name}.backends.{backend_name}.tls");
+            let (digest, made) = client_tls(&backend.tls, base, &key, before, &material)?;
+            material.by_contents.insert(digest, made.clone());
+            material
+                .upstream_tls
+                .insert((service_name.clone(), backend_name.clone()), made);
+        }
+    }
+    Ok(material)
+}
+
+fn client_tls(
+    tls: &UpstreamTls,
+    base: &Path,
+    key: &str,
+    before: &Material,
+    now: &Material,
+) -> Result<([u8; 32], Arc<ClientConfig>), FileError> {
+    let load = |path: &Option<PathBuf>| path.as_ref().map(|path| read(base, path, key)).transpose();
+    let authorities = load(&tls.ca)?;
+    let (chain, private) = (load(&tls.client_certificate)?, load(&tls.client_key)?);
+    let mut digest = Sha256::new();
+    for part in [&authorities, &chain, &private] {
+        digest.update(part.as_deref().map_or(0, <[u8]>::len).to_le_bytes());
+        digest.update(part.as_deref().unwrap_or_default());
+    }
+    let digest: [u8; 32] = digest.finalize().into();
+    if let Some(same) = before
+        .by_contents
+        .get(&digest)
+        .or_else(|| now.by_contents.get(&digest))
+    {
+        return Ok((digest, same.clone()));
+    }
+    let files = ClientTlsFiles {
+        authorities: authorities.as_deref(),
+        identity: chain.as_deref().zip(private.as_deref()),
+    };
+    let path = tls
+        .ca
+        .clone()
+        .or_else(|| tls.client_certificate.clone())
+        .unwrap_or_default();
+    let made = client_config(&files).map_err(|cause| FileError::Tls {
+        key: key.into(),
+        path,
+        cause,
+    })?;
+    Ok((digest, made))
+}
+
+/// The certificates of a listener.
+///
+/// # Errors
+/// When a file cannot be read or is no good.
+pub fn certificates(
+    name: &str,
+    tls: &ListenerTls,
+    base: &Path,
+) -> Result<Vec<Certificate>, FileError> {
+    let key = format!("listeners.{name}.tls.certificates");
+    let load = |files: &switchback_config::model::CertificateFiles| {
+        let chain = read(base, &files.certificate, &key)?;
+        let private = read(base, &files.key, &key)?;
+        Certificate::from_pem(&chain, &private).map_err(|cause| FileError::Tls {
+            key: key.clone(),
+            path: base.join(&files.certificate),
+            cause,
+        })
+    };
+    tls.certificates.iter().map(load).collect()
+}
+
+/// TLS of the admin API.
+///
+/// # Errors
+/// When a file cannot be read or is no good.
+pub fn admin_tls(tls: &AdminTls, base: &Path) -> Result<Arc<rustls::ServerConfig>, FileError> {
+    let bad = |error: &dyn std::fmt::Display| FileError::AdminTls(error.to_string());
+    let chain = read(base, &tls.certificate, "admin.tls.certificate")?;
+    let private = read(base, &tls.key, "admin.tls.key")?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&chain).collect();
+    let chain = chain.map_err(|error| bad(&error))?;
+    let private = PrivateKeyDer::from_pem_slice(&private).map_err(|error| bad(&error))?;
+    let builder = rustls::ServerConfig::builder();
+    let builder = match &tls.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let mut roots = rustls::RootCertStore::empty();
+            let text = read(base, path, "admin.tls.client_ca")?;
+            for authority in CertificateDer::pem_slice_iter(&text) {
+                let authority = authority.map_err(|error| bad(&error))?;
+                roots.add(authority).map_err(|error| bad(&error))?;
+            }
+            let verifier = WebPkiClientVerifier::builder(roots.into()).build();
+            builder.with_client_cert_verifier(verifier.map_err(|error| bad(&error))?)
+        }
+    };
+    let config = builder
+        .with_single_cert(chain, private)
+        .map_err(|error| bad(&error))?;
+    Ok(Arc::new(config))
+}
+
+/// The tokens of a tokens file.
+///
+/// # Errors
+/// When it cannot be read or is not valid.
+pub fn tokens(path: &Path, base: &Path) -> Result<Vec<Token>, FileError> {
+    let text = read(base, path, "admin.tokens_file")?;
+    let text = String::from_utf8_lossy(&text);
+    let entries = switchback_config::parse_tokens(&text).map_err(|faults| {
+        let name = path.display().to_string();
+        let rendered = switchback_config::diagnostic::render_all(&faults, &text, &name, false);
+        FileError::Tokens {
+            path: base.join(path),
+            rendered,
+        }
+    })?;
+    let token = |entry: switchback_config::TokenEntry| {
+        let role: Role = entry.role.parse().unwrap_or(Role::Viewer);
+        Token {
+            name: entry.name,
+            role,
+            digest: entry.digest,
+        }
+    };
+    Ok(entries.into_iter().map(token).collect())
+}
+
+/// All files that a configuration names, apart from itself.
+#[must_use]
+pub fn named(config: &Config) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = config.admin.tokens_file.iter().cloned().collect();
+    for tls in config
+        .listeners
+        .values()
+        .filter_map(|listener| listener.tls.as_ref())
+    {
+        for files in &tls.certificates {
+            paths.extend([files.certificate.clone(), files.key.clone()]);
+        }
+    }
+    for tls in config
+        .services
+        .values()
+        .flat_map(|service| service.backends.values())
+        .map(|b| &b.tls)
+    {
+        paths.extend(
+            [&tls.ca, &tls.client_certificate, &tls.client_key]
+                .into_iter()
+                .flatten()
+                .cloned(),
+        );
+    }
+    paths.sort();
+    paths.dedup();
+    paths
+}
+
+/// TLS settings by the contents of the files they were made from.
+pub type ByContents = HashMap<[u8; 32], Arc<ClientConfig>>;

@@ -1,0 +1,64 @@
+//! The record of every change: who, when, why, how, and what it was before.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use switchback_config::model::Name;
+
+use crate::state::ServiceState;
+
+/// One recorded change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Revision {
+    /// Its number, counting up from 1.
+    pub revision: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Name of the token, or `switchback` itself.
+    pub by: String,
+    /// `api`, `judge`, `file` or `start`.
+    pub via: String,
+    /// The verb.
+    pub action: String,
+    /// Why, in their words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What happened, in sentences.
+    pub notes: Vec<String>,
+    /// The services that changed.
+    pub changes: BTreeMap<Name, Change>,
+}
+
+/// The state of a service around a change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// What it was.
+    pub before: ServiceState,
+    /// What it is since.
+    pub after: ServiceState,
+}
+
+/// One thing that somebody asked for, whether it was done or not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    /// When.
+    pub at: Timestamp,
+    /// Name of the token, or `switchback` itself.
+    pub by: String,
+    /// `api`, `judge`, `file` or `start`.
+    pub via: String,
+    /// The verb.
+    pub action: String,
+    /// The service it was about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<Name>,
+    /// Why, in their words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// `done`, `unchanged`, or the code of the refusal.
+    pub result: String,
+    /// The revision it made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+}

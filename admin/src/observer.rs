@@ -1,0 +1,157 @@
+//! Where the clock meets the judge: reads the counters of watched versions and says what to do.
+//!
+//! Every service has one [`Watch`] for each backend that is not stable, and one for a stable backend
+//! on trial. A watch holds the judge, the plain rules, and an eye on the endpoints. The control
+//! thread calls [`Observer::tick`] every 50 ms, and at once when a watched version fails; it gets
+//! back what it should do. Nothing here changes traffic.
+
+mod vitals;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use switchback_config::model::{Config, Name, OnFailure, Service};
+use switchback_proxy::snapshot::Snapshot;
+
+use crate::builder::find;
+use crate::command::Cause;
+use crate::effective::Effective;
+use crate::state::State;
+pub use watch::{Gauge, Reading};
+use watch::{Roles, Watch};
+
+/// A watched version has failed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alert {
+    /// Its service.
+    pub service: Name,
+    /// Its backend.
+    pub backend: Name,
+    /// Its label.
+    pub version: String,
+    /// What found it out.
+    pub cause: Cause,
+    /// The finding in one sentence.
+    pub sentence: String,
+    /// What is to be done.
+    pub action: OnFailure,
+    /// Whether this is the first time it is said.
+    pub first: bool,
+}
+
+/// Watches all services.
+#[derive(Debug, Default)]
+pub struct Observer {
+    services: BTreeMap<Name, BTreeMap<Name, Watch>>,
+}
+
+/// What the observer has to know about the time.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// Since the start, monotonic.
+    pub now: Duration,
+    /// Of day.
+    pub at: Timestamp,
+}
+
+impl Observer {
+    /// Takes over what is in force now, for the services in `changed`.
+    pub fn follow<'a>(
+        &mut self,
+        clock: Clock,
+        config: &Config,
+        state: &State,
+        effective: &BTreeMap<Name, Arc<Effective>>,
+        snapshot: &Snapshot,
+        changed: impl Iterator<Item = &'a Name>,
+    ) {
+        self.services
+            .retain(|name, _| config.services.contains_key(name));
+        for name in changed {
+            let (Some(file), Some(effective)) = (config.services.get(name), effective.get(name))
+            else {
+                continue;
+            };
+            let changed_at = state.services.get(name).and_then(|state| state.changed);
+            let watches = self.services.entry(name.clone()).or_default();
+            follow_service(watches, clock, name, file, effective, snapshot, changed_at);
+        }
+    }
+
+    /// Looks at every watched version.
+    pub fn tick(&mut self, clock: Clock) -> Vec<Alert> {
+        let mut alerts = Vec::new();
+        for (service, watches) in &mut self.services {
+            for (backend, watch) in watches.iter_mut() {
+                if let Some(finding) = watch.tick(clock) {
+                    alerts.push(Alert {
+                        service: service.clone(),
+                        backend: backend.clone(),
+                        version: watch.version().to_owned(),
+                        cause: finding.cause,
+                        sentence: finding.sentence,
+                        action: finding.action,
+                        first: finding.first,
+                    });
+                }
+            }
+        }
+        alerts
+    }
+
+    /// The gauges of a service's watches, by backend.
+    #[must_use]
+    pub fn gauges(&self, service: &str) -> Vec<(Name, Arc<Gauge>)> {
+        let watches = self.services.get(service).into_iter().flatten();
+        watches
+            .map(|(backend, watch)| (backend.clone(), watch.gauge().clone()))
+            .collect()
+    }
+}
+
+fn follow_service(
+    watches: &mut BTreeMap<Name, Watch>,
+    clock: Clock,
+    name: &str,
+    file: &Service,
+    effective: &Effective,
+    snapshot: &Snapshot,
+    changed_at: Option<Timestamp>,
+) {
+    let Some(service) = find(snapshot, name) else {
+        return;
+    };
+    let trial = effective.trial_at(clock.at);
+    watches.retain(|backend, _| {
+        effective.backends.contains_key(backend)
+            && (*backend != effective.stable || trial.is_some())
+    });
+    for (index, backend) in effective.backends.keys().enumerate() {
+        let is_stable = *backend == effective.stable;
+        if is_stable && trial.is_none() {
+            continue;
+        }
+        // The one on trial is compared with the one before it; everyone else with stable.
+        let control = if is_stable {
+            effective.previous.as_ref()
+        } else {
+            Some(&effective.stable)
+        };
+        let roles = Roles {
+            service,
+            index,
+            control: control.and_then(|name| effective.backends.get_index_of(name)),
+            trial_until: trial.filter(|_| is_stable).map(|trial| trial.until),
+            changed_at,
+        };
+        match watches.get_mut(backend) {
+            Some(watch) => watch.follow(clock, file, &roles),
+            None => {
+                watches.insert(backend.clone(), Watch::new(clock, file, &roles));
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Looks up endpoints that are given by name, again and again.
+//!
+//! All addresses of a name are endpoints. A name is looked up again when its answer expires, but not
+//! more often than every five seconds; while a lookup fails, the last good answer stays. Answers for
+//! names that were set over the API must lie inside `admin.endpoint_allow`.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use switchback_config::defaults::RESOLVE_MIN;
+use switchback_config::model::{Backend, Config};
+use switchback_config::units::EndpointHost;
+use tokio::time::Instant;
+
+use crate::builder::Addresses;
+use crate::control::{Controls, Published};
+use crate::controller::allowed;
+
+/// How long one lookup may take.
+const LOOKUP_TIME: Duration = Duration::from_secs(3);
+
+/// A name and port to look up.
+type Wanted = (String, u16);
+
+/// Looks up names.
+#[derive(Clone, Debug)]
+pub struct Resolver {
+    resolver: Option<Arc<TokioResolver>>,
+}
+
+impl Resolver {
+    /// A resolver with the system's settings.
+    #[must_use]
+    pub fn new() -> Self {
+        let built = TokioResolver::builder_tokio().and_then(|builder| builder.build());
+        let resolver = built
+            .inspect_err(|error| tracing::error!(%error, "read the system's resolver settings; names cannot be looked up"))
+            .ok()
+            .map(Arc::new);
+        Self { resolver }
+    }
+
+    /// The addresses of all names in a file; those that cannot be found are left out.
+    pub async fn look_up_file(&self, config: &Config) -> Addresses {
+        let backends = config
+            .services
+            .values()
+            .flat_map(|service| service.backends.values());
+        let mut addresses = Addresses::new();
+        for wanted in names(backends) {
+            if let Some((found, _)) = self.look_up(&wanted).await {
+                addresses.insert(wanted, found);
+            }
+        }
+        addresses
+    }
+
+    async fn look_up(&self, (name, port): &Wanted) -> Option<(Vec<SocketAddr>, Instant)> {
+        let resolver = self.resolver.as_ref()?;
+        match tokio::time::timeout(LOOKUP_TIME, resolver.lookup_ip(name.as_str())).await {
+            Ok(Ok(answer)) => {
+                let until = Instant::from_std(answer.valid_until());
+                let mut found: Vec<SocketAddr> =
+                    answer.iter().map(|ip| SocketAddr::new(ip, *port)).collect();
+                found.sort();
+                found.dedup();
+                Some((found, until)).filter(|(found, _)| !found.is_empty())
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, name, "look up an endpoint");
+                None
+            }
+            Err(_) => {
+                tracing::warn!(name, "look up an endpoint: no answer");
+                None
+            }
+        }
+    }
+
+    /// Keeps the addresses of all names current. Never ends.
+    pub async fn run(self, controls: Controls, mut current: Addresses) {
+        let mut published = controls.follow();
+        let mut due: HashMap<Wanted, Instant> = current
+            .keys()
+            .map(|wanted| (wanted.clone(), Instant::now() + RESOLVE_MIN))
+            .collect();
+        loop {
+            let (from_file, from_api) = all_names(&published.borrow_and_update());
+            let wanted: BTreeSet<&Wanted> = from_file.union(&from_api).collect();
+            let mut changed = false;
+            let before = current.len();
+            current.retain(|name, _| wanted.contains(name));
+            changed |= current.len() != before;
+            due.retain(|name, _| wanted.contains(name));
+            for name in wanted {
+                if due.get(name).is_some_and(|due| *due > Instant::now()) {
+                    continue;
+                }
+                let answer = self.look_up(name).await;
+                let earliest = Instant::now() + RESOLVE_MIN;
+                let next = answer
+                    .as_ref()
+                    .map_or(earliest, |(_, until)| (*until).max(earliest));
+                due.insert(name.clone(), next);
+                let Some((mut found, _)) = answer else {
+                    continue;
+                };
+                if !from_file.contains(name) {
+                    let config = published.borrow().config.clone();
+                    found.retain(|address| is_allowed(&config, name, *address));
+                }
+                if !found.is_empty() && current.get(name) != Some(&found) {
+                    current.insert(name.clone(), found);
+                    changed = true;
+                }
+            }
+            if changed {
+                controls.set_addresses(current.clone());
+            }
+            let next = due.values().min().copied();
+            tokio::select! {
+                changed = published.changed() => if changed.is_err() { return },
+                () = sleep_until(next) => {}
+            }
+        }
+    }
+}
+
+impl Default for Resolver {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+async fn sleep_until(next: Option<Instant>) {
+    match next {
+        Some(next) => tokio::time::sleep_until(next).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn is_allowed(config: &Config, (name, _): &Wanted, address: SocketAddr) -> bool {
+    let verdict = allowed(config, address.ip(), address.port());
+    if let Err(reason) = &verdict {
+        tracing::warn!(name, %address, reason, "an endpoint's name points where it may not");
+    }
+    verdict.is_ok()
+}
+
+fn names<'a>(backends: impl Iterator<Item = &'a Backend>) -> BTreeSet<Wanted> {
+    let endpoints = backends.flat_map(|backend| &backend.endpoints);
+    let named = endpoints.filter_map(|endpoint| match &endpoint.host {
+        EndpointHost::Name(name) => Some((name.clone(), endpoint.port)),
+        EndpointHost::Address(_) => None,
+    });
+    named.collect()
+}
+
+/// The names in the file, and those set over the API.
+fn all_names(published: &Published) -> (BTreeSet<Wanted>, BTreeSet<Wanted>) {
+    let from_file = published
+        .config
+        .services
+        .values()
+        .flat_map(|service| service.backends.values());
+    let set = published
+        .state
+        .services
+        .values()
+        .flat_map(|state| state.backends.values());
+    (names(from_file), names(set.map(|set| &set.value)))
+}

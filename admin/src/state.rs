@@ -1,0 +1,105 @@
+//! The runtime state of services: what was changed over the API, and what must never be forgotten.
+//!
+//! The config file is the baseline. This is what lies on top of it: overrides with who, when and
+//! why, roles, and blocked versions. It is plain data that travels to disk and back; what it means
+//! together with the file is worked out by [`crate::effective`], and only [`crate::controller`]
+//! changes it.
+
+use std::collections::BTreeMap;
+
+use indexmap::IndexMap;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use switchback_config::model::{Backend, Name};
+
+/// The recorded state of all services.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Number of the last recorded change; 0: none yet.
+    pub revision: u64,
+    /// State by service. Services that left the file are kept: their blocks must hold when they
+    /// come back.
+    pub services: BTreeMap<Name, ServiceState>,
+    /// The recorded state was lost: every service serves stable only until an operator acknowledges.
+    #[serde(default)]
+    pub stable_only: bool,
+}
+
+/// The recorded state of one service.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ServiceState {
+    /// The split, where it differs from the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Override<IndexMap<Name, u32>>>,
+    /// The stable backend, where it differs from the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<Override<Name>>,
+    /// Backends registered over the API.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub backends: BTreeMap<Name, Override<Backend>>,
+    /// The rollback target after a switch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Name>,
+    /// The stable backend that is still being watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_trial: Option<Trial>,
+    /// Versions that get no traffic, by label.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub blocked: BTreeMap<String, Block>,
+    /// Backends whose weight a rollback took, with the label the file gave them then. A new label in
+    /// the file ends the rollback's hold on the weights.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rolled_back: BTreeMap<Name, String>,
+    /// The last effective stable, in case the file names a blocked one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable_last: Option<Name>,
+    /// When a backend's share last rose, by the API, a switch or the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<Timestamp>,
+    /// How often the streams of each backend were cut.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cuts: BTreeMap<Name, u64>,
+}
+
+/// A value that beats the file's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Override<T> {
+    /// The value.
+    pub value: T,
+    /// What the file said when it was overridden; once the file says something else, the file wins.
+    pub file: T,
+    /// Who set it.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+    /// Why, in their words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// A stable backend under watch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// Its name.
+    pub backend: Name,
+    /// When it became stable.
+    pub since: Timestamp,
+    /// When the watch ends.
+    pub until: Timestamp,
+}
+
+/// Why a version gets no traffic.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Block {
+    /// The backend it was deployed on.
+    pub backend: Name,
+    /// Who blocked it: a person's token, or the judge.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+    /// `operator`, `judge`, `rule` or `unhealthy`.
+    pub cause: String,
+    /// In words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}

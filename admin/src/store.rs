@@ -1,0 +1,366 @@
+//! What must survive: state, revisions, audit, and the last good config file.
+//!
+//! One thread owns the disk. Others hand it jobs through a bounded queue and are told when a job is
+//! safe; nobody who serves traffic or decides about it ever waits here. The truth is one embedded
+//! database; after each commit a small checksummed copy of the state is written beside it, so that a
+//! damaged database costs history but not the blocks and weights that keep a bad version out.
+//!
+//! What may replace this one day (a store shared by several instances) has to offer [`Store`]'s
+//! methods, nothing else.
+
+mod copies;
+mod database;
+mod lock;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use crate::history::{AuditEntry, Revision};
+use crate::state::State;
+use database::Database;
+pub use lock::LockError;
+
+/// Jobs that may wait for the disk.
+const JOBS: usize = 1_024;
+
+/// Between two attempts to persist what was applied but could not be written.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Called when a job is done, on the store's thread: must not block.
+pub type Done = Box<dyn FnOnce(Result<(), String>) + Send>;
+
+/// A change to persist.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// The state afterwards.
+    pub state: Arc<State>,
+    /// The record of the change.
+    pub revision: Option<Revision>,
+    /// What is noted in the audit.
+    pub audit: AuditEntry,
+    /// It is in force already: try until it is persisted.
+    pub keep_trying: bool,
+}
+
+/// How the recorded state was found.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found {
+    /// Nothing was ever recorded here.
+    Nothing,
+    /// The database holds it.
+    Database(State),
+    /// The database could not be read; a copy could.
+    Copy(State, String),
+    /// The directory was in use, but nothing valid is left.
+    Lost(String),
+}
+
+/// The state directory could not be taken into use.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process holds it.
+    #[error(transparent)]
+    Locked(#[from] LockError),
+    /// It cannot be created or written.
+    #[error("use {} as state directory", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What went wrong.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// The database cannot be opened or made.
+    #[error("open the state database in {}: {cause}", path.display())]
+    Database {
+        /// The directory.
+        path: PathBuf,
+        /// What the database says.
+        cause: String,
+    },
+}
+
+enum Job {
+    Commit(Box<Commit>, Done),
+    Void(u64),
+    Audit(AuditEntry),
+    SaveConfig(String),
+    Read(Box<dyn FnOnce(&Database) + Send>),
+    Stop(SyncSender<()>),
+}
+
+/// The store. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    jobs: SyncSender<Job>,
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Job")
+    }
+}
+
+impl Store {
+    /// Takes a state directory into use and tells what was found there.
+    ///
+    /// # Errors
+    /// When another process holds it, or it cannot be used.
+    pub fn open(directory: &Path) -> Result<(Self, Found), OpenError> {
+        let unusable = |cause| OpenError::Directory {
+            path: directory.into(),
+            cause,
+        };
+        copies::create_private(directory).map_err(unusable)?;
+        let lock = lock::take(directory)?;
+        let was_in_use = copies::was_in_use(directory);
+        let (database, found) = match Database::open(directory) {
+            Ok((database, state)) => (database, state.map_or(Found::Nothing, Found::Database)),
+            Err(cause) => {
+                database::set_aside(directory).map_err(unusable)?;
+                let (database, _) =
+                    Database::open(directory).map_err(|cause| OpenError::Database {
+                        path: directory.into(),
+                        cause,
+                    })?;
+                let found = match copies::newest(directory) {
+                    Some(state) => Found::Copy(state, cause),
+                    None => Found::Lost(cause),
+                };
+                (database, found)
+            }
+        };
+        let found = match found {
+            // A database that was deleted, with copies left beside it.
+            Found::Nothing if was_in_use => match copies::newest(directory) {
+                Some(state) => Found::Copy(state, "the database is missing".into()),
+                None => Found::Lost("the database and its copies are missing or damaged".into()),
+            },
+            found => found,
+        };
+        let (jobs, queue) = sync_channel(JOBS);
+        let keeper = Keeper {
+            directory: directory.into(),
+            database,
+            unsaved: Vec::new(),
+            _lock: lock,
+        };
+        std::thread::Builder::new()
+            .name("store".into())
+            .spawn(move || keeper.run(&queue))
+            .map_err(unusable)?;
+        Ok((Self { jobs }, found))
+    }
+
+    /// Persists a change; `done` is told when it is safe or has failed.
+    pub fn commit(&self, commit: Commit, done: Done) {
+        match self.jobs.try_send(Job::Commit(Box::new(commit), done)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => {
+                if let Job::Commit(_, done) = job {
+                    done(Err("the disk does not keep up".into()));
+                }
+            }
+        }
+    }
+
+    /// Forgets a revision that was persisted but overtaken before it was applied.
+    pub fn void(&self, revision: u64) {
+        let _ = self.jobs.try_send(Job::Void(revision));
+    }
+
+    /// Notes something that changed nothing. Lost if the disk does not keep up.
+    pub fn audit(&self, entry: AuditEntry) {
+        let _ = self.jobs.try_send(Job::Audit(entry));
+    }
+
+    /// Keeps a copy of a config file that was taken over.
+    pub fn save_config(&self, text: String) {
+        let _ = self.jobs.try_send(Job::SaveConfig(text));
+    }
+
+    /// The last `limit` revisions below `below`, newest first.
+    pub async fn revisions(
+        &self,
+        below: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<Revision>, String> {
+        self.read(move |database| database.revisions(below, limit))
+            .await
+    }
+
+    /// One revision.
+    pub async fn revision(&self, number: u64) -> Result<Option<Revision>, String> {
+        self.read(move |database| database.revision(number)).await
+    }
+
+    /// The last `limit` audit entries, newest first.
+    pub async fn audit_entries(&self, limit: usize) -> Result<Vec<AuditEntry>, String> {
+        self.read(move |database| database.audit_entries(limit))
+            .await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Database) -> Result<T, String> + Send + 'static,
+    ) -> Result<T, String> {
+        let (sender, answer) = oneshot::channel();
+        let job = Job::Read(Box::new(move |database| {
+            let _ = sender.send(read(database));
+        }));
+        self.jobs
+            .try_send(job)
+            .map_err(|_| "the store is busy".to_owned())?;
+        answer
+            .await
+            .map_err(|_| "the store has stopped".to_owned())?
+    }
+
+    /// Waits until everything handed over so far is on disk, at most `patience`.
+    pub fn stop(&self, patience: Duration) {
+        let (sender, done) = sync_channel(1);
+        if self.jobs.send(Job::Stop(sender)).is_ok() {
+            let _ = done.recv_timeout(patience);
+        }
+    }
+}
+
+/// The config file that was last taken over.
+///
+/// # Errors
+/// When there is none or it cannot be read.
+pub fn last_good_config(directory: &Path) -> std::io::Result<String> {
+    std::fs::read_to_string(directory.join(copies::CONFIG))
+}
+
+/// The thread that owns the disk.
+struct Keeper {
+    directory: PathBuf,
+    database: Database,
+    /// In force but not yet persisted.
+    unsaved: Vec<Commit>,
+    _lock: lock::Lock,
+}
+
+/// Changes in force that may wait for the disk; older ones are covered by the state of later ones.
+const UNSAVED_MAX: usize = 256;
+
+impl Keeper {
+    fn run(mut self, jobs: &Receiver<Job>) {
+        loop {
+            let job = if self.unsaved.is_empty() {
+                jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                jobs.recv_timeout(RETRY)
+            };
+            match job {
+                Ok(Job::Commit(commit, done)) => self.commit(*commit, done),
+                Ok(Job::Void(revision)) => {
+                    self.log("remove an overtaken revision", |d| d.void(revision))
+                }
+                Ok(Job::Audit(entry)) => self.log("write the audit", |d| d.audit(&entry)),
+                Ok(Job::SaveConfig(text)) => {
+                    if let Err(error) =
+                        copies::write(&self.directory, copies::CONFIG, text.as_bytes())
+                    {
+                        tracing::warn!(%error, "keep a copy of the config file");
+                    }
+                }
+                Ok(Job::Read(read)) => read(&self.database),
+                Ok(Job::Stop(done)) => {
+                    self.save_unsaved();
+                    let _ = done.try_send(());
+                    return;
+                }
+                Err(RecvTimeoutError::Timeout) => self.save_unsaved(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn commit(&mut self, commit: Commit, done: Done) {
+        self.save_unsaved();
+        let written = match self.unsaved.is_empty() {
+            true => self.write(&commit),
+            false => Err("earlier changes could not be persisted yet".to_owned()),
+        };
+        if let Err(error) = &written {
+            tracing::error!(%error, "persist a change");
+            if commit.keep_trying {
+                self.unsaved.truncate(UNSAVED_MAX - 1);
+                self.unsaved.push(commit);
+            }
+        }
+        done(written);
+    }
+
+    fn save_unsaved(&mut self) {
+        while let Some(commit) = self.unsaved.first().cloned() {
+            if self.write(&commit).is_err() {
+                return;
+            }
+            tracing::info!(
+                revision = commit.state.revision,
+                "persisted a change that was waiting for the disk"
+            );
+            self.unsaved.remove(0);
+        }
+    }
+
+    fn write(&mut self, commit: &Commit) -> Result<(), String> {
+        if let Err(error) = self.database.commit(commit) {
+            // A database that failed to write refuses all further work until it is opened anew.
+            match self.database.reopen(&self.directory) {
+                Ok(()) => self.database.commit(commit)?,
+                Err(_) => return Err(error),
+            }
+        }
+        if let Err(error) = copies::write_state(&self.directory, &commit.state) {
+            tracing::warn!(%error, "write the copy of the state");
+        }
+        Ok(())
+    }
+
+    fn log(&mut self, doing: &str, job: impl FnOnce(&mut Database) -> Result<(), String>) {
+        if let Err(error) = job(&mut self.database) {
+            tracing::warn!(%error, "{doing}");
+        }
+    }
+}
+
+/// JSON with a checksum before it.
+fn seal(value: &impl Serialize) -> Result<Vec<u8>, String> {
+    let json = serde_json::to_vec(value).map_err(|error| error.to_string())?;
+    let mut row = checksum(&json).to_vec();
+    row.extend_from_slice(&json);
+    Ok(row)
+}
+
+/// The value of a row, if its checksum holds.
+fn unseal<T: serde::de::DeserializeOwned>(row: &[u8]) -> Result<T, String> {
+    let (sum, json) = row
+        .split_at_checked(CHECKSUM_BYTES)
+        .ok_or("a row is too short")?;
+    if sum != checksum(json) {
+        return Err("the checksum of a row is wrong".into());
+    }
+    serde_json::from_slice(json).map_err(|error| error.to_string())
+}
+
+const CHECKSUM_BYTES: usize = 8;
+
+fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    use sha2::Digest;
+    let digest = sha2::Sha256::digest(bytes);
+    let mut sum = [0; CHECKSUM_BYTES];
+    sum.copy_from_slice(&digest[..CHECKSUM_BYTES]);
+    sum
+}
+
+#[cfg(test)]
+mod tests {}

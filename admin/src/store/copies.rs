@@ -1,0 +1,85 @@
+//! Files beside the database: checksummed copies of the state and of the last good config file, each
+//! replaced atomically.
+
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+
+use atomic_write_file::AtomicWriteFile;
+use serde::{Deserialize, Serialize};
+
+use super::checksum;
+use crate::state::State;
+
+/// The last config file that was taken over.
+pub(super) const CONFIG: &str = "config.yaml";
+
+const STATE: &str = "state.json";
+const STATE_BEFORE: &str = "state.json.1";
+
+/// Exists once a state was recorded, so that its loss is noticed.
+const IN_USE: &str = "in-use";
+
+/// Makes a directory that only its owner can read.
+pub(super) fn create_private(directory: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)?;
+    let probe = directory.join(".writable");
+    std::fs::write(&probe, b"")?;
+    std::fs::remove_file(probe)
+}
+
+/// Whether a state was ever recorded here.
+pub(super) fn was_in_use(directory: &Path) -> bool {
+    [IN_USE, STATE, STATE_BEFORE]
+        .iter()
+        .any(|name| directory.join(name).exists())
+}
+
+#[derive(Serialize, Deserialize)]
+struct Copy {
+    checksum: String,
+    state: Box<serde_json::value::RawValue>,
+}
+
+/// Writes the copy of the state, keeping the one before.
+pub(super) fn write_state(directory: &Path, state: &State) -> io::Result<()> {
+    let path = directory.join(STATE);
+    if path.exists() {
+        std::fs::rename(&path, directory.join(STATE_BEFORE))?;
+    } else if !directory.join(IN_USE).exists() {
+        write(directory, IN_USE, b"")?;
+    }
+    let state = serde_json::value::to_raw_value(state).map_err(io::Error::other)?;
+    let copy = Copy {
+        checksum: hex(&checksum(state.get().as_bytes())),
+        state,
+    };
+    let text = serde_json::to_vec(&copy).map_err(io::Error::other)?;
+    write(directory, STATE, &text)
+}
+
+/// The newest valid copy.
+pub(super) fn newest(directory: &Path) -> Option<State> {
+    [STATE, STATE_BEFORE].iter().find_map(|name| {
+        let text = std::fs::read(directory.join(name)).ok()?;
+        let copy: Copy = serde_json::from_slice(&text).ok()?;
+        let holds = copy.checksum == hex(&checksum(copy.state.get().as_bytes()));
+        holds.then(|| serde_json::from_str(copy.state.get()).ok())?
+    })
+}
+
+/// Replaces a file atomically; only its owner can read it.
+pub(super) fn write(directory: &Path, name: &str, contents: &[u8]) -> io::Result<()> {
+    let mut file = AtomicWriteFile::open(directory.join(name))?;
+    file.as_file()
+        .set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    file.write_all(contents)?;
+    file.commit()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

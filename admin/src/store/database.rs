@@ -1,0 +1,211 @@
+//! The embedded database: tables and their rows. Each row carries a checksum of its own, since a
+//! database only knows that its pages fit together.
+
+use std::path::Path;
+
+use redb::{ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use switchback_config::defaults::REVISIONS_KEPT;
+
+use super::{Commit, seal, unseal};
+use crate::history::{AuditEntry, Revision};
+use crate::state::{ServiceState, State};
+
+const FILE: &str = "state.redb";
+
+/// `format`, `revision`, `stable_only`.
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+/// State by service.
+const SERVICES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("services");
+/// Revisions by number.
+const REVISIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("revisions");
+/// Audit entries in order.
+const AUDIT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit");
+
+/// Audit entries kept.
+const AUDIT_KEPT: u64 = 10_000;
+
+/// The layout of the rows. A database with another one is not guessed at.
+const FORMAT: u32 = 1;
+
+/// An open database, unless opening it anew has failed.
+#[derive(Debug)]
+pub(crate) struct Database(Option<redb::Database>);
+
+/// Moves a database that cannot be used out of the way, for somebody to look at.
+pub(super) fn set_aside(directory: &Path) -> std::io::Result<()> {
+    let aside = directory.join(format!("{FILE}.damaged"));
+    match std::fs::rename(directory.join(FILE), aside) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+impl Database {
+    /// Opens or makes the database, and reads the state if one was recorded.
+    pub(super) fn open(directory: &Path) -> Result<(Self, Option<State>), String> {
+        let database = redb::Database::create(directory.join(FILE)).map_err(text)?;
+        let database = Self(Some(database));
+        let state = database.state()?;
+        Ok((database, state))
+    }
+
+    pub(super) fn reopen(&mut self, directory: &Path) -> Result<(), String> {
+        self.0 = None;
+        self.0 = Some(redb::Database::create(directory.join(FILE)).map_err(text)?);
+        Ok(())
+    }
+
+    fn open_one(&self) -> Result<&redb::Database, String> {
+        self.0
+            .as_ref()
+            .ok_or_else(|| "the database is closed after an error".into())
+    }
+
+    fn state(&self) -> Result<Option<State>, String> {
+        let read = self.open_one()?.begin_read().map_err(text)?;
+        let Ok(meta) = read.open_table(META) else {
+            return Ok(None);
+        };
+        let Some(format) = meta.get("format").map_err(text)? else {
+            return Ok(None);
+        };
+        if unseal::<u32>(format.value())? != FORMAT {
+            return Err("the database was written by a newer version".into());
+        }
+        let field = |name: &str| -> Result<Option<Vec<u8>>, String> {
+            Ok(meta
+                .get(name)
+                .map_err(text)?
+                .map(|row| row.value().to_vec()))
+        };
+        let revision = field("revision")?.ok_or("the revision is missing")?;
+        let stable_only = field("stable_only")?.ok_or("a field is missing")?;
+        let mut state = State {
+            revision: unseal(&revision)?,
+            stable_only: unseal(&stable_only)?,
+            ..State::default()
+        };
+        let services = read.open_table(SERVICES).map_err(text)?;
+        for row in services.iter().map_err(text)? {
+            let (name, service) = row.map_err(text)?;
+            let service: ServiceState = unseal(service.value())?;
+            state.services.insert(name.value().into(), service);
+        }
+        Ok(Some(state))
+    }
+
+    pub(super) fn commit(&mut self, commit: &Commit) -> Result<(), String> {
+        self.write(|write| {
+            {
+                let mut meta = write.open_table(META).map_err(text)?;
+                let rows = [
+                    ("format", seal(&FORMAT)?),
+                    ("revision", seal(&commit.state.revision)?),
+                    ("stable_only", seal(&commit.state.stable_only)?),
+                ];
+                for (name, row) in rows {
+                    meta.insert(name, &row[..]).map_err(text)?;
+                }
+                // The whole state: a commit that could not be written before is covered by this one.
+                let mut services = write.open_table(SERVICES).map_err(text)?;
+                for (name, service) in &commit.state.services {
+                    let row = seal(service)?;
+                    if services
+                        .get(&name[..])
+                        .map_err(text)?
+                        .is_none_or(|old| old.value() != row)
+                    {
+                        services.insert(&name[..], &row[..]).map_err(text)?;
+                    }
+                }
+            }
+            if let Some(revision) = &commit.revision {
+                let mut revisions = write.open_table(REVISIONS).map_err(text)?;
+                revisions
+                    .insert(revision.revision, &seal(revision)?[..])
+                    .map_err(text)?;
+                let oldest = revision.revision.saturating_sub(REVISIONS_KEPT as u64 - 1);
+                revisions.retain_in(..oldest, |_, _| false).map_err(text)?;
+            }
+            append_audit(write, &commit.audit)
+        })
+    }
+
+    pub(super) fn void(&mut self, revision: u64) -> Result<(), String> {
+        self.write(|write| {
+            write
+                .open_table(REVISIONS)
+                .map_err(text)?
+                .remove(revision)
+                .map_err(text)?;
+            Ok(())
+        })
+    }
+
+    pub(super) fn audit(&mut self, entry: &AuditEntry) -> Result<(), String> {
+        self.write(|write| append_audit(write, entry))
+    }
+
+    fn write(
+        &self,
+        work: impl FnOnce(&WriteTransaction) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let write = self.open_one()?.begin_write().map_err(text)?;
+        work(&write)?;
+        write.commit().map_err(text)
+    }
+
+    pub(super) fn revisions(
+        &self,
+        below: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<Revision>, String> {
+        let read = self.open_one()?.begin_read().map_err(text)?;
+        let Ok(table) = read.open_table(REVISIONS) else {
+            return Ok(Vec::new());
+        };
+        let rows = table.range(..below.unwrap_or(u64::MAX)).map_err(text)?;
+        rows.rev()
+            .take(limit)
+            .map(|row| unseal(row.map_err(text)?.1.value()))
+            .collect()
+    }
+
+    pub(super) fn revision(&self, number: u64) -> Result<Option<Revision>, String> {
+        let read = self.open_one()?.begin_read().map_err(text)?;
+        let Ok(table) = read.open_table(REVISIONS) else {
+            return Ok(None);
+        };
+        let row = table.get(number).map_err(text)?;
+        row.map(|row| unseal(row.value())).transpose()
+    }
+
+    pub(super) fn audit_entries(&self, limit: usize) -> Result<Vec<AuditEntry>, String> {
+        let read = self.open_one()?.begin_read().map_err(text)?;
+        let Ok(table) = read.open_table(AUDIT) else {
+            return Ok(Vec::new());
+        };
+        let rows = table.iter().map_err(text)?;
+        rows.rev()
+            .take(limit)
+            .map(|row| unseal(row.map_err(text)?.1.value()))
+            .collect()
+    }
+}
+
+fn append_audit(write: &WriteTransaction, entry: &AuditEntry) -> Result<(), String> {
+    let mut audit = write.open_table(AUDIT).map_err(text)?;
+    let last = audit
+        .last()
+        .map_err(text)?
+        .map_or(0, |(key, _)| key.value());
+    audit.insert(last + 1, &seal(entry)?[..]).map_err(text)?;
+    audit
+        .retain_in(..(last + 1).saturating_sub(AUDIT_KEPT - 1), |_, _| false)
+        .map_err(text)?;
+    Ok(())
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
