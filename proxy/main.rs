@@ -1,5 +1,6 @@
 //! The binary: wires configuration, data plane and control plane together, and nothing else.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -124,6 +125,7 @@ fn start_log(default: &str) {
     let filter = EnvFilter::builder().parse_lossy(wanted.as_deref().unwrap_or(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
 }

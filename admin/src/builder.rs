@@ -35,6 +35,20 @@ pub struct Material {
     pub by_contents: crate::files::ByContents,
 }
 
+impl Material {
+    /// Whether both were made from the same contents.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let same = |(key, made): (&(Name, Name), &Arc<ClientConfig>)| {
+            other
+                .upstream_tls
+                .get(key)
+                .is_some_and(|other| Arc::ptr_eq(made, other))
+        };
+        self.upstream_tls.len() == other.upstream_tls.len() && self.upstream_tls.iter().all(same)
+    }
+}
+
 /// The addresses of endpoints that are given by name, by name and port.
 pub type Addresses = HashMap<(String, u16), Vec<SocketAddr>>;
 

@@ -480,10 +480,8 @@ impl Reloader {
             config: Arc::new(config),
         };
         let asked = Asked::by_itself("file", None);
-        let confirmed = self
-            .controls
-            .ask_with(command, asked, Some(material.clone()))
-            .await?;
+        let new_material = (!material.is_same(&old_material)).then(|| material.clone());
+        let confirmed = self.controls.ask_with(command, asked, new_material).await?;
         listeners.open(&self.plane, prepared);
         set_connection_limit(&self.plane, &limits);
         if let Some(tokens) = tokens {

@@ -327,7 +327,11 @@ fn token(target: &Target) -> Result<String, String> {
     let read = |path: &Path| {
         let text = std::fs::read_to_string(path)
             .map_err(|error| format!("read {}: {error}", path.display()))?;
-        Ok(text.trim().to_owned())
+        let text = text.trim();
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(format!("{} holds no token", path.display()));
+        }
+        Ok(text.to_owned())
     };
     if let Some(path) = &target.token_file {
         return read(path);

@@ -523,14 +523,17 @@ impl Keeper {
     }
 
     fn answer_unchanged(&self, request: Request) {
-        let entry = audit_entry(
-            Timestamp::now(),
-            &request.command,
-            &request.asked,
-            "unchanged",
-            None,
-        );
-        self.store.audit(entry);
+        // The file is read whenever it may have changed; that it had not is no news.
+        if !matches!(request.command, Command::Reload { .. }) {
+            let (command, asked) = (&request.command, &request.asked);
+            self.store.audit(audit_entry(
+                Timestamp::now(),
+                command,
+                asked,
+                "unchanged",
+                None,
+            ));
+        }
         let _ = request
             .reply
             .send(Ok(self.applied(None, Durable::Known(true))));

@@ -22,7 +22,9 @@ pub(super) fn reload(
     config: &Arc<Config>,
 ) -> Decision {
     let mut decision = Decision::nothing(world);
-    decision.config = config.clone();
+    if *world.config != **config {
+        decision.config = config.clone();
+    }
     for (name, file) in &config.services {
         let old_file = world.config.services.get(name);
         let recorded = world.state.services.get(name);
@@ -42,7 +44,12 @@ pub(super) fn reload(
         );
         drop_overtaken(&mut case);
         follow_roles(&mut case, world.state.stable_only);
-        if case.state != before {
+        // Nobody has to be told what stable is as long as nothing was ever recorded.
+        let unrecorded = ServiceState {
+            stable_last: None,
+            ..case.state.clone()
+        };
+        if case.state != before && unrecorded != before {
             decision.services.insert(name.clone(), case.state);
         }
         decision.notes.extend(case.notes);

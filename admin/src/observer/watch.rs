@@ -305,7 +305,7 @@ impl Watch {
             self.rule_fired |= rule.tick(clock.now, counts);
         }
         let (cause, sentence) = if verdict == Verdict::Rollback {
-            (Cause::Judge, self.judge.explain().to_string())
+            (Cause::Judge, self.sentence())
         } else if self.rule_fired {
             let rules: Vec<String> = self
                 .settings
@@ -348,6 +348,16 @@ impl Watch {
             return self.settings.uncontrolled.then;
         }
         self.settings.on_failure
+    }
+
+    /// The judge's numbers in one sentence; says so if there was nothing to compare them with.
+    fn sentence(&self) -> String {
+        let alone = if self.control_is_missing() {
+            "; no control group"
+        } else {
+            ""
+        };
+        format!("{}{alone}", self.judge.explain())
     }
 
     fn control_is_missing(&self) -> bool {

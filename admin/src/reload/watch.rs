@@ -25,18 +25,20 @@ impl Reloader {
         };
         let hint = Arc::new(Notify::new());
         let mut watched = Watched::new(hint.clone());
-        let mut seen = self.fingerprint(&path);
+        // What happened between the first reading and the first watch is found by reading again.
+        let mut seen = None;
         loop {
             watched.follow(&self.directories(&path));
+            let now = self.fingerprint(&path);
+            if seen != Some(now) {
+                seen = Some(now);
+                // The outcome is told by an event.
+                let _ = self.reload().await;
+                continue;
+            }
             tokio::select! {
                 () = hint.notified() => tokio::time::sleep(RELOAD_DEBOUNCE).await,
                 () = tokio::time::sleep(RELOAD_POLL) => {}
-            }
-            let now = self.fingerprint(&path);
-            if now != seen {
-                seen = now;
-                // The outcome is told by an event.
-                let _ = self.reload().await;
             }
         }
     }

@@ -113,7 +113,7 @@ impl Decoder {
             (State::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => self.digit(byte)?,
             (State::Size, _) if self.digits == 0 => return Err("chunk size is not hexadecimal"),
             (State::Size | State::Extension, b'\r') => State::SizeEnd,
-            (State::Size, b';' | b' ' | b'\t') => State::Extension,
+            (State::Size, b';') => State::Extension,
             (State::Extension, b'\n' | b'\0') => {
                 return Err("invalid character in a chunk extension");
             }

@@ -1,0 +1,20 @@
+//! The whole process against real sockets: what operators and clients see.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "a test says what is wrong by panicking"
+)]
+
+mod api;
+mod health;
+mod judge;
+mod promises;
+mod reload;
+mod rescue;
+mod routing;
+mod state;
+mod support;
+mod wire;

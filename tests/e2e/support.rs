@@ -1,0 +1,39 @@
+//! Origins, the proxy under test, and clients.
+
+mod client;
+mod load;
+mod origin;
+mod proxy;
+
+pub(crate) use client::{Answer, Http, RawClient};
+pub(crate) use load::{Load, Protocol};
+pub(crate) use origin::{Behaviour, Origin};
+pub(crate) use proxy::{Proxy, blue_green};
+
+use std::time::{Duration, Instant};
+
+/// How long anything may take that should take no time at all. Generous: a loaded machine is no bug.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Looks until something holds. Panics with `what` if it does not within [`DEADLINE`].
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < DEADLINE, "not in time: {what}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+/// The same for things that have to be asked for.
+pub(crate) async fn eventually_async<F: Future<Output = bool>>(
+    what: &str,
+    mut holds: impl FnMut() -> F,
+) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(10));
+    let started = Instant::now();
+    while !holds().await {
+        assert!(started.elapsed() < DEADLINE, "not in time: {what}");
+        ticks.tick().await;
+    }
+}

@@ -1,0 +1,162 @@
+//! Clients that never stop asking, and count what goes wrong.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use super::Http;
+
+/// How load is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// Clients at work.
+#[derive(Debug)]
+pub(crate) struct Load {
+    clients: JoinSet<()>,
+    state: Arc<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    stop: AtomicBool,
+    done: AtomicU64,
+    failed: AtomicU64,
+    first_failure: std::sync::Mutex<Option<String>>,
+}
+
+impl State {
+    fn note(&self, result: Result<u16, String>) {
+        self.done.fetch_add(1, SeqCst);
+        let failure = match result {
+            Ok(200) => return,
+            Ok(status) => format!("status {status}"),
+            Err(error) => error,
+        };
+        self.failed.fetch_add(1, SeqCst);
+        self.first_failure.lock().unwrap().get_or_insert(failure);
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(SeqCst)
+    }
+}
+
+impl Load {
+    /// Starts clients that send GETs as fast as they are answered.
+    pub(crate) fn start(address: SocketAddr, protocol: Protocol, clients: usize) -> Self {
+        let state = Arc::new(State::default());
+        let mut set = JoinSet::new();
+        for _ in 0..clients {
+            let state = state.clone();
+            match protocol {
+                Protocol::Http1 => set.spawn(http1(address, state)),
+                Protocol::Http2 => set.spawn(http2(address, state)),
+            };
+        }
+        Self {
+            clients: set,
+            state,
+        }
+    }
+
+    /// Requests answered so far, one way or the other.
+    pub(crate) fn done(&self) -> u64 {
+        self.state.done.load(SeqCst)
+    }
+
+    /// Stops, waits for the last answers, and requires that none failed. The number of requests.
+    pub(crate) async fn finish(mut self) -> u64 {
+        let (done, failed, first) = self.stop().await;
+        assert_eq!(
+            failed, 0,
+            "{failed} of {done} requests failed, the first: {first:?}"
+        );
+        assert!(done > 0, "no request was made");
+        done
+    }
+
+    /// Stops and waits: requests, failures, the first failure.
+    pub(crate) async fn stop(&mut self) -> (u64, u64, Option<String>) {
+        self.state.stop.store(true, SeqCst);
+        while let Some(ended) = self.clients.join_next().await {
+            ended.unwrap();
+        }
+        let first = self.state.first_failure.lock().unwrap().clone();
+        (self.done(), self.state.failed.load(SeqCst), first)
+    }
+}
+
+async fn http1(address: SocketAddr, state: Arc<State>) {
+    while !state.stopped() {
+        let mut client = match Http::try_connect(address).await {
+            Ok(client) => client,
+            Err(error) => {
+                state.note(Err(error));
+                continue;
+            }
+        };
+        while !state.stopped() {
+            let answer = client.send("GET", "/", &[], b"").await;
+            let closing = answer
+                .as_ref()
+                .is_ok_and(|answer| answer.header("connection") == "close");
+            let broken = answer.is_err();
+            state.note(answer.map(|answer| answer.status));
+            if broken || closing {
+                break;
+            }
+        }
+    }
+}
+
+async fn http2(address: SocketAddr, state: Arc<State>) {
+    while !state.stopped() {
+        if let Err(error) = http2_connection(address, &state).await {
+            state.note(Err(error));
+        }
+    }
+}
+
+async fn http2_connection(address: SocketAddr, state: &State) -> Result<(), String> {
+    let text = |error: hyper::Error| format!("{error:?}");
+    let stream = TcpStream::connect(address)
+        .await
+        .map_err(|error| error.to_string())?;
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .map_err(text)?;
+    tokio::spawn(connection);
+    while !state.stopped() {
+        if sender.ready().await.is_err() {
+            // The server has asked to go elsewhere, between two requests.
+            return Ok(());
+        }
+        let uri = format!("http://{address}/");
+        let request = Request::get(uri).body(Full::new(Bytes::new())).unwrap();
+        let result = async {
+            let response = sender.send_request(request).await?;
+            let status = response.status().as_u16();
+            response.into_body().collect().await?;
+            Ok(status)
+        };
+        let result = result.await.map_err(text);
+        let broken = result.is_err();
+        state.note(result);
+        if broken {
+            return Ok(());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! A backend that counts what reaches it and answers as told.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// How an origin answers.
+#[derive(Clone, Debug)]
+pub(crate) struct Behaviour {
+    pub(crate) status: u16,
+    pub(crate) delay: Duration,
+    /// Closes the connection instead of answering.
+    pub(crate) hang_up: bool,
+    /// Answers this share of requests with 500, evenly.
+    pub(crate) fail_every: Option<u64>,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self {
+            status: 200,
+            delay: Duration::ZERO,
+            hang_up: false,
+            fail_every: None,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    requests: AtomicU64,
+    by_id: Mutex<HashMap<String, u32>>,
+    last: Mutex<Option<http::request::Parts>>,
+}
+
+/// A backend over HTTP/1.1 and HTTP/2 with prior knowledge.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub(crate) address: SocketAddr,
+    seen: Arc<Seen>,
+    behaviour: Arc<Mutex<Behaviour>>,
+    accepting: JoinHandle<()>,
+}
+
+impl Origin {
+    pub(crate) async fn start() -> Self {
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0))).await
+    }
+
+    pub(crate) async fn start_at(address: SocketAddr) -> Self {
+        let socket = TcpListener::bind(address).await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let seen = Arc::new(Seen::default());
+        let behaviour = Arc::new(Mutex::new(Behaviour::default()));
+        let accepting = tokio::spawn(accept(socket, seen.clone(), behaviour.clone()));
+        Self {
+            address,
+            seen,
+            behaviour,
+            accepting,
+        }
+    }
+
+    pub(crate) fn behave(&self, behaviour: Behaviour) {
+        *self.behaviour.lock().unwrap() = behaviour;
+    }
+
+    pub(crate) fn answer_with(&self, status: u16) {
+        self.behave(Behaviour {
+            status,
+            ..Behaviour::default()
+        });
+    }
+
+    /// Requests whose head arrived here, health checks apart.
+    pub(crate) fn received(&self) -> u64 {
+        self.seen.requests.load(SeqCst)
+    }
+
+    /// How often requests with each `x-test-id` arrived here.
+    pub(crate) fn deliveries(&self) -> HashMap<String, u32> {
+        self.seen.by_id.lock().unwrap().clone()
+    }
+
+    /// The head of the last request.
+    pub(crate) fn last(&self) -> http::request::Parts {
+        self.seen.last.lock().unwrap().clone().unwrap()
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) fn h2c_url(&self) -> String {
+        format!("h2c://{}", self.address)
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn accept(socket: TcpListener, seen: Arc<Seen>, behaviour: Arc<Mutex<Behaviour>>) {
+    let mut connections = tokio::task::JoinSet::new();
+    while let Ok((stream, _)) = socket.accept().await {
+        let _ = stream.set_nodelay(true);
+        let (seen, behaviour) = (seen.clone(), behaviour.clone());
+        connections.spawn(async move {
+            let service = service_fn(move |request| {
+                answer(request, seen.clone(), behaviour.lock().unwrap().clone())
+            });
+            let _ = auto::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    seen: Arc<Seen>,
+    behaviour: Behaviour,
+) -> Result<Response<Full<Bytes>>, std::io::Error> {
+    let (parts, body) = request.into_parts();
+    if parts.uri.path() == "/healthz" {
+        return Ok(response(behaviour.status, Bytes::new()));
+    }
+    let number = seen.requests.fetch_add(1, SeqCst);
+    if let Some(id) = parts.headers.get("x-test-id") {
+        *seen
+            .by_id
+            .lock()
+            .unwrap()
+            .entry(id.to_str().unwrap().to_owned())
+            .or_default() += 1;
+    }
+    *seen.last.lock().unwrap() = Some(parts);
+    if behaviour.hang_up {
+        return Err(std::io::Error::other("told to hang up"));
+    }
+    let body = body
+        .collect()
+        .await
+        .map(|body| body.to_bytes())
+        .unwrap_or_default();
+    if !behaviour.delay.is_zero() {
+        tokio::time::timeout(behaviour.delay, std::future::pending::<()>())
+            .await
+            .unwrap_err();
+    }
+    let fails = behaviour
+        .fail_every
+        .is_some_and(|every| number % every == 0);
+    let text = if body.is_empty() {
+        Bytes::from_static(b"hello\n")
+    } else {
+        body
+    };
+    Ok(response(if fails { 500 } else { behaviour.status }, text))
+}
+
+fn response(status: u16, body: Bytes) -> Response<Full<Bytes>> {
+    Response::builder()
+        .status(status)
+        .body(Full::new(body))
+        .unwrap()
+}

@@ -1,0 +1,240 @@
+//! The process under test.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::client::{Answer, Http};
+use super::{Origin, eventually};
+
+/// A running switchback with a directory of its own.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    directory: tempfile::TempDir,
+    child: Child,
+    pub(crate) web: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) token: String,
+}
+
+/// What every configuration of these tests begins with.
+pub(crate) const HEAD: &str = "version: 1
+workers: 2
+admin: {address: \"127.0.0.1:0\"}
+access_log: {format: \"off\"}
+listeners:
+  web: {address: \"127.0.0.1:0\"}
+routes: [{service: shop}]
+";
+
+impl Proxy {
+    /// Starts with a configuration of its own.
+    pub(crate) fn start(config: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("switchback.yaml"), config).unwrap();
+        Self::start_in(directory)
+    }
+
+    /// Starts in a directory that holds `switchback.yaml`.
+    pub(crate) fn start_in(directory: tempfile::TempDir) -> Self {
+        let child = spawn(directory.path());
+        let mut proxy = Self {
+            directory,
+            child,
+            web: SocketAddr::from(([127, 0, 0, 1], 0)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 0)),
+            token: String::new(),
+        };
+        proxy.find();
+        proxy
+    }
+
+    /// One service `shop` with blue (stable, version 1) and green (version 2), all traffic on blue.
+    /// `more`: further keys of the service.
+    pub(crate) fn blue_green(blue: &Origin, green: &Origin, more: &str) -> Self {
+        Self::start(&blue_green(&blue.url(), &green.url(), more))
+    }
+
+    fn find(&mut self) {
+        let path = self.state_dir().join("run.json");
+        eventually("the proxy listens", || {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("switchback ended at its start: {status}\n{}", self.log());
+            }
+            let run = std::fs::read_to_string(&path).ok();
+            let run = run.and_then(|run| serde_json::from_str::<Value>(&run).ok());
+            run.is_some_and(|run| run["pid"] == self.child.id())
+        });
+        let run: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let listeners = run["listeners"].as_object().unwrap();
+        self.web = listeners
+            .get("web")
+            .or_else(|| listeners.values().next())
+            .unwrap()
+            .as_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        self.admin = run["admin"].as_str().unwrap().parse().unwrap();
+        let token = std::fs::read_to_string(self.state_dir().join("admin.token"));
+        self.token = token.unwrap_or_default().trim().to_owned();
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(crate) fn state_dir(&self) -> PathBuf {
+        self.path().join("state")
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.path().join("log")).unwrap_or_default()
+    }
+
+    pub(crate) fn write_config(&self, config: &str) {
+        let (whole, partial) = (
+            self.path().join("switchback.yaml"),
+            self.path().join("new.yaml"),
+        );
+        std::fs::write(&partial, config).unwrap();
+        std::fs::rename(partial, whole).unwrap();
+    }
+
+    pub(crate) fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.child)
+    }
+
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Waits for the process to end; its exit code.
+    pub(crate) fn wait(&mut self) -> Option<i32> {
+        let mut status = None;
+        eventually("the process ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap().code()
+    }
+
+    /// Kills it without warning and starts it again.
+    pub(crate) fn crash_and_restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.start_again();
+    }
+
+    pub(crate) fn start_again(&mut self) {
+        self.child = spawn(self.directory.path());
+        self.find();
+    }
+
+    /// Asks the API.
+    pub(crate) async fn api(&self, method: &str, path: &str, body: Value) -> Answer {
+        let text = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        let mut headers = vec![("authorization", format!("Bearer {}", self.token))];
+        if !text.is_empty() {
+            headers.push(("content-type", "application/json".into()));
+        }
+        let headers: Vec<(&str, &str)> = headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        Http::connect(self.admin)
+            .await
+            .send(method, path, &headers, text.as_bytes())
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        let answer = self.api("GET", path, Value::Null).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        answer.json()
+    }
+
+    pub(crate) async fn service(&self) -> Value {
+        self.get("/v1/services/shop").await
+    }
+
+    /// Sets the weights and returns the answer.
+    pub(crate) async fn weights(&self, blue: u32, green: u32) -> Value {
+        let body = json!({"weights": {"blue": blue, "green": green}});
+        let answer = self.api("PUT", "/v1/services/shop/weights", body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
+        self.api("POST", path, body).await
+    }
+
+    /// Runs a verb of the command line against it: exit code, standard output, standard error.
+    pub(crate) fn cli(&self, arguments: &[&str]) -> (i32, String, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_switchback"))
+            .args(arguments)
+            .env("SWITCHBACK_ADMIN", format!("http://{}", self.admin))
+            .env("SWITCHBACK_STATE_DIR", self.state_dir())
+            .current_dir(self.path())
+            .output()
+            .unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (
+            output.status.code().unwrap_or(-1),
+            text(&output.stdout),
+            text(&output.stderr),
+        )
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- log of the proxy\n{}", self.log());
+        }
+    }
+}
+
+fn spawn(directory: &Path) -> Child {
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(directory.join("log"))
+        .unwrap();
+    Command::new(env!("CARGO_BIN_EXE_switchback"))
+        .args(["run", "--config", "switchback.yaml", "--state-dir", "state"])
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
+/// The configuration of [`Proxy::blue_green`].
+pub(crate) fn blue_green(blue: &str, green: &str, more: &str) -> String {
+    let more: String = more
+        .lines()
+        .map(|line| format!("    {}\n", line.trim_end()))
+        .collect();
+    format!(
+        "{HEAD}services:
+  shop:
+    stable: blue
+    weights: {{blue: 100, green: 0}}
+    backends:
+      blue: {{version: \"1\", endpoints: [\"{blue}\"]}}
+      green: {{version: \"2\", endpoints: [\"{green}\"]}}
+{more}"
+    )
+}
