@@ -113,81 +113,16 @@ async fn tell(
     let web = process.listeners().first().map(|(_, address)| *address);
     let Some(web) = web else { return Ok(()) };
     let load = Arc::new(Load::default());
-    let mut stage = Stage {
+    let stage = Stage {
         started: Instant::now(),
         load: load.clone(),
     };
-    let mut events = process.events().follow(None).1;
-    stage.headline("switchback demo: two versions of one service behind one proxy")?;
-    stage.say(&format!(
-        "service shop: {} is stable, {} is the new version",
-        "blue (41)".blue(),
-        "green (42)".green()
-    ))?;
-    stage.say(&format!("try it: curl -i http://{web}/"))?;
-    let token = directory.join(crate::auth::TOKEN_FILE);
-    stage.say(&format!(
-        "admin:  curl -H \"Authorization: Bearer $(cat {})\" http://{}/v1/services",
-        token.display(),
-        process.admin()
-    ))?;
+    introduce(&stage, process, web, directory)?;
     if demo.load {
         for _ in 0..CLIENTS {
             tokio::spawn(client(web, load.clone()));
         }
     }
-    let story = async {
-        sleep_until(stage.started + SPLIT_AT).await;
-        let weights = IndexMap::from([("blue".to_owned(), 50), ("green".to_owned(), 50)]);
-        let done = ask(
-            process,
-            Command::SetWeights {
-                service: "shop".into(),
-                weights,
-            },
-        )
-        .await?;
-        stage.headline(&format!(
-            "1. split: half of the traffic goes to green, on every worker after {} us",
-            done.applied_in.as_micros()
-        ))?;
-        sleep_until(stage.started + SWITCH_AT).await;
-        stage.seen()?;
-        let done = ask(
-            process,
-            Command::Switch {
-                service: "shop".into(),
-                to: "green".into(),
-                force: false,
-            },
-        )
-        .await?;
-        stage.headline(&format!(
-            "2. switch: green is stable now and on trial, after {} us; blue stays warm",
-            done.applied_in.as_micros()
-        ))?;
-        sleep_until(stage.started + BREAK_AT).await;
-        stage.seen()?;
-        stage.headline("3. green breaks: every request to it now fails")?;
-        broken.store(true, Relaxed);
-        let broke = Instant::now();
-        if !demo.load {
-            stage.say("there is no load: send a few requests yourself")?;
-        }
-        let verdict = rolled_back(&mut events).await;
-        let took = broke.elapsed();
-        stage.headline(&format!(
-            "4. rolled back by itself {} ms after the first failure could happen",
-            took.as_millis()
-        ))?;
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        stage.seen()?;
-        stage.say(&format!(
-            "all traffic is back on blue; version 42 stays out until it is unblocked\n\n{}",
-            verdict.bold()
-        ))?;
-        std::future::pending::<io::Result<()>>().await
-    };
     let end = async {
         match demo.seconds {
             Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
@@ -195,10 +130,88 @@ async fn tell(
         }
     };
     tokio::select! {
-        ended = story => ended,
+        ended = story(demo, &stage, process, broken) => ended,
         () = end => Ok(()),
         signal = tokio::signal::ctrl_c() => signal,
     }
+}
+
+fn introduce(
+    stage: &Stage,
+    process: &Process,
+    web: SocketAddr,
+    directory: &std::path::Path,
+) -> io::Result<()> {
+    let (blue, green) = ("blue (41)".blue(), "green (42)".green());
+    let token = directory.join(crate::auth::TOKEN_FILE);
+    let header = format!("Authorization: Bearer $(cat {})", token.display());
+    stage.headline("switchback demo: two versions of one service behind one proxy")?;
+    stage.say(&format!(
+        "service shop: {blue} is stable, {green} is the new version"
+    ))?;
+    stage.say(&format!("try it: curl -i http://{web}/"))?;
+    stage.say(&format!(
+        "admin:  curl -H \"{header}\" http://{}/v1/services",
+        process.admin()
+    ))
+}
+
+async fn story(
+    demo: Demo,
+    stage: &Stage,
+    process: &Process,
+    broken: &AtomicBool,
+) -> io::Result<()> {
+    let mut events = process.events().follow(None).1;
+    let service = || "shop".to_owned();
+    sleep_until(stage.started + SPLIT_AT).await;
+    let weights = IndexMap::from([("blue".to_owned(), 50), ("green".to_owned(), 50)]);
+    let done = ask(
+        process,
+        Command::SetWeights {
+            service: service(),
+            weights,
+        },
+    )
+    .await?;
+    let us = done.applied_in.as_micros();
+    stage.headline(&format!(
+        "1. split: half of the traffic goes to green, on every worker after {us} us"
+    ))?;
+    sleep_until(stage.started + SWITCH_AT).await;
+    stage.seen()?;
+    let to = "green".to_owned();
+    let done = ask(
+        process,
+        Command::Switch {
+            service: service(),
+            to,
+            force: false,
+        },
+    )
+    .await?;
+    let us = done.applied_in.as_micros();
+    stage.headline(&format!(
+        "2. switch: green is stable now and on trial, after {us} us; blue stays warm"
+    ))?;
+    sleep_until(stage.started + BREAK_AT).await;
+    stage.seen()?;
+    stage.headline("3. green breaks: every request to it now fails")?;
+    broken.store(true, Relaxed);
+    let broke = Instant::now();
+    if !demo.load {
+        stage.say("there is no load: send a few requests yourself")?;
+    }
+    let verdict = rolled_back(&mut events).await;
+    let ms = broke.elapsed().as_millis();
+    stage.headline(&format!(
+        "4. rolled back by itself, {ms} ms after green broke"
+    ))?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    stage.seen()?;
+    stage.say("all traffic is back on blue; version 42 stays out until it is unblocked")?;
+    stage.say(&format!("the judge's sentence:\n\n{}", verdict.bold()))?;
+    std::future::pending().await
 }
 
 async fn ask(process: &Process, command: Command) -> io::Result<Confirmed> {
@@ -231,11 +244,11 @@ struct Stage {
 }
 
 impl Stage {
-    fn headline(&mut self, text: &str) -> io::Result<()> {
+    fn headline(&self, text: &str) -> io::Result<()> {
         self.line(&text.bold().to_string())
     }
 
-    fn say(&mut self, text: &str) -> io::Result<()> {
+    fn say(&self, text: &str) -> io::Result<()> {
         self.line(text)
     }
 

@@ -88,6 +88,10 @@ fn about_process(api: &Api, published: &Published, families: &mut Families) {
         &[],
         reloaded_at,
     );
+    about_connections(api, families);
+}
+
+fn about_connections(api: &Api, families: &mut Families) {
     families.gauge(
         "switchback_connections",
         "Open client connections.",
@@ -193,6 +197,11 @@ fn about_version(
         labels,
         retries,
     );
+    about_time(labels, stats, families);
+}
+
+fn about_time(labels: &[(&str, &str); 2], stats: &BackendStats, families: &mut Families) {
+    let sum = |read: &dyn Fn(&BackendCells) -> u64| stats.split().iter().map(read).sum::<u64>();
     let buckets: Vec<u64> = (0..=LATENCY_BOUNDS_US.len())
         .map(|index| sum(&|cells| cells.latency[index].get()))
         .collect();

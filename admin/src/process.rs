@@ -6,7 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -136,26 +136,15 @@ impl Process {
         let (store, found) = Store::open(&state_dir)?;
         let state = recover(found, &events);
         let material = Arc::new(files::upstream_tls(&config, &base, &Material::default())?);
-        let auth = Auth::new(match &config.admin.tokens_file {
-            Some(path) => files::tokens(path, &base)?,
-            None => vec![generated_token(&state_dir)?],
-        });
-        let admin_tls = config
-            .admin
-            .tls
-            .as_ref()
-            .map(|tls| files::admin_tls(tls, &base))
-            .transpose()?;
-        let address = config.admin.address;
-        let socket = std::net::TcpListener::bind(address)
-            .map_err(|cause| StartError::AdminAddress { address, cause })?;
+        let entrance = open_entrance(&config, &base, &state_dir)?;
+        let auth = entrance.auth.clone();
         let plane = start_plane(&config)?;
         let mut listeners = Listeners::default();
         let prepared = listeners.prepare(&plane, &config, &base)?;
         let resolver = Resolver::new();
         let addresses = resolver.look_up_file(&config).await;
         let config = Arc::new(config);
-        let controls = control::start(Start {
+        let start = Start {
             plane: plane.clone(),
             config: config.clone(),
             material: material.clone(),
@@ -163,10 +152,10 @@ impl Process {
             state,
             store: store.clone(),
             events: events.clone(),
-        })
-        .map_err(|cause| StartError::Resources {
-            what: "start the control thread",
-            cause,
+        };
+        let controls = control::start(start).map_err(|cause| {
+            let what = "start the control thread";
+            StartError::Resources { what, cause }
         })?;
         set_connection_limit(&plane, &config.limits);
         listeners.open(&plane, prepared);
@@ -180,36 +169,20 @@ impl Process {
             controls.clone(),
             store.clone(),
             events.clone(),
-            auth.clone(),
+            auth,
             listeners,
             material,
         );
-        if let Some(reason) = &fallback {
-            reloader.note(Some(reason.clone()));
-            let message = format!("the file was refused, the last good one is in force: {reason}");
-            events.emit("reload_failed", None, "start", message, None);
-        }
-        let life = Arc::new(Life::default());
-        let admin = socket
-            .local_addr()
-            .map_err(|cause| StartError::AdminAddress { address, cause })?;
-        let entrance = Entrance {
-            socket,
-            tls: admin_tls,
-            allowed_hosts: config.admin.allowed_hosts.clone(),
-            auth,
-        };
-        let process = Self {
-            plane,
-            controls,
-            store,
-            events,
-            reloader,
-            life,
-            state_dir,
-            admin,
-            listeners: bound,
-        };
+        tell_fallback(fallback, &reloader, &events);
+        let admin = entrance.socket.local_addr();
+        let admin = admin.map_err(|cause| StartError::AdminAddress {
+            address: config.admin.address,
+            cause,
+        })?;
+        let listeners = bound;
+        let life = Arc::default();
+        #[rustfmt::skip]
+        let process = Self { plane, controls, store, events, reloader, life, state_dir, admin, listeners };
         process.spawn_tasks(entrance, resolver, addresses);
         process.announce();
         Ok(process)
@@ -356,6 +329,39 @@ impl Process {
         });
         Ok(self.stop(hurry).await)
     }
+}
+
+/// Says that something else runs than what the file says.
+fn tell_fallback(fallback: Option<String>, reloader: &Reloader, events: &Events) {
+    if let Some(reason) = fallback {
+        let message = format!("the file was refused, the last good one is in force: {reason}");
+        events.emit("reload_failed", None, "start", message, None);
+        reloader.note(Some(reason));
+    }
+}
+
+/// Binds the admin address and reads what guards it.
+fn open_entrance(config: &Config, base: &Path, state_dir: &Path) -> Result<Entrance, StartError> {
+    let auth = Auth::new(match &config.admin.tokens_file {
+        Some(path) => files::tokens(path, base)?,
+        None => vec![generated_token(state_dir)?],
+    });
+    let tls = config
+        .admin
+        .tls
+        .as_ref()
+        .map(|tls| files::admin_tls(tls, base))
+        .transpose()?;
+    let address = config.admin.address;
+    let socket = std::net::TcpListener::bind(address)
+        .map_err(|cause| StartError::AdminAddress { address, cause })?;
+    let allowed_hosts = config.admin.allowed_hosts.clone();
+    Ok(Entrance {
+        socket,
+        tls,
+        allowed_hosts,
+        auth,
+    })
 }
 
 fn start_plane(config: &Config) -> Result<Arc<DataPlane>, StartError> {

@@ -161,6 +161,9 @@ pub fn parse(text: String, name: &str) -> Result<Source, ReloadError> {
     }
 }
 
+/// TLS that is in use, and the version it was made for.
+type OpenTls = (ServerTls, TlsVersion);
+
 /// A listener that is open.
 #[derive(Debug)]
 struct Open {
@@ -168,7 +171,7 @@ struct Open {
     configured: std::net::SocketAddr,
     bound: std::net::SocketAddr,
     listener: Arc<Listener>,
-    tls: Option<(ServerTls, TlsVersion)>,
+    tls: Option<OpenTls>,
 }
 
 /// Listeners by name.
@@ -282,7 +285,7 @@ fn prepare_tls(
     settings: Option<&ListenerTls>,
     before: Option<&Open>,
     base: &Path,
-) -> Result<(Option<(ServerTls, TlsVersion)>, Vec<Certificate>), FileError> {
+) -> Result<(Option<OpenTls>, Vec<Certificate>), FileError> {
     let Some(settings) = settings else {
         return Ok((None, Vec::new()));
     };

@@ -185,6 +185,9 @@ impl Store {
     }
 
     /// The last `limit` revisions below `below`, newest first.
+    ///
+    /// # Errors
+    /// When the disk or the store does not answer.
     pub async fn revisions(
         &self,
         below: Option<u64>,
@@ -195,11 +198,17 @@ impl Store {
     }
 
     /// One revision.
+    ///
+    /// # Errors
+    /// When the disk or the store does not answer.
     pub async fn revision(&self, number: u64) -> Result<Option<Revision>, String> {
         self.read(move |database| database.revision(number)).await
     }
 
     /// The last `limit` audit entries, newest first.
+    ///
+    /// # Errors
+    /// When the disk or the store does not answer.
     pub async fn audit_entries(&self, limit: usize) -> Result<Vec<AuditEntry>, String> {
         self.read(move |database| database.audit_entries(limit))
             .await

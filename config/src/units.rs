@@ -98,7 +98,7 @@ impl fmt::Display for TimeSpan {
             .filter(|(size, name)| *name != "d" || nanos >= 3 * size);
         match exact
             .clone()
-            .find(|(size, _)| nanos != 0 && nanos % size == 0)
+            .find(|(size, _)| nanos != 0 && nanos.is_multiple_of(*size))
         {
             Some((size, name)) => write!(f, "{}{name}", nanos / size),
             None => f.write_str("0s"),

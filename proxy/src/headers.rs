@@ -180,9 +180,9 @@ fn keeps_request_field(
         return false;
     }
     let name = head.fields.name(field);
-    (head.listed.is_empty() || !is_listed(&head.listed, &head.fields, name))
-        && !(restarts_trace && name.len() == 10 && name.eq_ignore_ascii_case(b"tracestate"))
-        && !is_changed(policy.changes, name)
+    let listed = !head.listed.is_empty() && is_listed(&head.listed, &head.fields, name);
+    let stale_trace = restarts_trace && name.eq_ignore_ascii_case(b"tracestate");
+    !listed && !stale_trace && !is_changed(policy.changes, name)
 }
 
 /// Whether a configured change replaces or removes a field.

@@ -170,6 +170,7 @@ mod tests {
         rescue_allowed: true,
     };
 
+    #[expect(clippy::too_many_lines, reason = "a table of cases")]
     #[test]
     fn the_table_of_repetition() {
         let first = Tries {

@@ -17,7 +17,9 @@ use switchback_config::model::{HostPattern, Route};
 
 use crate::head::RequestHead;
 
-type Map<V> = HashMap<Box<[u8]>, V, FixedState>;
+type Bytes = Box<[u8]>;
+
+type Map<V> = HashMap<Bytes, V, FixedState>;
 
 /// A route's place in the list it was built from.
 pub type RouteIndex = usize;
@@ -46,8 +48,9 @@ struct Paths {
 /// What a route asks for beyond host and path.
 #[derive(Debug)]
 struct Conditions {
-    methods: Vec<Box<[u8]>>,
-    headers: Vec<(Box<[u8]>, Box<[u8]>)>,
+    methods: Vec<Bytes>,
+    /// Names and values.
+    headers: Vec<(Bytes, Bytes)>,
     listeners: Vec<Arc<str>>,
 }
 

@@ -17,9 +17,11 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 /// Resolution of every deadline on the data plane.
-pub(crate) const TICK: Duration = Duration::from_millis(10);
+pub(crate) const TICK: Duration = Duration::from_millis(TICK_MS);
 
-const TICKS_PER_SECOND: u64 = 1_000_000_000 / TICK.as_nanos() as u64;
+const TICK_MS: u64 = 10;
+
+const TICKS_PER_SECOND: u64 = 1_000 / TICK_MS;
 
 /// Slots of the wheel: 10 s at a time; later deadlines go round more than once.
 const SLOTS: u64 = 1024;

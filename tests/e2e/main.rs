@@ -5,6 +5,10 @@
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
     clippy::cast_sign_loss,
+    clippy::too_many_lines,
+    clippy::type_complexity,
+    clippy::print_stdout,
+    clippy::print_stderr,
     reason = "a test says what is wrong by panicking"
 )]
 

@@ -59,7 +59,8 @@ impl Baseline {
     /// time, if it did. Without stable traffic the averages are frozen, not forgotten.
     pub fn refresh(&mut self, now: f64) -> Option<f64> {
         let passed = now - self.refreshed;
-        if !(passed >= 1.0) {
+        let is_due = passed >= 1.0;
+        if !is_due {
             return None;
         }
         let (requests, failures) = self.pending;

@@ -59,7 +59,7 @@ impl fmt::Display for Grouped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits = self.0.to_string();
         for (index, digit) in digits.chars().enumerate() {
-            if index > 0 && (digits.len() - index) % 3 == 0 {
+            if index > 0 && (digits.len() - index).is_multiple_of(3) {
                 f.write_str(",")?;
             }
             write!(f, "{digit}")?;
@@ -79,7 +79,7 @@ mod tests {
             canary_failures: 37,
             stable_requests: 1_009_801,
             stable_failures: 12,
-            seconds: 3.14,
+            seconds: 3.12,
             usual_rate: 0.0013,
             odds_power: 11.6,
         };

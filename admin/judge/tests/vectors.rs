@@ -177,6 +177,7 @@ fn judge_agrees_with_every_recorded_run() {
     assert!(runs >= 12, "only {runs} runs");
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn check_run(file: &str, run: &Run) {
     let name = format!("{file}: {}", run.name);
     let settings = Settings {

@@ -67,45 +67,13 @@ fn print_services(answer: &Value) {
     for service in services {
         let mut name = text(&service["name"]);
         for (backend, view) in service["backends"].as_object().into_iter().flatten() {
-            let blocked = !view["blocked"].is_null();
-            let health = text(&view["health"]);
-            let colour = match health.as_str() {
-                "healthy" => Color::Green,
-                "unknown" => Color::Yellow,
-                _ => Color::Red,
-            };
-            let role = if blocked {
-                format!("{}, blocked", text(&view["role"]))
-            } else {
-                text(&view["role"])
-            };
-            let evidence = service["judge"][backend]["evidence"]
-                .as_f64()
-                .filter(|_| view["weight"] != 0);
-            table.add_row(vec![
-                Cell::new(std::mem::take(&mut name)),
-                Cell::new(backend),
-                Cell::new(text(&view["version"])),
-                if blocked {
-                    Cell::new(role).fg(Color::Red)
-                } else {
-                    Cell::new(role)
-                },
-                Cell::new(text(&view["weight"])),
-                Cell::new(format!(
-                    "{:.1}%",
-                    view["share"].as_f64().unwrap_or(0.0) * 100.0
-                )),
-                Cell::new(health).fg(colour),
-                Cell::new(text(&view["in_flight"])),
-                Cell::new(text(&view["requests"])),
-                Cell::new(text(&view["failures"])),
-                Cell::new(
-                    evidence
-                        .map(|evidence| format!("{evidence:.2}"))
-                        .unwrap_or_default(),
-                ),
-            ]);
+            let evidence = service["judge"][backend]["evidence"].as_f64();
+            table.add_row(backend_row(
+                std::mem::take(&mut name),
+                backend,
+                view,
+                evidence,
+            ));
         }
     }
     println!("{table}");
@@ -129,6 +97,38 @@ fn print_services(answer: &Value) {
             );
         }
     }
+}
+
+fn backend_row(service: String, backend: &str, view: &Value, evidence: Option<f64>) -> Vec<Cell> {
+    let health = text(&view["health"]);
+    let colour = match health.as_str() {
+        "healthy" => Color::Green,
+        "unknown" => Color::Yellow,
+        _ => Color::Red,
+    };
+    let role = match view["blocked"].is_null() {
+        true => Cell::new(text(&view["role"])),
+        false => Cell::new(format!("{}, blocked", text(&view["role"]))).fg(Color::Red),
+    };
+    let share = view["share"].as_f64().unwrap_or(0.0) * 100.0;
+    let evidence = evidence.filter(|_| view["weight"] != 0);
+    vec![
+        Cell::new(service),
+        Cell::new(backend),
+        Cell::new(text(&view["version"])),
+        role,
+        Cell::new(text(&view["weight"])),
+        Cell::new(format!("{share:.1}%")),
+        Cell::new(health).fg(colour),
+        Cell::new(text(&view["in_flight"])),
+        Cell::new(text(&view["requests"])),
+        Cell::new(text(&view["failures"])),
+        Cell::new(
+            evidence
+                .map(|evidence| format!("{evidence:.2}"))
+                .unwrap_or_default(),
+        ),
+    ]
 }
 
 /// A table of revisions.

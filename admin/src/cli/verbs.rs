@@ -12,15 +12,6 @@ use super::client::Client;
 /// Sends a write and prints the answer.
 pub(super) async fn write(client: &Client, verb: Verb) -> Result<u8, Failed> {
     match verb {
-        Verb::Weights {
-            service,
-            weights,
-            write,
-        } => {
-            let body = json!({"weights": parse_weights(&weights)?});
-            let path = format!("/v1/services/{}/weights", segment(&service)?);
-            one(client, Method::PUT, &path, body, &write).await
-        }
         Verb::Rollback {
             all: true,
             force,
@@ -42,12 +33,53 @@ pub(super) async fn write(client: &Client, verb: Verb) -> Result<u8, Failed> {
             let path = format!("/v1/services/{}/rollback", segment(&service)?);
             one(
                 client,
-                Method::POST,
-                &path,
-                json!({"force": force, "cut": cut}),
-                &write,
+                Call {
+                    method: Method::POST,
+                    path,
+                    body: json!({"force": force, "cut": cut}),
+                    write,
+                },
             )
             .await
+        }
+        Verb::Reload => reload(client).await,
+        Verb::Acknowledge => {
+            let options = WriteArgs::default();
+            let answer = client
+                .write(Method::POST, "/v1/acknowledge", json!({}), &options)
+                .await?;
+            print_json_or(client, &answer, |_| {
+                println!("acknowledged: the file's weights are in force")
+            });
+            Ok(0)
+        }
+        verb => one(client, call_of(verb)?).await,
+    }
+}
+
+/// A request to the API.
+struct Call {
+    method: Method,
+    path: String,
+    body: Value,
+    write: WriteArgs,
+}
+
+/// The request that a verb about one service stands for.
+fn call_of(verb: Verb) -> Result<Call, Failed> {
+    let (method, path, body, write) = match verb {
+        Verb::Weights {
+            service,
+            weights,
+            write,
+        } => {
+            let path = format!("/v1/services/{}/weights", segment(&service)?);
+            (
+                Method::PUT,
+                path,
+                json!({"weights": parse_weights(&weights)?}),
+                write,
+            )
         }
         Verb::Switch {
             service,
@@ -56,40 +88,46 @@ pub(super) async fn write(client: &Client, verb: Verb) -> Result<u8, Failed> {
             write,
         } => {
             let path = format!("/v1/services/{}/switch", segment(&service)?);
-            one(
-                client,
-                Method::POST,
-                &path,
-                json!({"to": to, "force": force}),
-                &write,
-            )
-            .await
+            (Method::POST, path, json!({"to": to, "force": force}), write)
         }
+        verb => return backend_call_of(verb),
+    };
+    Ok(Call {
+        method,
+        path,
+        body,
+        write,
+    })
+}
+
+/// The request that a verb about one backend stands for.
+fn backend_call_of(verb: Verb) -> Result<Call, Failed> {
+    let of_backend = |service: &str, backend: &str, what: &str| -> Result<String, Failed> {
+        let (service, backend) = (segment(service)?, segment(backend)?);
+        Ok(format!("/v1/services/{service}/backends/{backend}{what}"))
+    };
+    let (method, path, body, write) = match verb {
         Verb::Block {
             service,
             backend,
             force,
             write,
-        } => {
-            let path = format!(
-                "/v1/services/{}/backends/{}/block",
-                segment(&service)?,
-                segment(&backend)?
-            );
-            one(client, Method::POST, &path, json!({"force": force}), &write).await
-        }
+        } => (
+            Method::POST,
+            of_backend(&service, &backend, "/block")?,
+            json!({"force": force}),
+            write,
+        ),
         Verb::Unblock {
             service,
             backend,
             write,
-        } => {
-            let path = format!(
-                "/v1/services/{}/backends/{}/unblock",
-                segment(&service)?,
-                segment(&backend)?
-            );
-            one(client, Method::POST, &path, json!({}), &write).await
-        }
+        } => (
+            Method::POST,
+            of_backend(&service, &backend, "/unblock")?,
+            json!({}),
+            write,
+        ),
         Verb::Backend {
             verb:
                 BackendVerb::Set {
@@ -101,44 +139,37 @@ pub(super) async fn write(client: &Client, verb: Verb) -> Result<u8, Failed> {
                     write,
                 },
         } => {
-            let path = format!(
-                "/v1/services/{}/backends/{}",
-                segment(&service)?,
-                segment(&backend)?
-            );
             let body = json!({"version": version, "endpoints": endpoints, "force": force});
-            one(client, Method::PUT, &path, body, &write).await
+            (
+                Method::PUT,
+                of_backend(&service, &backend, "")?,
+                body,
+                write,
+            )
         }
-        Verb::Reload => reload(client).await,
-        Verb::Acknowledge => {
-            let answer = client
-                .write(
-                    Method::POST,
-                    "/v1/acknowledge",
-                    json!({}),
-                    &WriteArgs::default(),
-                )
-                .await?;
-            print_json_or(client, &answer, |_| {
-                println!("acknowledged: the file's weights are in force")
-            });
-            Ok(0)
+        _ => {
+            return Err(Failed::with_code(
+                "this verb is not for a running server",
+                2,
+            ));
         }
-        _ => Err(Failed::with_code(
-            "this verb is not for a running server",
-            2,
-        )),
-    }
+    };
+    Ok(Call {
+        method,
+        path,
+        body,
+        write,
+    })
 }
 
-async fn one(
-    client: &Client,
-    method: Method,
-    path: &str,
-    body: Value,
-    options: &WriteArgs,
-) -> Result<u8, Failed> {
-    let answer = client.write(method, path, body, options).await?;
+async fn one(client: &Client, call: Call) -> Result<u8, Failed> {
+    let Call {
+        method,
+        path,
+        body,
+        write,
+    } = call;
+    let answer = client.write(method, &path, body, &write).await?;
     print_json_or(client, &answer, print_answer);
     Ok(0)
 }

@@ -79,6 +79,9 @@ struct Pending {
     decision: Decision,
 }
 
+/// What the disk says about the pending change.
+type Persisted = Result<(), String>;
+
 struct Keeper {
     plane: Arc<DataPlane>,
     world: World,
@@ -94,7 +97,7 @@ struct Keeper {
     rollbacks: BTreeMap<(Name, &'static str), u64>,
     urgent: Receiver<Message>,
     ordinary: Receiver<Message>,
-    persisted: (SyncSender<Result<(), String>>, Receiver<Result<(), String>>),
+    persisted: (SyncSender<Persisted>, Receiver<Persisted>),
     pending: Option<Box<Pending>>,
     /// The highest number given to a revision, in force or not.
     numbered: u64,

@@ -107,7 +107,7 @@ impl Decode for u32 {
     }
 
     fn schema() -> Json {
-        json!({"type": "integer", "minimum": 0, "maximum": u32::MAX})
+        json!({"type": "integer", "minimum": 0, "maximum": Self::MAX})
     }
 }
 
@@ -136,7 +136,7 @@ macro_rules! text_values {
         $(impl Decode for $kind {
             fn decode(node: &Node, path: &str, cx: &Context<'_>) -> Option<Self> {
                 let (text, _) = scalar(node, path, cx, $wanted, concat!("write ", $wanted))?;
-                let read: fn(&str) -> Result<$kind, UnitError> = $read;
+                let read: fn(&str) -> Result<Self, UnitError> = $read;
                 match read(text) {
                     Ok(value) => Some(value),
                     Err(UnitError { reason, repair }) => {

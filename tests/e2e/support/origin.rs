@@ -165,7 +165,7 @@ async fn answer(
     }
     let fails = behaviour
         .fail_every
-        .is_some_and(|every| number % every == 0);
+        .is_some_and(|every| number.is_multiple_of(every));
     let text = if body.is_empty() {
         Bytes::from_static(b"hello\n")
     } else {
