@@ -1,0 +1,28 @@
+# What there is to do. `just check` is what CI runs.
+
+default:
+    @just --list
+
+# Format, lints and the fast tier of the tests
+check:
+    tests/run
+
+# Every tier of the tests
+check-all:
+    tests/run --all
+
+# The story in the terminal
+demo:
+    cargo run --release -- demo
+
+# Licences, duplicates and sources of dependencies
+deny:
+    cargo deny check bans licenses sources
+
+# Expected diagnostics of broken config files, written anew
+expect:
+    UPDATE_EXPECT=1 cargo nextest run -p switchback --test config
+
+# Fuzz the HTTP/1 codec against hyper for so many seconds
+fuzz seconds="1800":
+    tests/fuzz/run {{ seconds }}
