@@ -13,6 +13,7 @@
 )]
 
 mod api;
+mod clients;
 mod health;
 mod judge;
 mod promises;

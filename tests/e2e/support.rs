@@ -8,7 +8,7 @@ mod proxy;
 pub(crate) use client::{Answer, Http, RawClient};
 pub(crate) use load::{Load, Protocol};
 pub(crate) use origin::{Behaviour, Origin};
-pub(crate) use proxy::{Proxy, blue_green};
+pub(crate) use proxy::{HEAD, Proxy, blue_green};
 
 use std::time::{Duration, Instant};
 

@@ -42,7 +42,9 @@ fn arrows(manifest: &str) -> BTreeSet<String> {
     let text = fs::read_to_string(root().join(manifest)).unwrap();
     let manifest: toml::Table = text.parse().unwrap();
     let dependencies = manifest["dependencies"].as_table().unwrap();
-    let own = dependencies.keys().filter(|name| name.starts_with("switchback-"));
+    let own = dependencies
+        .keys()
+        .filter(|name| name.starts_with("switchback-"));
     own.cloned().collect()
 }
 
@@ -52,7 +54,10 @@ fn crates_depend_on_each_other_in_one_direction_only() {
         ("config/Cargo.toml", &[][..]),
         ("proxy/Cargo.toml", &["switchback-config"]),
         ("admin/judge/Cargo.toml", &["switchback-config"]),
-        ("admin/Cargo.toml", &["switchback-config", "switchback-judge", "switchback-proxy"]),
+        (
+            "admin/Cargo.toml",
+            &["switchback-config", "switchback-judge", "switchback-proxy"],
+        ),
         ("Cargo.toml", &["switchback-admin"]),
     ] {
         let expected: BTreeSet<String> = expected.iter().map(|name| (*name).to_owned()).collect();
@@ -65,7 +70,14 @@ fn judge_and_config_know_no_runtime_clock_or_file() {
     for directory in ["config/src", "admin/judge/src"] {
         for path in files(&root().join(directory), ".rs") {
             let text = fs::read_to_string(&path).unwrap();
-            for banned in ["tokio", "Instant", "SystemTime", "std::fs", "std::env", "rand::"] {
+            for banned in [
+                "tokio",
+                "Instant",
+                "SystemTime",
+                "std::fs",
+                "std::env",
+                "rand::",
+            ] {
                 assert!(!text.contains(banned), "{}: {banned}", path.display());
             }
         }
@@ -92,7 +104,10 @@ fn files_stay_within_their_budget_and_say_what_they_are_for() {
         }
         let is_unit_test = path.file_name().is_some_and(|name| name == "tests.rs");
         if !is_unit_test && !text.starts_with("//!") && !text.starts_with("#!") {
-            wrong.push(format!("{}: does not begin with a module doc", path.display()));
+            wrong.push(format!(
+                "{}: does not begin with a module doc",
+                path.display()
+            ));
         }
         if path.file_name().is_some_and(|name| name == "mod.rs") {
             wrong.push(format!("{}: use foo.rs beside foo/", path.display()));
@@ -106,7 +121,11 @@ fn no_test_sleeps() {
     let call = concat!("sle", "ep(");
     for path in files(&root().join("tests"), ".rs") {
         let text = fs::read_to_string(&path).unwrap();
-        assert!(!text.contains(call), "{}: wait for an event", path.display());
+        assert!(
+            !text.contains(call),
+            "{}: wait for an event",
+            path.display()
+        );
     }
 }
 
@@ -114,14 +133,26 @@ fn no_test_sleeps() {
 fn documents_are_complete() {
     let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
     let readme = read("README.md");
-    for needed in ["cargo run --release -- demo", "tests/run", "switchback.yaml", "curl"] {
+    for needed in [
+        "cargo run --release -- demo",
+        "tests/run",
+        "switchback.yaml",
+        "curl",
+    ] {
         assert!(readme.contains(needed), "README.md: {needed}");
     }
     let architecture = read("ARCHITECTURE.md");
     for needed in ["Invariants", "request::handle", "fence", "controller"] {
         assert!(architecture.contains(needed), "ARCHITECTURE.md: {needed}");
     }
-    for name in ["CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "deny.toml", "justfile", "rust-toolchain.toml"] {
+    for name in [
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "LICENSE",
+        "deny.toml",
+        "justfile",
+        "rust-toolchain.toml",
+    ] {
         assert!(!read(name).is_empty(), "{name}");
     }
     assert!(read("LICENSE").contains("Apache License"));
@@ -135,8 +166,12 @@ fn sample_configurations_are_valid() {
         let text = fs::read_to_string(&path).unwrap();
         let parsed = switchback_config::parse(&text);
         let name = path.display().to_string();
-        let rendered = switchback_config::diagnostic::render_all(&parsed.diagnostics, &text, &name, false);
-        assert!(parsed.config.is_some() && parsed.diagnostics.is_empty(), "{rendered}");
+        let rendered =
+            switchback_config::diagnostic::render_all(&parsed.diagnostics, &text, &name, false);
+        assert!(
+            parsed.config.is_some() && parsed.diagnostics.is_empty(),
+            "{rendered}"
+        );
     }
 }
 

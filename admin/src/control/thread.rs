@@ -1,13 +1,16 @@
 //! The loop of the control thread.
 
+mod answers;
+mod ticks;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use switchback_config::defaults::{COMMAND_QUEUE, TICK, TICK_MIN};
-use switchback_config::model::{Config, Name, OnFailure};
+use switchback_config::defaults::{COMMAND_QUEUE, TICK};
+use switchback_config::model::{Config, Name};
 use switchback_proxy::data_plane::DataPlane;
 use switchback_proxy::fence::Fence;
 use switchback_proxy::stats::Alarm;
@@ -19,10 +22,9 @@ use crate::command::{Asked, Cause, Command, Refusal};
 use crate::controller::{Decision, Health, World, apply};
 use crate::effective::Effective;
 use crate::events::Events;
-use crate::history::{AuditEntry, Change, Revision};
-use crate::observer::{Alert, Clock, Observer};
+use crate::observer::{Clock, Observer};
 use crate::state::State;
-use crate::store::{Commit, Store};
+use crate::store::Store;
 
 /// What the control thread starts from.
 #[derive(Debug)]
@@ -461,191 +463,10 @@ impl Keeper {
         }));
     }
 
-    fn commit(
-        &self,
-        before: &World,
-        command: &Command,
-        asked: &Asked,
-        decision: &Decision,
-        revision: u64,
-        keep_trying: bool,
-    ) -> Commit {
-        let at = Timestamp::now();
-        let changes = decision.services.iter().map(|(name, after)| {
-            let before = before.state.services.get(name).cloned().unwrap_or_default();
-            (
-                name.clone(),
-                Change {
-                    before,
-                    after: after.clone(),
-                },
-            )
-        });
-        let record = Revision {
-            revision,
-            at,
-            by: asked.by.clone(),
-            via: asked.via.into(),
-            action: command.verb().into(),
-            reason: asked.reason.clone(),
-            notes: decision
-                .notes
-                .iter()
-                .map(|note| note.message.clone())
-                .collect(),
-            changes: changes.collect(),
-        };
-        Commit {
-            state: Arc::new(decision.follow(before, revision).state),
-            revision: Some(record),
-            audit: audit_entry(at, command, asked, "done", Some(revision)),
-            keep_trying,
-        }
-    }
-
-    fn tell(&mut self, decision: &Decision, asked: &Asked, revision: Option<u64>) {
-        for note in &decision.notes {
-            self.events.emit(
-                note.kind,
-                note.service.as_deref(),
-                &asked.by,
-                note.message.clone(),
-                revision,
-            );
-        }
-    }
-
-    fn applied(&self, fence: Option<Arc<Fence>>, durable: Durable) -> Applied {
-        Applied {
-            changed: fence.is_some(),
-            published: self.published.borrow().clone(),
-            planned: None,
-            fence,
-            durable,
-        }
-    }
-
-    fn answer_unchanged(&self, request: Request) {
-        // The file is read whenever it may have changed; that it had not is no news.
-        if !matches!(request.command, Command::Reload { .. }) {
-            let (command, asked) = (&request.command, &request.asked);
-            self.store.audit(audit_entry(
-                Timestamp::now(),
-                command,
-                asked,
-                "unchanged",
-                None,
-            ));
-        }
-        let _ = request
-            .reply
-            .send(Ok(self.applied(None, Durable::Known(true))));
-    }
-
-    fn answer_dry_run(&self, request: Request, decision: Decision) {
-        let mut applied = self.applied(None, Durable::Known(false));
-        applied.changed = decision.changes(&self.world);
-        applied.planned = Some(Box::new((decision, applied.published.clone())));
-        let _ = request.reply.send(Ok(applied));
-    }
-
-    fn refuse(&self, request: Request, refusal: Refusal) {
-        let entry = audit_entry(
-            Timestamp::now(),
-            &request.command,
-            &request.asked,
-            refusal.code(),
-            None,
-        );
-        self.store.audit(entry);
-        let _ = request.reply.send(Err(refusal));
-    }
-
     fn clock(&self) -> Clock {
         Clock {
             now: self.plane.uptime(),
             at: Timestamp::now(),
-        }
-    }
-
-    /// Looks at the counters every 50 ms, and within a millisecond of a watched version's failure.
-    fn tick_if_due(&mut self) {
-        let now = self.plane.uptime();
-        let since = now.saturating_sub(self.last_tick);
-        if since < TICK {
-            if !self.alarm.take() {
-                return;
-            }
-            if since < TICK_MIN {
-                std::thread::park_timeout(TICK_MIN - since);
-            }
-        }
-        let clock = self.clock();
-        self.last_tick = clock.now;
-        for alert in self.observer.tick(clock) {
-            self.heed(alert);
-        }
-    }
-
-    fn heed(&mut self, alert: Alert) {
-        let Alert {
-            service,
-            backend,
-            version,
-            cause,
-            sentence,
-            action,
-            first,
-        } = alert;
-        match action {
-            OnFailure::Rollback => {}
-            OnFailure::Hold | OnFailure::Notify => {
-                if first {
-                    let kind = if action == OnFailure::Hold {
-                        "judge_hold"
-                    } else {
-                        "judge_notify"
-                    };
-                    self.events.emit(
-                        kind,
-                        Some(&service),
-                        "judge",
-                        format!("{backend}: {sentence}"),
-                        None,
-                    );
-                }
-                return;
-            }
-        }
-        let asked = Asked {
-            by: "judge".into(),
-            ..Asked::by_itself("judge", Some(sentence.clone()))
-        };
-        let command = Command::Condemn {
-            service: service.clone(),
-            backend: backend.clone(),
-            version,
-            cause,
-            sentence: sentence.clone(),
-        };
-        match self.decide(&command, &asked) {
-            Ok(decision) if decision.changes(&self.world) => {
-                self.apply_now(&command, &asked, &decision);
-            }
-            Ok(_) if first => {
-                let message = format!(
-                    "{backend} fails, and there is no previous version to go back to: {sentence}"
-                );
-                self.events
-                    .emit("rollback_held", Some(&service), "judge", message, None);
-            }
-            Err(refusal) if first => {
-                let message =
-                    format!("{backend} should be rolled back but is not, {refusal}: {sentence}");
-                self.events
-                    .emit("rollback_held", Some(&service), "judge", message, None);
-            }
-            Ok(_) | Err(_) => {}
         }
     }
 }
@@ -655,23 +476,4 @@ enum Served {
     Nothing,
     Something,
     Stop,
-}
-
-fn audit_entry(
-    at: Timestamp,
-    command: &Command,
-    asked: &Asked,
-    result: &str,
-    revision: Option<u64>,
-) -> AuditEntry {
-    AuditEntry {
-        at,
-        by: asked.by.clone(),
-        via: asked.via.into(),
-        action: command.verb().into(),
-        service: command.service().cloned(),
-        reason: asked.reason.clone(),
-        result: result.into(),
-        revision,
-    }
 }

@@ -82,6 +82,13 @@ impl Proxy {
         self.token = token.unwrap_or_default().trim().to_owned();
     }
 
+    /// Where a listener other than `web` accepts.
+    pub(crate) fn listener(&self, name: &str) -> SocketAddr {
+        let run = std::fs::read_to_string(self.state_dir().join("run.json")).unwrap();
+        let run: Value = serde_json::from_str(&run).unwrap();
+        run["listeners"][name].as_str().unwrap().parse().unwrap()
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }

@@ -1,0 +1,133 @@
+//! What is recorded of a command, and what its asker is told.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use switchback_proxy::fence::Fence;
+
+use super::{Applied, Durable, Keeper, Request};
+use crate::command::{Asked, Command, Refusal};
+use crate::controller::{Decision, World};
+use crate::history::{AuditEntry, Change, Revision};
+use crate::store::Commit;
+
+impl Keeper {
+    pub(super) fn commit(
+        &self,
+        before: &World,
+        command: &Command,
+        asked: &Asked,
+        decision: &Decision,
+        revision: u64,
+        keep_trying: bool,
+    ) -> Commit {
+        let at = Timestamp::now();
+        let changes = decision.services.iter().map(|(name, after)| {
+            let before = before.state.services.get(name).cloned().unwrap_or_default();
+            (
+                name.clone(),
+                Change {
+                    before,
+                    after: after.clone(),
+                },
+            )
+        });
+        let record = Revision {
+            revision,
+            at,
+            by: asked.by.clone(),
+            via: asked.via.into(),
+            action: command.verb().into(),
+            reason: asked.reason.clone(),
+            notes: decision
+                .notes
+                .iter()
+                .map(|note| note.message.clone())
+                .collect(),
+            changes: changes.collect(),
+        };
+        Commit {
+            state: Arc::new(decision.follow(before, revision).state),
+            revision: Some(record),
+            audit: audit_entry(at, command, asked, "done", Some(revision)),
+            keep_trying,
+        }
+    }
+
+    pub(super) fn tell(&mut self, decision: &Decision, asked: &Asked, revision: Option<u64>) {
+        for note in &decision.notes {
+            self.events.emit(
+                note.kind,
+                note.service.as_deref(),
+                &asked.by,
+                note.message.clone(),
+                revision,
+            );
+        }
+    }
+
+    pub(super) fn applied(&self, fence: Option<Arc<Fence>>, durable: Durable) -> Applied {
+        Applied {
+            changed: fence.is_some(),
+            published: self.published.borrow().clone(),
+            planned: None,
+            fence,
+            durable,
+        }
+    }
+
+    pub(super) fn answer_unchanged(&self, request: Request) {
+        // The file is read whenever it may have changed; that it had not is no news.
+        if !matches!(request.command, Command::Reload { .. }) {
+            let (command, asked) = (&request.command, &request.asked);
+            self.store.audit(audit_entry(
+                Timestamp::now(),
+                command,
+                asked,
+                "unchanged",
+                None,
+            ));
+        }
+        let _ = request
+            .reply
+            .send(Ok(self.applied(None, Durable::Known(true))));
+    }
+
+    pub(super) fn answer_dry_run(&self, request: Request, decision: Decision) {
+        let mut applied = self.applied(None, Durable::Known(false));
+        applied.changed = decision.changes(&self.world);
+        applied.planned = Some(Box::new((decision, applied.published.clone())));
+        let _ = request.reply.send(Ok(applied));
+    }
+
+    pub(super) fn refuse(&self, request: Request, refusal: Refusal) {
+        let entry = audit_entry(
+            Timestamp::now(),
+            &request.command,
+            &request.asked,
+            refusal.code(),
+            None,
+        );
+        self.store.audit(entry);
+        let _ = request.reply.send(Err(refusal));
+    }
+}
+
+fn audit_entry(
+    at: Timestamp,
+    command: &Command,
+    asked: &Asked,
+    result: &str,
+    revision: Option<u64>,
+) -> AuditEntry {
+    AuditEntry {
+        at,
+        by: asked.by.clone(),
+        via: asked.via.into(),
+        action: command.verb().into(),
+        service: command.service().cloned(),
+        reason: asked.reason.clone(),
+        result: result.into(),
+        revision,
+    }
+}

@@ -1,0 +1,91 @@
+//! When the judges are asked, and what is done about their verdicts.
+
+use switchback_config::defaults::{TICK, TICK_MIN};
+use switchback_config::model::OnFailure;
+
+use super::Keeper;
+use crate::command::{Asked, Command};
+use crate::observer::Alert;
+
+impl Keeper {
+    /// Looks at the counters every 50 ms, and within a millisecond of a watched version's failure.
+    pub(super) fn tick_if_due(&mut self) {
+        let now = self.plane.uptime();
+        let since = now.saturating_sub(self.last_tick);
+        if since < TICK {
+            if !self.alarm.take() {
+                return;
+            }
+            if since < TICK_MIN {
+                std::thread::park_timeout(TICK_MIN - since);
+            }
+        }
+        let clock = self.clock();
+        self.last_tick = clock.now;
+        for alert in self.observer.tick(clock) {
+            self.heed(alert);
+        }
+    }
+
+    pub(super) fn heed(&mut self, alert: Alert) {
+        let Alert {
+            service,
+            backend,
+            version,
+            cause,
+            sentence,
+            action,
+            first,
+        } = alert;
+        match action {
+            OnFailure::Rollback => {}
+            OnFailure::Hold | OnFailure::Notify => {
+                if first {
+                    let kind = if action == OnFailure::Hold {
+                        "judge_hold"
+                    } else {
+                        "judge_notify"
+                    };
+                    self.events.emit(
+                        kind,
+                        Some(&service),
+                        "judge",
+                        format!("{backend}: {sentence}"),
+                        None,
+                    );
+                }
+                return;
+            }
+        }
+        let asked = Asked {
+            by: "judge".into(),
+            ..Asked::by_itself("judge", Some(sentence.clone()))
+        };
+        let command = Command::Condemn {
+            service: service.clone(),
+            backend: backend.clone(),
+            version,
+            cause,
+            sentence: sentence.clone(),
+        };
+        match self.decide(&command, &asked) {
+            Ok(decision) if decision.changes(&self.world) => {
+                self.apply_now(&command, &asked, &decision);
+            }
+            Ok(_) if first => {
+                let message = format!(
+                    "{backend} fails, and there is no previous version to go back to: {sentence}"
+                );
+                self.events
+                    .emit("rollback_held", Some(&service), "judge", message, None);
+            }
+            Err(refusal) if first => {
+                let message =
+                    format!("{backend} should be rolled back but is not, {refusal}: {sentence}");
+                self.events
+                    .emit("rollback_held", Some(&service), "judge", message, None);
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
