@@ -7,12 +7,12 @@
 
 mod values;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use serde_json::{Map, Value as Json, json};
 
 use crate::defaults::DIAGNOSTICS_MAX;
-use crate::diagnostic::{Code, Diagnostic, Severity, Span};
+use crate::diagnostic::{Code, Diagnostic, Severity, Source, Span};
 use crate::node::{Key, Node, Value};
 use crate::suggest;
 pub(crate) use values::{OrOff, Words};
@@ -20,16 +20,27 @@ pub(crate) use values::{OrOff, Words};
 /// The text that is read, and what was found wrong with it.
 #[derive(Debug)]
 pub(crate) struct Context<'a> {
-    text: &'a str,
+    source: Source<'a>,
     faults: RefCell<Vec<Diagnostic>>,
+    /// Faults that were not kept.
+    more: Cell<usize>,
 }
 
+/// Faults kept until they are sorted; of a hostile file there may be millions.
+const FAULTS_KEPT: usize = 10 * DIAGNOSTICS_MAX;
+
 impl<'a> Context<'a> {
-    pub(crate) fn new(text: &'a str, faults: Vec<Diagnostic>) -> Self {
+    pub(crate) fn new(text: &'a str) -> Self {
         Self {
-            text,
-            faults: RefCell::new(faults),
+            source: Source::new(text),
+            faults: RefCell::default(),
+            more: Cell::new(0),
         }
+    }
+
+    /// The text that is read.
+    pub(crate) const fn text(&self) -> &'a str {
+        self.source.text
     }
 
     pub(crate) fn error(
@@ -39,10 +50,10 @@ impl<'a> Context<'a> {
         reason: impl Into<String>,
         repair: impl Into<String>,
     ) {
-        let Place { span, path } = at.into();
-        self.push(Diagnostic::error(
-            code, self.text, span, &path, reason, repair,
-        ));
+        let at = at.into();
+        if !self.is_echo(code, &at.path) {
+            self.push(code, at, reason.into(), repair.into(), |_| ());
+        }
     }
 
     /// An error that has to do with a second place.
@@ -54,11 +65,8 @@ impl<'a> Context<'a> {
         repair: impl Into<String>,
         other: (Span, String),
     ) {
-        let Place { span, path } = at.into();
-        let fault = Diagnostic::error(code, self.text, span, &path, reason, repair);
-        self.push(Diagnostic {
-            other: Some(other),
-            ..fault
+        self.push(code, at.into(), reason.into(), repair.into(), |fault| {
+            fault.other = Some(other)
         });
     }
 
@@ -69,16 +77,40 @@ impl<'a> Context<'a> {
         reason: impl Into<String>,
         repair: impl Into<String>,
     ) {
-        let Place { span, path } = at.into();
-        let fault = Diagnostic::error(code, self.text, span, &path, reason, repair);
-        self.push(Diagnostic {
-            severity: Severity::Warning,
-            ..fault
+        self.push(code, at.into(), reason.into(), repair.into(), |fault| {
+            fault.severity = Severity::Warning;
         });
     }
 
-    fn push(&self, fault: Diagnostic) {
-        self.faults.borrow_mut().push(fault);
+    fn push(
+        &self,
+        code: Code,
+        at: Place,
+        reason: String,
+        repair: String,
+        change: impl FnOnce(&mut Diagnostic),
+    ) {
+        let mut faults = self.faults.borrow_mut();
+        if faults.len() >= FAULTS_KEPT {
+            self.more.set(self.more.get() + 1);
+            return;
+        }
+        let mut fault = Diagnostic::error(code, &self.source, at.span, &at.path, reason, repair);
+        change(&mut fault);
+        faults.push(fault);
+    }
+
+    /// Whether a fault only says that something is missing which is there, but could not be read.
+    fn is_echo(&self, code: Code, path: &str) -> bool {
+        let about_absence = matches!(
+            code,
+            Code::MissingKey | Code::IncompleteWeights | Code::NoWeight
+        );
+        let is_inside = |fault: &Diagnostic| {
+            let rest = fault.path.strip_prefix(path);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        about_absence && !path.is_empty() && self.faults.borrow().iter().any(is_inside)
     }
 
     pub(crate) fn has_errors(&self) -> bool {
@@ -87,19 +119,22 @@ impl<'a> Context<'a> {
 
     /// All faults, in the order of the text, at most [`DIAGNOSTICS_MAX`].
     pub(crate) fn into_faults(self) -> Vec<Diagnostic> {
-        let mut faults = self.faults.into_inner();
+        let mut faults = self.faults.take();
         faults.sort_by_key(|fault| (fault.span.start, fault.code));
         faults.dedup();
-        let more = faults.len().saturating_sub(DIAGNOSTICS_MAX);
+        let more = faults.len().saturating_sub(DIAGNOSTICS_MAX) + self.more.get();
         if more > 0 {
             // Errors are kept rather than warnings.
             faults.sort_by_key(|fault| !fault.is_error());
-            let errors_left = faults[DIAGNOSTICS_MAX..].iter().any(Diagnostic::is_error);
+            let errors_left = faults
+                .iter()
+                .skip(DIAGNOSTICS_MAX)
+                .any(Diagnostic::is_error);
             faults.truncate(DIAGNOSTICS_MAX);
             let reason = format!("{more} more faults are not shown");
             let mut last = Diagnostic::error(
                 Code::TooManyFaults,
-                self.text,
+                &self.source,
                 Span::default(),
                 "",
                 reason,

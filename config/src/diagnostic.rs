@@ -162,27 +162,51 @@ pub struct Diagnostic {
 /// Longest value that is repeated in a diagnostic.
 const VALUE_CHARS: usize = 60;
 
+/// A text whose lines can be found without counting from its beginning each time.
+#[derive(Debug)]
+pub(crate) struct Source<'a> {
+    pub(crate) text: &'a str,
+    line_starts: Vec<usize>,
+}
+
+impl<'a> Source<'a> {
+    pub(crate) fn new(text: &'a str) -> Self {
+        let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        let line_starts = std::iter::once(0).chain(breaks.map(|(at, _)| at + 1));
+        Self {
+            text,
+            line_starts: line_starts.collect(),
+        }
+    }
+
+    /// 1-based line and column of a place.
+    fn position(&self, at: usize) -> (usize, usize) {
+        let line = self.line_starts.partition_point(|start| *start <= at);
+        let start = self.line_starts[line - 1];
+        (line, self.text[start..at].chars().count() + 1)
+    }
+}
+
 impl Diagnostic {
-    /// An error at a place of `text`.
-    #[must_use]
-    pub fn error(
+    /// An error at a place of a text.
+    pub(crate) fn error(
         code: Code,
-        text: &str,
+        source: &Source<'_>,
         span: Span,
         path: &str,
         reason: impl Into<String>,
         repair: impl Into<String>,
     ) -> Self {
+        let text = source.text;
         let span = within(text, span);
-        let before = &text[..span.start];
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let (line, column) = source.position(span.start);
         let written = text[span.range()].lines().next().unwrap_or_default();
         Self {
             code,
             severity: Severity::Error,
             span,
-            line: before.matches('\n').count() + 1,
-            column: before[line_start..].chars().count() + 1,
+            line,
+            column,
             path: path.into(),
             value: written.chars().take(VALUE_CHARS).collect(),
             reason: reason.into(),

@@ -38,10 +38,8 @@ pub struct Parsed {
 /// Reads a configuration file (YAML, or JSON, which is YAML too).
 #[must_use]
 pub fn parse(text: &str) -> Parsed {
-    let mut faults = Vec::new();
-    let root = node::parse(text, &mut faults);
-    let cx = Context::new(text, faults);
-    let file = root.and_then(|root| raw::File::decode(&root, "", &cx));
+    let cx = Context::new(text);
+    let file = node::parse(&cx).and_then(|root| raw::File::decode(&root, "", &cx));
     let config = file.map(|file| validate::validate(&file, &cx));
     let config = config.filter(|_| !cx.has_errors());
     Parsed {

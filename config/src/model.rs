@@ -326,6 +326,7 @@ pub struct Service {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backend {
     /// Label of what is deployed; empty only where a service has a single backend.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub version: String,
     /// Its addresses, at least one.
     pub endpoints: Vec<Endpoint>,

@@ -8,8 +8,9 @@ use std::rc::Rc;
 
 use granit_parser::{Event, Options, Parser, ScalarStyle};
 
+use crate::decode::{Context, Place};
 use crate::defaults::{CONFIG_BYTES_MAX, CONFIG_DEPTH_MAX, CONFIG_NODES_MAX};
-use crate::diagnostic::{Code, Diagnostic, Span};
+use crate::diagnostic::{Code, Span};
 
 /// A value and its place.
 #[derive(Clone, Debug)]
@@ -50,26 +51,23 @@ impl Node {
     }
 }
 
-/// Reads a text. Faults are added to `faults`; without a tree the text cannot be read at all.
-pub(crate) fn parse(text: &str, faults: &mut Vec<Diagnostic>) -> Option<Node> {
+/// Reads the text of `cx`, reporting faults to it. Without a tree it cannot be read at all.
+pub(crate) fn parse(cx: &Context<'_>) -> Option<Node> {
+    let text = cx.text();
+    let whole = || Place {
+        span: Span::default(),
+        path: String::new(),
+    };
     if text.len() > CONFIG_BYTES_MAX {
         let reason = format!(
             "the file has {} bytes, more than {CONFIG_BYTES_MAX}",
             text.len()
         );
-        faults.push(Diagnostic::error(
-            Code::TooLarge,
-            text,
-            Span::default(),
-            "",
-            reason,
-            "split the configuration",
-        ));
+        cx.error(Code::TooLarge, whole(), reason, "split the configuration");
         return None;
     }
     let mut builder = Builder {
-        text,
-        faults,
+        cx,
         anchors: HashMap::new(),
         nodes: 0,
         open: Vec::new(),
@@ -84,13 +82,10 @@ pub(crate) fn parse(text: &str, faults: &mut Vec<Diagnostic>) -> Option<Node> {
             Err(error) => {
                 let at = error.marker().byte_offset().unwrap_or(text.len());
                 let start = text.floor_char_boundary(at.min(text.len()));
-                let span = Span {
-                    start,
-                    end: text.ceil_char_boundary((start + 1).min(text.len())),
-                };
+                let end = text.ceil_char_boundary((start + 1).min(text.len()));
                 let reason = format!("this is not YAML: {}", error.info());
                 let repair = "check indentation, quotes and brackets around this place";
-                builder.fault(Code::Syntax, span, reason, repair)
+                builder.fault(Code::Syntax, Span { start, end }, reason, repair)
             }
         };
         done?;
@@ -100,15 +95,12 @@ pub(crate) fn parse(text: &str, faults: &mut Vec<Diagnostic>) -> Option<Node> {
         .as_ref()
         .is_none_or(|root| matches!(root.value, Value::Null))
     {
-        let repair = "start with: version: 1";
-        faults.push(Diagnostic::error(
+        cx.error(
             Code::Empty,
-            text,
-            Span::default(),
-            "",
+            whole(),
             "the file is empty",
-            repair,
-        ));
+            "start with: version: 1",
+        );
         return None;
     }
     root
@@ -122,8 +114,7 @@ fn place(span: &granit_parser::Span) -> Span {
 }
 
 struct Builder<'a> {
-    text: &'a str,
-    faults: &'a mut Vec<Diagnostic>,
+    cx: &'a Context<'a>,
     anchors: HashMap<usize, (Node, usize)>,
     nodes: usize,
     open: Vec<Open>,
@@ -163,8 +154,11 @@ impl Builder<'_> {
         reason: impl Into<String>,
         repair: &str,
     ) -> Option<()> {
-        self.faults
-            .push(Diagnostic::error(code, self.text, span, "", reason, repair));
+        let at = Place {
+            span,
+            path: String::new(),
+        };
+        self.cx.error(code, at, reason, repair);
         None
     }
 
@@ -191,7 +185,7 @@ impl Builder<'_> {
                         plain,
                     },
                 };
-                let span = trimmed(self.text, span);
+                let span = trimmed(self.cx.text(), span);
                 self.add(Node { span, value }, anchor, 1)?;
             }
             Event::SequenceStart(_, anchor, tag) => {
@@ -212,7 +206,10 @@ impl Builder<'_> {
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(span)?,
             Event::Alias(id) => {
-                let (node, count) = self.anchors.get(&id).cloned()?;
+                let Some((node, count)) = self.anchors.get(&id).cloned() else {
+                    let reason = "this alias stands inside of what it stands for";
+                    return self.fault(Code::Unsuitable, span, reason, "write the value out");
+                };
                 self.add(Node { span, ..node }, 0, count)?;
             }
             _ => {}
@@ -254,7 +251,7 @@ impl Builder<'_> {
         };
         let nodes = self.nodes - open.nodes_before;
         let whole = trimmed(
-            self.text,
+            self.cx.text(),
             Span {
                 start: open.start,
                 end: span.end,
@@ -296,30 +293,25 @@ impl Builder<'_> {
                         "write key: value",
                     );
                 };
-                let first = seen.get(&text).copied();
-                *key = Some(match first {
+                let at = node.span;
+                *key = Some(match seen.get(&text) {
                     None => {
-                        seen.insert(text.clone(), node.span);
-                        PendingKey::New(Key {
-                            text,
-                            span: node.span,
-                        })
+                        seen.insert(text.clone(), at);
+                        PendingKey::New(Key { text, span: at })
                     }
-                    Some(_) => PendingKey::Dropped,
+                    Some(first) => {
+                        let place = Place {
+                            span: at,
+                            path: text,
+                        };
+                        let other = (*first, "first here".into());
+                        let reason = "this key occurs twice in one map";
+                        let repair = "remove one of the two";
+                        let code = Code::DuplicateKey;
+                        self.cx.conflict(code, place, reason, repair, other);
+                        PendingKey::Dropped
+                    }
                 });
-                if let Some(first) = first {
-                    let reason = "this key occurs twice in one map";
-                    let mut fault = Diagnostic::error(
-                        Code::DuplicateKey,
-                        self.text,
-                        node.span,
-                        "",
-                        reason,
-                        "remove one of the two",
-                    );
-                    fault.other = Some((first, "first here".into()));
-                    self.faults.push(fault);
-                }
             }
         }
         Some(())

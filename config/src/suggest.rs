@@ -13,6 +13,9 @@ pub(crate) fn repair(written: &str, known: &[&str], noun: &str) -> String {
 
 /// The known word that differs in the fewest letters, if they are few.
 fn nearest<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
+    if !written.bytes().any(|byte| byte.is_ascii_alphabetic()) {
+        return None;
+    }
     let written = written.to_lowercase().replace('-', "_");
     let near = known
         .iter()

@@ -35,10 +35,8 @@ const ROLES: [&str; 4] = ["viewer", "rollback", "operator", "admin"];
 /// # Errors
 /// Everything that is wrong with it.
 pub fn parse_tokens(text: &str) -> Result<Vec<TokenEntry>, Vec<Diagnostic>> {
-    let mut faults = Vec::new();
-    let root = node::parse(text, &mut faults);
-    let cx = Context::new(text, faults);
-    let list = root.and_then(|root| Vec::<Spanned<RawToken>>::decode(&root, "", &cx));
+    let cx = Context::new(text);
+    let list = node::parse(&cx).and_then(|root| Vec::<Spanned<RawToken>>::decode(&root, "", &cx));
     let tokens = list
         .into_iter()
         .flatten()

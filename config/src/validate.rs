@@ -197,9 +197,13 @@ fn require<'a, S, T>(
     cx: &Context<'_>,
 ) -> Option<&'a Spanned<T>> {
     if value.is_none() {
+        let at = Place {
+            span: section.span,
+            path: crate::decode::join(&section.path, key),
+        };
         cx.error(
             Code::MissingKey,
-            section,
+            at,
             format!("{key} is missing"),
             format!("add {key}: here"),
         );

@@ -197,6 +197,11 @@ fn host_pattern(host: &Spanned<String>, cx: &Context<'_>) -> Option<HostPattern>
             "a wildcard stands for the first labels only",
             "write *.example.com, example.com or *".into(),
         ))
+    } else if text.contains("://") {
+        Some((
+            "a host has no scheme",
+            "write the name only, such as shop.example.com".into(),
+        ))
     } else if let Some((without_port, port)) = name
         .rsplit_once(':')
         .filter(|(host, _)| texts::is_host(host))
@@ -232,16 +237,13 @@ fn action(
 ) -> Option<Action> {
     match (&item.value.service, &item.value.redirect) {
         (Some(service), None) => {
-            let written = file.services.iter().flat_map(|services| &services.value.0);
-            let known: Vec<&str> = written.map(|(key, _)| key.text.as_str()).collect();
-            if !services.contains_key(&service.value) && !known.contains(&&*service.value) {
+            let written = || file.services.iter().flat_map(|services| &services.value.0);
+            let is_written = || written().any(|(key, _)| key.text == service.value);
+            if !services.contains_key(&service.value) && !is_written() {
+                let known: Vec<&str> = written().map(|(key, _)| key.text.as_str()).collect();
                 let reason = format!("there is no service {:?}", service.value);
-                cx.error(
-                    Code::DanglingName,
-                    service,
-                    reason,
-                    suggest::repair(&service.value, &known, "service"),
-                );
+                let repair = suggest::repair(&service.value, &known, "service");
+                cx.error(Code::DanglingName, service, reason, repair);
             }
             Some(Action::Service(service.value.clone()))
         }
@@ -259,6 +261,10 @@ fn action(
                     reason,
                     "write redirect: {https: true}",
                 );
+            }
+            if let Some(rewrite) = &item.value.rewrite {
+                let reason = "a redirect keeps the URL; there is nothing to rewrite";
+                cx.error(Code::Contradiction, rewrite, reason, "remove rewrite");
             }
             Some(Action::Redirect(Redirect { https: true }))
         }
@@ -299,8 +305,11 @@ fn headers(raw: &raw::Route, cx: &Context<'_>) -> BTreeMap<String, String> {
             path: value.path.clone(),
         };
         texts::check_header_value(value, cx);
-        if let Some(name) = texts::header_name(&key.text, at, cx) {
-            headers.insert(name, value.value.clone());
+        if let Some(name) = texts::header_name(&key.text, at, cx)
+            && headers.insert(name, value.value.clone()).is_some()
+        {
+            let reason = "this header is listed twice, in different case";
+            cx.error(Code::DuplicateItem, value, reason, "remove one of the two");
         }
     }
     headers

@@ -189,6 +189,9 @@ fn backends(
 /// Longest label: image digests have 71 characters.
 const VERSION_BYTES_MAX: usize = 128;
 
+/// What the name `localhost` stands for everywhere.
+const LOCALHOST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
 fn check_endpoints(backend: &Spanned<raw::Backend>, own: &[SocketAddr], cx: &Context<'_>) {
     let Some(endpoints) = require(backend, backend.value.endpoints.as_ref(), "endpoints", cx)
     else {
@@ -217,7 +220,11 @@ fn check_endpoints(backend: &Spanned<raw::Backend>, own: &[SocketAddr], cx: &Con
     }
     check_unique(&endpoints.value, "endpoint", cx);
     for endpoint in &endpoints.value {
-        if let EndpointHost::Address(address) = endpoint.value.host
+        let address = match &endpoint.value.host {
+            EndpointHost::Address(address) => Some(*address),
+            EndpointHost::Name(name) => (name == "localhost").then_some(LOCALHOST),
+        };
+        if let Some(address) = address
             && let Err(reason) = check_endpoint_address(address, endpoint.value.port, own)
         {
             cx.error(
@@ -239,8 +246,9 @@ pub fn check_endpoint_address(
     port: u16,
     own: &[SocketAddr],
 ) -> Result<(), &'static str> {
+    let address = address.to_canonical();
     let link_local = match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
     };
     if address.is_unspecified() || address.is_multicast() || link_local {
@@ -248,7 +256,7 @@ pub fn check_endpoint_address(
     }
     let is_own = own.iter().any(|own| {
         let everywhere = own.ip().is_unspecified() && address.is_loopback();
-        own.port() == port && (own.ip() == address || everywhere)
+        own.port() == port && (own.ip().to_canonical() == address || everywhere)
     });
     if is_own {
         return Err(
@@ -328,7 +336,7 @@ fn affinity(written: &Spanned<raw::Affinity>, cx: &Context<'_>) -> Option<Affini
             })
         }
         (None, Some(header)) => {
-            if let Some(issue) = &raw.issue {
+            if let Some(issue) = raw.issue.as_ref().filter(|issue| issue.value) {
                 let reason = "only a cookie can be issued, not a header";
                 cx.error(
                     Code::Contradiction,

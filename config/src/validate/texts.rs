@@ -10,7 +10,11 @@ const NAME_BYTES_MAX: usize = 63;
 /// Checks a name that the user gives to a service, backend or listener.
 pub(super) fn check_name(name: &str, at: Place, what: &str, cx: &Context<'_>) {
     let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(valid) {
+    if name.is_empty()
+        || name.len() > NAME_BYTES_MAX
+        || !name.bytes().all(valid)
+        || name.bytes().all(|byte| byte == b'.')
+    {
         let reason = format!("{name:?} cannot be the name of a {what}");
         let repair =
             format!("use letters, digits, - _ and . only, at most {NAME_BYTES_MAX} characters");

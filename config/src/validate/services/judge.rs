@@ -145,6 +145,11 @@ fn grpc_codes(text: &str) -> Option<Vec<u8>> {
 /// Reads `error_rate > 5% for 5m [and not stable]`.
 fn rule(written: &Spanned<String>, cx: &Context<'_>) -> Option<Rule> {
     let parsed = parse_rule(&written.value);
+    if written.value.trim_start().starts_with("prometheus") {
+        let reason = "this version of switchback has rules about error_rate only";
+        cx.error(Code::Unsupported, written, reason, "remove it");
+        return None;
+    }
     if parsed.is_none() {
         let repair = "write: error_rate > 5% for 5m, and add \"and not stable\" to let a shared outage veto it";
         cx.error(Code::InvalidValue, written, "this is not a rule", repair);
