@@ -36,6 +36,8 @@ mod worker;
 pub mod access_log;
 pub mod data_plane;
 pub mod fence;
+#[cfg(fuzzing)]
+pub mod fuzz;
 pub mod health;
 pub mod outcome;
 pub mod router;

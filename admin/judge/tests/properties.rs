@@ -1,0 +1,167 @@
+//! What must hold for the judge whatever it is told.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test says what is wrong by panicking"
+)]
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use switchback_config::defaults::rollback;
+use switchback_judge::likelihood::ratio;
+use switchback_judge::{Control, Counts, Judge, Settings, Verdict};
+
+fn judge() -> Judge {
+    Judge::new(Settings::new(&rollback(), 1), Duration::ZERO)
+}
+
+fn counts(requests_max: u64) -> impl Strategy<Value = Counts> {
+    (
+        0..=requests_max,
+        0.0..=1.0_f64,
+        0..=requests_max,
+        0.0..=1.0_f64,
+    )
+        .prop_map(|(nc, canary, ns, stable)| {
+            #[allow(
+                clippy::cast_precision_loss,
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a share of a count"
+            )]
+            let part = |whole: u64, share: f64| ((whole as f64 * share) as u64).min(whole);
+            Counts {
+                canary_requests: nc,
+                canary_failures: part(nc, canary),
+                stable_requests: ns,
+                stable_failures: part(ns, stable),
+            }
+        })
+}
+
+proptest! {
+    #[test]
+    fn rollback_is_final(ticks in prop::collection::vec(counts(100), 1..200)) {
+        let mut judge = judge();
+        let mut rolled_back = None;
+        for (index, counts) in ticks.iter().enumerate() {
+            let now = Duration::from_millis(50 * (index as u64 + 1));
+            let verdict = judge.tick(now, *counts, Control::Compared);
+            if let Some(explanation) = rolled_back {
+                prop_assert_eq!(verdict, Verdict::Rollback);
+                prop_assert_eq!(judge.explain(), explanation);
+            } else if verdict == Verdict::Rollback {
+                rolled_back = Some(judge.explain());
+            }
+        }
+    }
+
+    #[test]
+    fn any_times_and_counts_are_survived(ticks in prop::collection::vec((any::<u64>(), counts(u64::MAX)), 1..50)) {
+        let mut judge = judge();
+        for (micros, counts) in ticks {
+            judge.tick(Duration::from_micros(micros), counts, Control::Alone);
+            judge.tick(Duration::MAX, counts, Control::Compared);
+            prop_assert!((0.0..=1.0).contains(&judge.evidence()));
+            let reading = judge.reading();
+            prop_assert!(!reading.levels.iter().any(|level| level.is_nan()));
+            prop_assert!(!judge.explain().to_string().is_empty());
+        }
+    }
+
+    #[test]
+    fn successes_alone_never_roll_back(ticks in prop::collection::vec((1..10_000_u64, 0..10_000_u64, 0..100_u64), 1..200)) {
+        let mut judge = judge();
+        let mut now = Duration::ZERO;
+        for (millis, canary, stable) in ticks {
+            now += Duration::from_millis(millis);
+            let counts = Counts { canary_requests: canary, stable_requests: stable, ..Counts::default() };
+            prop_assert_eq!(judge.tick(now, counts, Control::Alone), Verdict::Continue);
+        }
+    }
+
+    #[test]
+    fn splitting_a_tick_of_successes_never_brings_a_rollback(before in prop::collection::vec(counts(50), 0..50), requests in 2..1_000_u64) {
+        let mut whole = judge();
+        for (index, counts) in before.iter().enumerate() {
+            whole.tick(Duration::from_millis(50 * (index as u64 + 1)), *counts, Control::Compared);
+        }
+        let mut parts = whole.clone();
+        let start = Duration::from_millis(50 * before.len() as u64);
+        let successes = |canary_requests| Counts { canary_requests, ..Counts::default() };
+        let at_once = whole.tick(start + Duration::from_millis(50), successes(requests), Control::Compared);
+        let half = requests / 2;
+        parts.tick(start + Duration::from_millis(25), successes(half), Control::Compared);
+        let in_parts = parts.tick(start + Duration::from_millis(50), successes(requests - half), Control::Compared);
+        prop_assert!(at_once == Verdict::Rollback || in_parts != Verdict::Rollback);
+    }
+
+    #[test]
+    fn equal_rates_are_never_held_against_the_canary(n in 1..1_000_u64, x in 0..1_000_u64, scale in 1..1_000_u64) {
+        let x = x.min(n);
+        prop_assert_eq!(ratio(n, x, n * scale, x * scale).to_bits(), 0);
+        prop_assert_eq!(ratio(n * scale, x * scale, n, x).to_bits(), 0);
+    }
+}
+
+#[test]
+fn fewer_failures_or_requests_than_asked_for_roll_nothing_back() {
+    for (min_failures, min_requests, failing, expected) in [
+        (3, 0, 2, false),
+        (3, 0, 3, true),
+        (3, 20, 19, false),
+        (3, 20, 20, true),
+    ] {
+        let settings = Settings {
+            min_failures,
+            min_requests,
+            ..Settings::new(&rollback(), 1)
+        };
+        let mut judge = Judge::new(settings, Duration::ZERO);
+        let mut verdict = Verdict::Continue;
+        for tick in 1..=failing {
+            let counts = Counts {
+                canary_requests: 1,
+                canary_failures: 1,
+                stable_requests: 100,
+                stable_failures: 0,
+            };
+            verdict = judge.tick(Duration::from_millis(50 * tick), counts, Control::Compared);
+        }
+        assert_eq!(
+            verdict == Verdict::Rollback,
+            expected,
+            "{failing} failures of {failing}"
+        );
+    }
+}
+
+#[test]
+fn new_version_forgets_and_a_late_tick_is_harmless() {
+    let mut judge = judge();
+    let failing = Counts {
+        canary_requests: 10,
+        canary_failures: 10,
+        stable_requests: 100,
+        stable_failures: 0,
+    };
+    assert_eq!(
+        judge.tick(Duration::from_secs(1), failing, Control::Compared),
+        Verdict::Rollback
+    );
+    judge.new_version(Duration::from_secs(2));
+    let healthy = Counts {
+        canary_requests: 10,
+        stable_requests: 100,
+        ..Counts::default()
+    };
+    assert_eq!(
+        judge.tick(Duration::from_secs(3), healthy, Control::Compared),
+        Verdict::Continue
+    );
+    assert_eq!(
+        judge.tick(Duration::from_secs(100_000), healthy, Control::Compared),
+        Verdict::Continue
+    );
+}
