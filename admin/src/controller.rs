@@ -310,4 +310,4 @@ impl<'a> Case<'a> {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

@@ -283,6 +283,8 @@ impl Keeper {
                 Ok(Job::Read(read)) => read(&self.database),
                 Ok(Job::Stop(done)) => {
                     self.save_unsaved();
+                    // The lock goes before anybody hears of it.
+                    drop(self);
                     let _ = done.try_send(());
                     return;
                 }
@@ -372,4 +374,4 @@ fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

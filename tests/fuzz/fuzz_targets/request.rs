@@ -56,7 +56,10 @@ fuzz_target!(|input: &[u8]| {
         panic!("accepted by us, refused by hyper: {:?}", String::from_utf8_lossy(input));
     };
     assert_eq!(start[0], their_start[0], "method");
-    assert_eq!(uri.to_string().into_bytes(), their_start[1], "target");
+    // Of an absolute target we keep the path: its authority has replaced the host.
+    let theirs: http::Uri = String::from_utf8_lossy(&their_start[1]).parse().expect("hyper's own");
+    let path = |uri: &http::Uri| uri.path_and_query().map(ToString::to_string);
+    assert_eq!(path(&uri), path(&theirs), "target");
     fields.sort();
     their_fields.sort();
     assert_eq!(fields, their_fields, "fields");

@@ -1,0 +1,163 @@
+//! The store on a real disk.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::*;
+use crate::history::Change;
+use crate::state::{Block, ServiceState};
+
+fn state(revision: u64) -> State {
+    let block = Block {
+        backend: "green".into(),
+        by: "judge".into(),
+        at: Timestamp::UNIX_EPOCH,
+        cause: "judge".into(),
+        reason: Some("it fails".into()),
+    };
+    let mut service = ServiceState::default();
+    service.blocked.insert("42".into(), block);
+    State {
+        revision,
+        services: BTreeMap::from([("shop".to_owned(), service)]),
+        stable_only: false,
+    }
+}
+
+fn commit_of(revision: u64) -> Commit {
+    let state = state(revision);
+    let change = Change {
+        before: ServiceState::default(),
+        after: state.services["shop"].clone(),
+    };
+    Commit {
+        revision: Some(Revision {
+            revision,
+            at: Timestamp::UNIX_EPOCH,
+            by: "ops".into(),
+            via: "api".into(),
+            action: "rollback".into(),
+            reason: None,
+            notes: vec![format!("number {revision}")],
+            changes: BTreeMap::from([("shop".to_owned(), change)]),
+        }),
+        audit: AuditEntry {
+            at: Timestamp::UNIX_EPOCH,
+            by: "ops".into(),
+            via: "api".into(),
+            action: "rollback".into(),
+            service: Some("shop".into()),
+            reason: None,
+            result: "done".into(),
+            revision: Some(revision),
+        },
+        state: Arc::new(state),
+        keep_trying: false,
+    }
+}
+
+fn commit(store: &Store, revision: u64) -> Result<(), String> {
+    let (sender, done) = sync_channel(1);
+    store.commit(
+        commit_of(revision),
+        Box::new(move |result| sender.send(result).expect("waiting")),
+    );
+    done.recv().expect("an answer")
+}
+
+fn ask<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("runtime")
+        .block_on(future)
+}
+
+#[test]
+fn committed_state_is_found_again() {
+    let directory = tempfile::tempdir().expect("directory");
+    let (store, found) = Store::open(directory.path()).expect("open");
+    assert_eq!(found, Found::Nothing);
+    assert_eq!(commit(&store, 1), Ok(()));
+    assert_eq!(commit(&store, 2), Ok(()));
+    store.stop(Duration::from_secs(10));
+    let (store, found) = Store::open(directory.path()).expect("open");
+    assert_eq!(found, Found::Database(state(2)));
+    let revisions = ask(store.revisions(None, 10)).expect("read");
+    assert_eq!(
+        revisions.iter().map(|r| r.revision).collect::<Vec<_>>(),
+        [2, 1]
+    );
+    assert_eq!(ask(store.revisions(Some(2), 10)).expect("read").len(), 1);
+    assert_eq!(ask(store.audit_entries(10)).expect("read").len(), 2);
+    store.void(2);
+    assert_eq!(ask(store.revision(2)), Ok(None));
+}
+
+#[test]
+fn old_revisions_are_dropped() {
+    let directory = tempfile::tempdir().expect("directory");
+    let (store, _) = Store::open(directory.path()).expect("open");
+    let kept = switchback_config::defaults::REVISIONS_KEPT as u64;
+    assert_eq!(commit(&store, 1), Ok(()));
+    assert_eq!(commit(&store, kept), Ok(()));
+    assert!(ask(store.revision(1)).expect("read").is_some());
+    assert_eq!(commit(&store, kept + 1), Ok(()));
+    assert!(ask(store.revision(1)).expect("read").is_none());
+}
+
+#[test]
+fn damage_is_noticed_and_the_newest_valid_copy_used() {
+    for (damaged, expected) in [
+        (&["state.redb"][..], Some(2)),
+        (&["state.redb", "state.json"], Some(1)),
+        (&["state.redb", "state.json", "state.json.1"], None),
+    ] {
+        let directory = tempfile::tempdir().expect("directory");
+        let (store, _) = Store::open(directory.path()).expect("open");
+        commit(&store, 1).expect("written");
+        commit(&store, 2).expect("written");
+        store.stop(Duration::from_secs(10));
+        for file in damaged {
+            let path = directory.path().join(file);
+            let mut bytes = std::fs::read(&path).expect("read");
+            let middle = bytes.len() / 2;
+            bytes[..middle].fill(b'x');
+            std::fs::write(&path, bytes).expect("write");
+        }
+        match Store::open(directory.path()).expect("open").1 {
+            Found::Copy(found, _) => assert_eq!(Some(found.revision), expected),
+            Found::Lost(_) => assert_eq!(expected, None),
+            other => panic!("{damaged:?}: {other:?}"),
+        };
+    }
+}
+
+#[test]
+fn rows_with_a_wrong_checksum_are_refused() {
+    let mut row = seal(&state(7)).expect("sealed");
+    assert_eq!(unseal::<State>(&row), Ok(state(7)));
+    let last = row.len() - 1;
+    row[last] ^= 1;
+    assert!(unseal::<State>(&row).is_err());
+    assert!(unseal::<State>(&row[..4]).is_err());
+}
+
+#[test]
+fn directory_is_held_by_one_process_and_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let parent = tempfile::tempdir().expect("directory");
+    let directory = parent.path().join("state");
+    let (_store, _) = Store::open(&directory).expect("open");
+    let mode = std::fs::metadata(&directory)
+        .expect("made")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o700);
+    match Store::open(&directory) {
+        Err(OpenError::Locked(LockError::Held { pid, .. })) => {
+            assert_eq!(pid, std::process::id().to_string())
+        }
+        other => panic!("{other:?}"),
+    }
+}
