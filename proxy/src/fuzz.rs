@@ -6,6 +6,7 @@ use switchback_config::defaults::limits;
 
 use crate::h1::chunked::{Decoder, Event};
 use crate::h1::facts::HeadLimits;
+use crate::h1::reader::parse_trailers;
 use crate::h1::{request_head, response_head};
 use crate::head::{Fields, Framing, RequestHead, ResponseHead};
 
@@ -111,7 +112,10 @@ fn chunked(mut rest: &[u8]) -> Result<Option<Vec<u8>>, ()> {
                 decoder.advance(bytes);
                 rest = &rest[bytes..];
             }
-            Event::Trailers(bytes) => rest = &rest[bytes..],
+            Event::Trailers(bytes) => {
+                parse_trailers(&rest[..bytes]).map_err(|_| ())?;
+                return Ok(Some(body));
+            }
             Event::End => return Ok(Some(body)),
         }
     }

@@ -243,10 +243,15 @@ impl Drop for Reader {
 }
 
 /// Reads a trailer section and drops the fields that must not come late.
-fn parse_trailers(section: &[u8]) -> Result<Fields, &'static str> {
+pub(crate) fn parse_trailers(section: &[u8]) -> Result<Fields, &'static str> {
+    let mut breaks = memchr::memchr_iter(b'\n', section);
+    if !breaks.all(|at| at > 0 && section[at - 1] == b'\r') {
+        return Err("malformed trailers");
+    }
     let mut storage = [httparse::EMPTY_HEADER; TRAILER_COUNT];
     let parsed = match httparse::parse_headers(section, &mut storage) {
-        Ok(httparse::Status::Complete((_, parsed))) => parsed,
+        // An empty line that ends in a bare LF would end the section early, and hide the rest.
+        Ok(httparse::Status::Complete((length, parsed))) if length == section.len() => parsed,
         Err(httparse::Error::TooManyHeaders) => return Err("too many trailers"),
         _ => return Err("malformed trailers"),
     };
@@ -288,5 +293,12 @@ mod tests {
             parse_trailers(b"no colon\r\n\r\n").err(),
             Some("malformed trailers")
         );
+        for bare_break in [
+            &b"\n0\r\nX: 1\r\n\r\n"[..],
+            b"X: 1\r\n\nY: 2\r\n\r\n",
+            b"X: 1\nY: 2\r\n\r\n",
+        ] {
+            assert_eq!(parse_trailers(bare_break).err(), Some("malformed trailers"));
+        }
     }
 }

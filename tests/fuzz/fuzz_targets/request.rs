@@ -60,8 +60,11 @@ fuzz_target!(|input: &[u8]| {
     let theirs: http::Uri = String::from_utf8_lossy(&their_start[1]).parse().expect("hyper's own");
     let path = |uri: &http::Uri| uri.path_and_query().map(ToString::to_string);
     assert_eq!(path(&uri), path(&theirs), "target");
-    fields.sort();
-    their_fields.sort();
+    // Content-Length that is repeated identically may be collapsed.
+    for fields in [&mut fields, &mut their_fields] {
+        fields.sort();
+        fields.dedup_by(|one, other| one == other && one.0 == b"content-length");
+    }
     assert_eq!(fields, their_fields, "fields");
     assert_eq!(Some(body), their_body, "body");
 });
