@@ -248,12 +248,7 @@ mod tests {
         for (input, content, trailers, left) in [
             ("0\r\n\r\n", "", "", 0),
             ("5\r\nhello\r\n0\r\n\r\nrest", "hello", "", 4),
-            (
-                "5;a=b\r\nhello\r\n1 ;x\r\n!\r\n0;z\r\n\r\n",
-                "hello!",
-                "",
-                0,
-            ),
+            ("5;a=b\r\nhello\r\n1;x\r\n!\r\n0;z\r\n\r\n", "hello!", "", 0),
             ("A\r\n0123456789\r\n00\r\n\r\n", "0123456789", "", 0),
             (
                 "1\r\na\r\n0\r\nx: y\r\nz: w\r\n\r\nq",
@@ -274,6 +269,8 @@ mod tests {
     #[test]
     fn invalid_bodies_are_refused() {
         for input in [
+            "1 ;x\r\n!\r\n0\r\n\r\n",
+            "1\t\r\n!\r\n0\r\n\r\n",
             "\r\n",
             "g\r\n",
             "0x5\r\nhello\r\n",

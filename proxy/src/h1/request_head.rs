@@ -276,7 +276,8 @@ fn split_authority(value: &[u8]) -> Option<(bool, &[u8])> {
     let colon = memchr::memchr(b':', value);
     let host = &value[..colon.unwrap_or(value.len())];
     let port = colon.map_or(&b""[..], |at| &value[at + 1..]);
-    let valid = |b: &u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(b);
+    // Percent-encoding is allowed by the grammar, but no name has it, and readers differ about it.
+    let valid = |b: &u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(b);
     Some((!host.is_empty() && host.iter().all(valid), port))
 }
 
