@@ -40,6 +40,13 @@ impl Body {
         Self::Made(Source::Made(bytes))
     }
 
+    /// Notes that the client gets another status than the one that was received.
+    pub(crate) fn note_status(&mut self, status: u16) {
+        if let Self::Exchange(exchange) = self {
+            exchange.report.note(|record| record.status = status);
+        }
+    }
+
     /// Takes content out.
     pub(crate) fn take(&mut self, count: usize) -> Bytes {
         match self {

@@ -72,15 +72,12 @@ pub(crate) struct Worker {
     generation: Cell<u64>,
     rng: RefCell<fastrand::Rng>,
     /// Unix time in milliseconds at `clock_base`, to turn instants into times of day.
-    unix_base: (Instant, Duration),
+    unix_base: Cell<(Instant, Duration)>,
 }
 
 impl Worker {
     pub(crate) fn new(index: usize, shared: Arc<Shared>, log: LogBuffer) -> Rc<Self> {
         let now = Instant::now();
-        let unix = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
         let mut rng = fastrand::Rng::new();
         let generation = shared.routing.generation();
         let view = View::new(shared.routing.current(), None, now, &mut |bound| {
@@ -99,7 +96,7 @@ impl Worker {
             view: RefCell::new(Rc::new(view)),
             generation: Cell::new(generation),
             rng: RefCell::new(rng),
-            unix_base: (now, unix),
+            unix_base: Cell::new((now, unix_now())),
             shared,
         })
     }
@@ -171,7 +168,8 @@ impl Worker {
     /// The time of day since 1970, as of the last request or tick. Follows the monotonic clock, so
     /// it never runs backwards; resynchronised by no one, it is for logs and ids only.
     pub(crate) fn unix_time(&self, at: Instant) -> Duration {
-        self.unix_base.1 + at.saturating_duration_since(self.unix_base.0)
+        let (base, unix) = self.unix_base.get();
+        unix + at.saturating_duration_since(base)
     }
 
     pub(crate) fn stats(&self) -> &WorkerStats {
@@ -339,10 +337,17 @@ async fn keep_time(worker: Rc<Worker>) {
         });
         if worker.now() >= next_sweep {
             next_sweep = worker.now() + Duration::from_secs(1);
+            // The clock of the machine may have been set.
+            worker.unix_base.set((worker.now(), unix_now()));
             sweep_pools(&worker).await;
             worker.stats().log_dropped.add(worker.log.take_dropped());
         }
     }
+}
+
+fn unix_now() -> Duration {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.unwrap_or_default()
 }
 
 async fn sweep_pools(worker: &Worker) {

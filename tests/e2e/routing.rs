@@ -100,6 +100,16 @@ async fn backend_sees_who_asked_and_nothing_a_client_made_up() {
         .send("GET", "/a%2fb?q=1", &headers, b"")
         .await
         .unwrap();
+    client.send("POST", "/empty", &[], b"").await.unwrap();
+    assert_eq!(
+        blue.last().headers["content-length"],
+        "0",
+        "a POST without a body says so"
+    );
+    client
+        .send("GET", "/a%2fb?q=1", &headers, b"")
+        .await
+        .unwrap();
     let seen = blue.last();
     let header = |name: &str| {
         seen.headers

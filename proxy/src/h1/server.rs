@@ -190,7 +190,10 @@ impl Server {
                     next
                 }
             }
-            Err(Unsent::Nothing(error)) => self.refuse(head, &error).await,
+            Err(Unsent::Nothing(error)) => {
+                response.body.note_status(error.status());
+                self.refuse(head, &error).await
+            }
             Err(Unsent::Rest) => Next::Abort,
         }
     }
