@@ -40,6 +40,14 @@ async fn requests_until_rollback(canary: Behaviour, rate: u32) -> (u64, Value) {
     panic!("never rolled back");
 }
 
+/// How often a measurement is repeated: `SWITCHBACK_RUNS`, or a few times.
+fn runs(few: u64) -> u64 {
+    let asked = std::env::var("SWITCHBACK_RUNS").ok();
+    asked.map_or(few, |runs| {
+        runs.parse().expect("SWITCHBACK_RUNS is a number")
+    })
+}
+
 async fn paced(proxy: &Proxy, rate: u32, count: u32) {
     let mut client = Http::connect(proxy.web).await;
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate);
@@ -52,8 +60,8 @@ async fn paced(proxy: &Proxy, rate: u32, count: u32) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn canary_that_fails_everything_is_rolled_back_after_a_handful_of_requests() {
     let mut total = 0;
-    const RUNS: u64 = 10;
-    for _ in 0..RUNS {
+    let runs = runs(10);
+    for _ in 0..runs {
         let failing = Behaviour {
             status: 500,
             ..Behaviour::default()
@@ -68,7 +76,7 @@ async fn canary_that_fails_everything_is_rolled_back_after_a_handful_of_requests
             "{sentence}"
         );
     }
-    let mean = total as f64 / RUNS as f64;
+    let mean = total as f64 / runs as f64;
     println!("canary fails 100%: rolled back after a mean of {mean} canary requests");
     assert!(mean <= 6.0, "{mean}");
 }
@@ -76,15 +84,15 @@ async fn canary_that_fails_everything_is_rolled_back_after_a_handful_of_requests
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn canary_that_fails_a_tenth_is_rolled_back_within_its_bar() {
     let mut total = 0;
-    const RUNS: u64 = 5;
-    for _ in 0..RUNS {
+    let runs = runs(5);
+    for _ in 0..runs {
         let failing = Behaviour {
             fail_every: Some(10),
             ..Behaviour::default()
         };
         total += requests_until_rollback(failing, 1_000).await.0;
     }
-    let mean = total as f64 / RUNS as f64;
+    let mean = total as f64 / runs as f64;
     println!("canary fails 10%: rolled back after a mean of {mean} canary requests");
     assert!(mean <= 75.0, "{mean}");
 }

@@ -34,7 +34,11 @@ async fn ambiguous_requests_are_refused_and_never_forwarded() {
         "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n",
         "X: 1\r\n".repeat(101)
     );
-    let cases: [(&str, &str); 38] = [
+    let cases: [(&str, &str); 39] = [
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 01\r\n\r\nx",
+            "400",
+        ),
         (
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             "400",

@@ -73,6 +73,7 @@ pub(crate) struct Facts {
     pub(crate) length: Option<u64>,
     /// Lines of `Content-Length`.
     pub(crate) lengths: u32,
+    length_digits: usize,
     /// Elements of `Transfer-Encoding`.
     pub(crate) codings: u32,
     /// Whether the last of them is `chunked`.
@@ -126,8 +127,10 @@ impl Facts {
     fn note_length(&mut self, value: &[u8]) -> Result<(), InvalidLength> {
         let length = parse_length(value).ok_or(InvalidLength)?;
         self.lengths += 1;
+        // Repeated ones must be identical: `5` and `05` are the same number, but not to every reader.
+        let digits = std::mem::replace(&mut self.length_digits, value.len());
         match self.length.replace(length) {
-            Some(earlier) if earlier != length => Err(InvalidLength),
+            Some(earlier) if (earlier, digits) != (length, value.len()) => Err(InvalidLength),
             _ => Ok(()),
         }
     }
