@@ -2,7 +2,7 @@
 //!
 //! A head keeps its fields as lines in one reused byte buffer and remembers where names and values
 //! lie. Nothing is turned into maps and strings: what policy does not touch is copied on in whole
-//! runs of lines. HTTP/1 heads are parsed into this shape ([`crate::h1::parse`]); HTTP/2 heads are
+//! runs of lines. HTTP/1 heads are parsed into this shape ([`crate::h1::request_head`]); HTTP/2 heads are
 //! written into it ([`crate::h2::convert`]), so that routing, policy and the log know one kind.
 //!
 //! Invariant: names and values were validated by whoever filled the head: names are tokens, values

@@ -2,8 +2,8 @@
 //!
 //! A snapshot is built by the controller and swapped in whole; a request sees exactly one. What must
 //! survive a swap (counters, health) is shared by `Arc` between the old and the new snapshot, and
-//! what belongs to one worker (connection pools, places in strata) lives in that worker's
-//! [`crate::view`], which follows the snapshot. There is no other way to change where traffic goes.
+//! what belongs to one worker (connection pools, places in strata) lives in that worker's own
+//! view, which follows the snapshot. There is no other way to change where traffic goes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -115,6 +115,33 @@ async fn shared_outage_rolls_nothing_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn healthy_canary_whose_successes_are_slower_than_its_failures_survives_its_start() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    for origin in [&blue, &green] {
+        let delay = Duration::from_millis(300);
+        origin.behave(Behaviour {
+            delay,
+            fail_every: Some(100),
+            ..Behaviour::default()
+        });
+    }
+    let proxy = Proxy::blue_green(&blue, &green, "rescue: {enabled: false}");
+    let mut load = Load::start(proxy.web, Protocol::Http1, 200);
+    for share in [50, 0, 5, 50, 0, 50] {
+        proxy.weights(100 - share, share).await;
+        let seen = load.done();
+        eventually_async("traffic flows", || async { load.done() > seen + 500 }).await;
+        let weights = proxy.service().await["weights"].clone();
+        assert_eq!(weights, json!({"blue": 100 - share, "green": share}));
+    }
+    let (done, failed, _) = load.stop().await;
+    assert!(
+        failed * 50 > done / 2,
+        "{failed} of {done} failed: the failures were there"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn client_errors_and_client_aborts_never_count() {
     let (blue, green) = (Origin::start().await, Origin::start().await);
     green.behave(Behaviour {

@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 #[derive(Clone, Debug)]
 pub(crate) struct Behaviour {
     pub(crate) status: u16,
+    /// How long a request that does not fail takes.
     pub(crate) delay: Duration,
     /// Closes the connection instead of answering.
     pub(crate) hang_up: bool,
@@ -158,14 +159,15 @@ async fn answer(
         .await
         .map(|body| body.to_bytes())
         .unwrap_or_default();
-    if !behaviour.delay.is_zero() {
+    let fails = behaviour
+        .fail_every
+        .is_some_and(|every| number.is_multiple_of(every));
+    // Failures are fast: this is what makes a healthy canary look bad at its start.
+    if !behaviour.delay.is_zero() && !fails {
         tokio::time::timeout(behaviour.delay, std::future::pending::<()>())
             .await
             .unwrap_err();
     }
-    let fails = behaviour
-        .fail_every
-        .is_some_and(|every| number.is_multiple_of(every));
     let text = if body.is_empty() {
         Bytes::from_static(b"hello\n")
     } else {
