@@ -90,7 +90,7 @@ def main():
                 last = routes - 1
                 before = cpu_ticks(process.pid)
                 url = f"http://{address}/p{last}/x"
-                host = f"host: h{last % 100}.example.com"
+                host = f":authority: h{last % 100}.example.com"
                 done = subprocess.run(
                     ["h2load", "--h1", "-n", str(REQUESTS), "-c", "16", "-H", host, url],
                     capture_output=True, text=True, check=True,
