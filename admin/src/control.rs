@@ -39,10 +39,19 @@ pub struct Controls {
 enum Message {
     /// Carry out a command.
     Ask(Box<Request>),
-    /// Names have other addresses now.
-    Addresses(Arc<Addresses>),
+    /// Names have other addresses now: exactly these names, or these beside the others.
+    Addresses(Addresses, Extent),
     /// End.
     Stop,
+}
+
+/// How much a set of addresses says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// These are all names there are.
+    All,
+    /// There are others, which stay as they are.
+    Some,
 }
 
 #[derive(Debug)]
@@ -147,8 +156,8 @@ impl Controls {
     }
 
     /// Tells where names point now.
-    pub fn set_addresses(&self, addresses: Addresses) {
-        let _ = self.send(Message::Addresses(Arc::new(addresses)), false);
+    pub fn set_addresses(&self, addresses: Addresses, extent: Extent) {
+        let _ = self.send(Message::Addresses(addresses, extent), false);
     }
 
     /// Ends the control thread.

@@ -142,7 +142,7 @@ impl Process {
         let mut listeners = Listeners::default();
         let prepared = listeners.prepare(&plane, &config, &base)?;
         let resolver = Resolver::new();
-        let addresses = resolver.look_up_file(&config).await;
+        let addresses = resolver.look_up_file(&config, None).await;
         let config = Arc::new(config);
         let start = Start {
             plane: plane.clone(),
@@ -172,6 +172,7 @@ impl Process {
             auth,
             listeners,
             material,
+            resolver.clone(),
         );
         tell_fallback(fallback, &reloader, &events);
         let admin = entrance.socket.local_addr();

@@ -24,9 +24,10 @@ use switchback_proxy::tls::{Certificate, ServerTls};
 use crate::auth::Auth;
 use crate::builder::Material;
 use crate::command::{Asked, Command, Refusal};
-use crate::control::{AskError, Controls};
+use crate::control::{AskError, Controls, Extent};
 use crate::events::Events;
 use crate::files::{self, FileError};
+use crate::resolver::Resolver;
 use crate::store::Store;
 
 /// A file could not be taken over. The last good one stays in force.
@@ -341,6 +342,7 @@ pub struct Reloader {
     auth: Arc<Auth>,
     listeners: tokio::sync::Mutex<Listeners>,
     material: Mutex<Arc<Material>>,
+    resolver: Resolver,
     last: Mutex<Last>,
 }
 
@@ -360,6 +362,7 @@ impl Reloader {
         auth: Arc<Auth>,
         listeners: Listeners,
         material: Arc<Material>,
+        resolver: Resolver,
     ) -> Arc<Self> {
         Arc::new(Self {
             path,
@@ -370,6 +373,7 @@ impl Reloader {
             auth,
             listeners: tokio::sync::Mutex::new(listeners),
             material: Mutex::new(material),
+            resolver,
             last: Mutex::new(Last {
                 at: Timestamp::now(),
                 successful: true,
@@ -479,6 +483,11 @@ impl Reloader {
         let prepared = listeners.prepare(&self.plane, &config, base)?;
         let changes = switchback_config::diff::changes(&before, &config);
         let limits = config.limits.clone();
+        // New names have addresses before anybody is sent to them.
+        let found = self.resolver.look_up_file(&config, Some(&before)).await;
+        if !found.is_empty() {
+            self.controls.set_addresses(found, Extent::Some);
+        }
         let command = Command::Reload {
             config: Arc::new(config),
         };

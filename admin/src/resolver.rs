@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use hickory_resolver::TokioResolver;
 use switchback_config::defaults::RESOLVE_MIN;
 use switchback_config::model::{Backend, Config};
@@ -16,11 +17,14 @@ use switchback_config::units::EndpointHost;
 use tokio::time::Instant;
 
 use crate::builder::Addresses;
-use crate::control::{Controls, Published};
+use crate::control::{Controls, Extent, Published};
 use crate::controller::allowed;
 
 /// How long one lookup may take.
 const LOOKUP_TIME: Duration = Duration::from_secs(3);
+
+/// Lookups under way when a file is read.
+const LOOKUPS_AT_ONCE: usize = 16;
 
 /// A name and port to look up.
 type Wanted = (String, u16);
@@ -43,19 +47,21 @@ impl Resolver {
         Self { resolver }
     }
 
-    /// The addresses of all names in a file; those that cannot be found are left out.
-    pub async fn look_up_file(&self, config: &Config) -> Addresses {
-        let backends = config
-            .services
-            .values()
-            .flat_map(|service| service.backends.values());
-        let mut addresses = Addresses::new();
-        for wanted in names(backends) {
-            if let Some((found, _)) = self.look_up(&wanted).await {
-                addresses.insert(wanted, found);
-            }
-        }
-        addresses
+    /// The addresses of all names in a file that are not in `known`; those that cannot be found are
+    /// left out.
+    pub async fn look_up_file(&self, config: &Config, known: Option<&Config>) -> Addresses {
+        let names_of = |config: &Config| {
+            let services = config.services.values();
+            names(services.flat_map(|service| service.backends.values()))
+        };
+        let known = known.map(names_of).unwrap_or_default();
+        let wanted: Vec<Wanted> = names_of(config).difference(&known).cloned().collect();
+        let lookups = stream::iter(wanted).map(|wanted| async move {
+            let found = self.look_up(&wanted).await;
+            found.map(|(addresses, _)| (wanted, addresses))
+        });
+        let found = lookups.buffer_unordered(LOOKUPS_AT_ONCE);
+        found.filter_map(std::future::ready).collect().await
     }
 
     async fn look_up(&self, (name, port): &Wanted) -> Option<(Vec<SocketAddr>, Instant)> {
@@ -118,7 +124,7 @@ impl Resolver {
                 }
             }
             if changed {
-                controls.set_addresses(current.clone());
+                controls.set_addresses(current.clone(), Extent::All);
             }
             let next = due.values().min().copied();
             tokio::select! {

@@ -201,3 +201,29 @@ async fn bad_file_at_the_start_exits_78_unless_the_last_good_one_is_asked_for() 
     assert!(err.contains("SB0009"), "{err}");
     assert!(std::fs::read_to_string(proxy.state_dir().join("config.yaml")).unwrap() == good);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endpoint_given_by_name_serves_from_the_first_request_after_a_reload() {
+    let (blue, green, named) = (
+        Origin::start().await,
+        Origin::start().await,
+        Origin::start().await,
+    );
+    let config = crate::support::blue_green(&blue.url(), &green.url(), "");
+    let proxy = Proxy::start(&config);
+    let load = Load::start(proxy.web, Protocol::Http1, 4);
+    let by_name = format!("http://localhost:{}", named.address.port());
+    proxy.write_config(&config.replace(&blue.url(), &by_name));
+    let answer = proxy.post("/v1/reload", Value::Null).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    eventually_async("the named endpoint serves", || async {
+        named.received() > 50
+    })
+    .await;
+    load.finish().await;
+    let service = proxy.service().await;
+    assert_eq!(
+        service["backends"]["blue"]["endpoints"][0]["url"], by_name,
+        "{service}"
+    );
+}

@@ -16,7 +16,7 @@ use switchback_proxy::fence::Fence;
 use switchback_proxy::stats::Alarm;
 use tokio::sync::{oneshot, watch};
 
-use super::{Applied, Controls, Durable, Message, Published, Request, ServiceStatus};
+use super::{Applied, Controls, Durable, Extent, Message, Published, Request, ServiceStatus};
 use crate::builder::{Addresses, Builder, Material, Plan, find};
 use crate::command::{Asked, Cause, Command, Refusal};
 use crate::controller::{Decision, Health, World, apply};
@@ -89,7 +89,7 @@ struct Keeper {
     world: World,
     effective: BTreeMap<Name, Arc<Effective>>,
     material: Arc<Material>,
-    addresses: Arc<Addresses>,
+    addresses: Addresses,
     builder: Builder,
     observer: Observer,
     store: Store,
@@ -130,7 +130,7 @@ impl Keeper {
             },
             effective: BTreeMap::new(),
             material: start.material,
-            addresses: Arc::new(start.addresses),
+            addresses: start.addresses,
             observer: Observer::default(),
             store: start.store,
             events: start.events,
@@ -196,7 +196,7 @@ impl Keeper {
                     served = Served::Something;
                     self.serve_urgent(*request);
                 }
-                Ok(Message::Addresses(_)) => {}
+                Ok(Message::Addresses(..)) => {}
                 Ok(Message::Stop) | Err(TryRecvError::Disconnected) => return Served::Stop,
                 Err(TryRecvError::Empty) => break,
             }
@@ -213,9 +213,12 @@ impl Keeper {
                     served = Served::Something;
                     self.serve_ordinary(*request);
                 }
-                Ok(Message::Addresses(addresses)) => {
+                Ok(Message::Addresses(addresses, extent)) => {
                     served = Served::Something;
-                    self.addresses = addresses;
+                    match extent {
+                        Extent::All => self.addresses = addresses,
+                        Extent::Some => self.addresses.extend(addresses),
+                    }
                     let decision = Decision::nothing(&self.world);
                     self.carry_out(&decision, self.world.state.revision, false);
                 }
