@@ -16,10 +16,11 @@ fn run(program: &str, arguments: &[&str]) -> (bool, String) {
     (output.status.success(), text.concat())
 }
 
-/// The interpreter with the packages of `tests/clients/requirements.txt`.
+/// The interpreter with the packages of `tests/clients/requirements.txt`, in an environment that
+/// `tests/run` makes.
 fn python() -> String {
-    std::env::var("SWITCHBACK_TEST_PYTHON")
-        .expect("SWITCHBACK_TEST_PYTHON: tests/run makes the environment")
+    let made = format!("{}/target/test-venv/bin/python", env!("CARGO_MANIFEST_DIR"));
+    std::env::var("SWITCHBACK_TEST_PYTHON").unwrap_or(made)
 }
 
 fn script(name: &str) -> String {
@@ -42,7 +43,7 @@ fn python_server(name: &str) -> (Server, u16) {
         .args([script(name).as_str(), "server"])
         .stdout(Stdio::piped())
         .spawn()
-        .unwrap();
+        .unwrap_or_else(|error| panic!("{}: {error}; tests/run installs it", python()));
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap())
         .read_line(&mut line)
