@@ -4,6 +4,7 @@
 //! the connections to endpoints. Streams are counted here before they are given to hyper, so that
 //! no request ever queues inside it.
 
+pub(crate) mod activity;
 pub(crate) mod body;
 pub(crate) mod client;
 pub(crate) mod convert;

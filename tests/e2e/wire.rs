@@ -375,3 +375,54 @@ async fn websocket_bytes_pass_both_ways_after_101() {
         "{request}"
     );
 }
+
+async fn connections(proxy: &Proxy) -> String {
+    let metrics = proxy
+        .api("GET", "/metrics", serde_json::Value::Null)
+        .await
+        .text();
+    let line = metrics
+        .lines()
+        .find(|line| line.starts_with("switchback_connections "));
+    line.unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn client_that_takes_nothing_is_cut_over_h1_and_h2() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let config = crate::support::blue_green(&blue.url(), &green.url(), "");
+    let proxy =
+        Proxy::start(&config.replace("routes:", "limits: {write_stall_timeout: 300ms}\nroutes:"));
+    let body = vec![b'x'; 16 << 20];
+    // More than the buffers of both sockets hold comes back, and nobody reads it.
+    let mut silent = RawClient::connect(proxy.web).await;
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    silent.write(head.as_bytes()).await;
+    silent.write(&body).await;
+    crate::support::eventually_async("the h1 client is cut", || async {
+        connections(&proxy).await == "switchback_connections 0"
+    })
+    .await;
+    let stream = tokio::net::TcpStream::connect(proxy.web).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
+            .initial_stream_window_size(65_535)
+            .handshake(hyper_util::rt::TokioIo::new(stream))
+            .await
+            .unwrap();
+    let driver = tokio::spawn(connection);
+    let request = http::Request::post(format!("http://{}/", proxy.web));
+    let full = http_body_util::Full::new(bytes::Bytes::from(body[..1 << 20].to_vec()));
+    let response = sender
+        .send_request(request.body(full).unwrap())
+        .await
+        .unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(connections(&proxy).await, "switchback_connections 1");
+    let ended = tokio::time::timeout(crate::support::DEADLINE, driver).await;
+    assert!(ended.is_ok(), "the h2 client is cut");
+    drop(response);
+}

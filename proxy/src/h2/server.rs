@@ -4,11 +4,11 @@
 //! response body is pulled by hyper through [`ReplyBody`]; a body that breaks off becomes a reset of
 //! the stream, never a clean end.
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -21,6 +21,7 @@ use crate::client::Client;
 use crate::error::RequestError;
 use crate::h1::reader::Sender;
 use crate::h2::LocalExecutor;
+use crate::h2::activity::{Active, Activity};
 use crate::h2::body::Received;
 use crate::h2::convert::{self, MapSink};
 use crate::h2::io::PrefixedStream;
@@ -29,7 +30,6 @@ use crate::message::Pieces;
 use crate::reply::{Reply, Response, announced_bytes, client_framing};
 use crate::request;
 use crate::source::{Piece, Source};
-use crate::timer::Timer;
 use crate::wait::Entry;
 use crate::worker::Worker;
 
@@ -55,16 +55,17 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client, stream: PrefixedSt
     let service = {
         let (worker, client, activity) = (worker.clone(), client.clone(), activity.clone());
         hyper::service::service_fn(move |request| {
-            activity.begin();
-            let guard = Active(activity.clone());
+            let guard = activity.begin();
             let (worker, client) = (worker.clone(), client.clone());
             async move { answer(&worker, &client, request, guard).await }
         })
     };
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let timer = worker.wheel.timer();
+    let (timer, stall_timer) = (worker.wheel.timer(), worker.wheel.timer());
+    let write_stall = limits.write_stall;
+    stall_timer.set(write_stall);
     let mut draining = Entry::default();
-    let mut closing = false;
+    let mut closing = None;
     poll_fn(|cx| {
         if let Poll::Ready(outcome) = connection.as_mut().poll(cx) {
             if let Err(error) = outcome {
@@ -73,12 +74,24 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client, stream: PrefixedSt
             return Poll::Ready(());
         }
         worker.draining.enter(&mut draining, cx);
+        while stall_timer.poll_expired(cx).is_ready() {
+            let now = worker.read_clock();
+            let since = write_stall.and_then(|stall| now.checked_sub(stall));
+            let is_long_ago = |at: Instant| since.is_some_and(|since| at <= since);
+            // Nor may the last bytes of a closing connection wait for ever to be taken.
+            let stuck = closing.is_some_and(is_long_ago) && activity.is_idle();
+            if stuck || since.is_some_and(|since| activity.has_stalled(since)) {
+                tracing::debug!("the client of an HTTP/2 connection takes nothing");
+                return Poll::Ready(());
+            }
+            stall_timer.set(write_stall);
+        }
         let used_up = limits
             .requests_per_connection
-            .is_some_and(|max| activity.requests.get() >= max);
+            .is_some_and(|max| activity.requests() >= max);
         let idle = activity.poll_idle(cx, &timer, limits.keep_alive);
-        if !closing && (worker.is_draining() || used_up || idle) {
-            closing = true;
+        if closing.is_none() && (worker.is_draining() || used_up || idle) {
+            closing = Some(worker.now());
             connection.as_mut().graceful_shutdown();
             cx.waker().wake_by_ref();
         }
@@ -86,49 +99,6 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client, stream: PrefixedSt
     })
     .await;
     worker.draining.leave(&mut draining);
-}
-
-/// How busy a connection is.
-#[derive(Debug, Default)]
-struct Activity {
-    requests: Cell<u32>,
-    active: Cell<u32>,
-    timer_armed: Cell<bool>,
-}
-
-impl Activity {
-    fn begin(&self) {
-        self.requests.set(self.requests.get() + 1);
-        self.active.set(self.active.get() + 1);
-        self.timer_armed.set(false);
-    }
-
-    /// Whether nothing has been under way for the keep-alive time.
-    fn poll_idle(
-        &self,
-        cx: &Context<'_>,
-        timer: &Timer,
-        keep_alive: Option<std::time::Duration>,
-    ) -> bool {
-        if self.active.get() > 0 {
-            timer.clear();
-            return false;
-        }
-        if !self.timer_armed.replace(true) {
-            timer.set(keep_alive);
-        }
-        timer.poll_expired(cx).is_ready()
-    }
-}
-
-/// A request under way on a connection.
-#[derive(Debug)]
-struct Active(Rc<Activity>);
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        self.0.active.set(self.0.active.get() - 1);
-    }
 }
 
 async fn answer(
@@ -164,7 +134,7 @@ async fn answer(
 }
 
 fn to_hyper(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     head: RequestHead,
     mut response: Response,
     active: Active,
@@ -187,7 +157,8 @@ fn to_hyper(
     message.map(|()| ReplyBody {
         body: response.body,
         ended,
-        _active: active,
+        active,
+        worker: worker.clone(),
     })
 }
 
@@ -196,7 +167,8 @@ fn to_hyper(
 struct ReplyBody {
     body: Body,
     ended: bool,
-    _active: Active,
+    active: Active,
+    worker: Rc<Worker>,
 }
 
 impl HttpBody for ReplyBody {
@@ -208,6 +180,7 @@ impl HttpBody for ReplyBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestError>>> {
         let this = self.get_mut();
+        this.active.asked();
         if this.ended {
             return Poll::Ready(None);
         }
@@ -227,6 +200,7 @@ impl HttpBody for ReplyBody {
                 {
                     this.ended = true;
                 }
+                this.active.gave(this.worker.now());
                 Poll::Ready(Some(Ok(Frame::data(data))))
             }
         }
