@@ -211,6 +211,47 @@ async fn crashed_canary_without_requests_is_rolled_back_by_its_health() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flood_of_commands_does_not_keep_the_judge_from_rolling_back() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let proxy = Proxy::blue_green(&blue, &green, "");
+    proxy.weights(50, 50).await;
+    let (admin, token) = (proxy.admin, format!("Bearer {}", proxy.token));
+    let mut flood = tokio::task::JoinSet::new();
+    for _ in 0..32 {
+        let token = token.clone();
+        flood.spawn(async move {
+            let headers = [
+                ("authorization", token.as_str()),
+                ("content-type", "application/json"),
+            ];
+            let mut client = Http::connect(admin).await;
+            let path = "/v1/services/shop/weights?dry_run=true";
+            let body = br#"{"weights": {"blue": 1, "green": 1}}"#;
+            while client.send("PUT", path, &headers, body).await.is_ok() {}
+        });
+    }
+    paced(&proxy, 1_000, 100).await;
+    green.answer_with(500);
+    let mut client = Http::connect(proxy.web).await;
+    let before = green.received();
+    let rolled_back = async {
+        while green.received() < before + 200 {
+            client.get("/").await;
+        }
+    };
+    rolled_back_within(rolled_back, &proxy).await;
+    flood.shutdown().await;
+}
+
+/// Runs a load until the canary is rolled back; panics if the load ends first.
+async fn rolled_back_within(load: impl Future<Output = ()>, proxy: &Proxy) {
+    tokio::select! {
+        () = load => panic!("the canary got all of these requests and was not rolled back"),
+        _ = rolled_back(proxy) => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hold_and_notify_only_report() {
     for action in ["hold", "notify"] {
         let (blue, green) = (Origin::start().await, Origin::start().await);

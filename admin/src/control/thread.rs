@@ -172,17 +172,15 @@ impl Keeper {
 
     fn run(&mut self) {
         loop {
-            match self.serve() {
-                Served::Stop => return,
-                Served::Something => continue,
-                Served::Nothing => {}
+            let served = self.serve();
+            if served == Served::Stop {
+                return;
             }
-            let now = self.plane.uptime();
-            let next = self.last_tick + TICK;
-            let wait = next.saturating_sub(now);
-            if !wait.is_zero() {
+            let wait = (self.last_tick + TICK).saturating_sub(self.plane.uptime());
+            if served == Served::Nothing && !wait.is_zero() {
                 std::thread::park_timeout(wait);
             }
+            // However many commands there are, the judges are heard.
             self.tick_if_due();
         }
     }
