@@ -56,6 +56,26 @@ fn one_good_bucket_starts_the_run_anew_and_an_empty_one_does_not() {
 }
 
 #[test]
+fn long_rule_fires_at_most_one_bucket_late() {
+    // Buckets of `5m` are 15 s long; trouble begins in the middle of the second one.
+    let begins = 23;
+    let at = fires(rule(5, 300, false), 900, |at| {
+        canary(100, if at > begins { 50 } else { 0 })
+    });
+    assert!(at.is_some_and(|at| at <= begins + 300 + 15), "{at:?}");
+}
+
+#[test]
+fn stable_without_traffic_vetoes_nothing() {
+    assert_eq!(fires(rule(5, 60, true), 600, |_| canary(100, 6)), Some(60));
+}
+
+#[test]
+fn canary_without_traffic_breaks_no_rule() {
+    assert_eq!(fires(rule(0, 60, false), 600, |_| canary(0, 0)), None);
+}
+
+#[test]
 fn shared_outage_vetoes_only_rules_that_ask_for_it() {
     let both = |_| Counts {
         canary_requests: 10,

@@ -16,6 +16,16 @@ fn judge() -> Judge {
     Judge::new(Settings::new(&rollback(), 1), Duration::ZERO)
 }
 
+fn any_time() -> impl Strategy<Value = Duration> {
+    prop_oneof![
+        (0..10_u64).prop_map(Duration::from_millis),
+        (0..1_000_000_u64).prop_map(Duration::from_secs),
+        any::<u64>().prop_map(Duration::from_micros),
+        Just(Duration::ZERO),
+        Just(Duration::MAX),
+    ]
+}
+
 fn counts(requests_max: u64) -> impl Strategy<Value = Counts> {
     (
         0..=requests_max,
@@ -111,6 +121,18 @@ proptest! {
     }
 
     #[test]
+    fn no_clock_alone_rolls_anything_back(ticks in prop::collection::vec((any_time(), 0..1_000_u64, 0..1_000_u64), 1..200)) {
+        // Late, repeated, backwards and absurd times: without a failure none of them is evidence.
+        let mut judge = judge();
+        for (now, canary_requests, stable_requests) in ticks {
+            let counts = Counts { canary_requests, stable_requests, ..Counts::default() };
+            for control in [Control::Alone, Control::Compared] {
+                prop_assert_ne!(judge.tick(now, counts, control), Verdict::Rollback);
+            }
+        }
+    }
+
+    #[test]
     fn equal_rates_are_never_held_against_the_canary(n in 1..1_000_u64, x in 0..1_000_u64, scale in 1..1_000_u64) {
         let x = x.min(n);
         prop_assert_eq!(ratio(n, x, n * scale, x * scale).to_bits(), 0);
@@ -177,4 +199,45 @@ fn new_version_forgets_and_a_late_tick_is_harmless() {
         judge.tick(Duration::from_secs(100_000), healthy, Control::Compared),
         Verdict::Continue
     );
+}
+
+#[test]
+fn counts_at_the_edges_of_their_types_are_survived() {
+    for most in [u64::from(u32::MAX) - 1, 1 << 32, (1 << 53) + 1, u64::MAX] {
+        for (canary_failures, stable_failures) in [(0, 0), (0, most), (most, 0), (most, most)] {
+            let mut judge = judge();
+            let counts = Counts {
+                canary_requests: most,
+                canary_failures,
+                stable_requests: most,
+                stable_failures,
+            };
+            let mut verdict = Verdict::Continue;
+            for tick in 1..=50 {
+                verdict = judge.tick(Duration::from_millis(500 * tick), counts, Control::Compared);
+            }
+            assert_eq!(
+                verdict == Verdict::Rollback,
+                canary_failures > stable_failures,
+                "{counts:?}"
+            );
+            let reading = judge.reading();
+            assert!(!reading.ratio.is_nan() && !reading.usual_rate.is_nan());
+        }
+    }
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn more_failures_than_requests_are_a_mistake_of_the_caller() {
+    for (canary_failures, stable_failures) in [(2, 0), (0, 2)] {
+        let counts = Counts {
+            canary_requests: 1,
+            canary_failures,
+            stable_requests: 1,
+            stable_failures,
+        };
+        let tick = || judge().tick(Duration::from_secs(1), counts, Control::Compared);
+        assert!(std::panic::catch_unwind(tick).is_err(), "{counts:?}");
+    }
 }
