@@ -18,6 +18,7 @@ pub mod files;
 pub mod history;
 mod metrics;
 pub mod observer;
+mod outbound;
 pub mod prober;
 pub mod process;
 pub mod reload;

@@ -1,29 +1,22 @@
 //! A client of the admin API.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use rustls_pki_types::ServerName;
 use serde_json::Value;
-use switchback_proxy::tls::{ClientTlsFiles, client_config};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 use super::args::{Output, Target, WriteArgs};
 use super::exit;
-
-/// How long connecting may take.
-const CONNECT_TIME: Duration = Duration::from_secs(5);
+use crate::outbound::Outbound;
 
 /// How long an answer may take; waiting for a drain takes longest.
 const ANSWER_TIME: Duration = Duration::from_secs(60);
+
+/// Largest answer that is read.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// A request to the API that did not work.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +64,7 @@ impl ClientError {
 pub(super) struct Client {
     url: Uri,
     token: Result<String, String>,
-    tls: Option<Arc<rustls::ClientConfig>>,
+    server: Outbound,
     pub(super) output: Output,
 }
 
@@ -86,26 +79,14 @@ impl Client {
             .trim_end_matches('/')
             .parse()
             .map_err(|_| usage("write http://host:port"))?;
-        let tls = match parsed.scheme_str() {
-            Some("http") => None,
-            Some("https") => {
-                let authorities = target.ca.as_deref().map(std::fs::read).transpose();
-                let authorities = authorities.map_err(|error| usage(&error.to_string()))?;
-                let files = ClientTlsFiles {
-                    authorities: authorities.as_deref(),
-                    identity: None,
-                };
-                let config = client_config(&files).map_err(|error| usage(&error.to_string()))?;
-                let mut config = rustls::ClientConfig::clone(&config);
-                config.alpn_protocols = vec![b"http/1.1".to_vec()];
-                Some(Arc::new(config))
-            }
-            _ => return Err(usage("write http://host:port")),
-        };
+        let authorities = target.ca.as_deref().map(std::fs::read).transpose();
+        let authorities = authorities.map_err(|error| usage(&error.to_string()))?;
+        let server = Outbound::new(&parsed, authorities.as_deref())
+            .map_err(|error| usage(&error.to_string()))?;
         Ok(Self {
             url: parsed,
             token: token(target),
-            tls,
+            server,
             output: target.output,
         })
     }
@@ -149,17 +130,14 @@ impl Client {
         if_revision: Option<u64>,
     ) -> Result<Value, ClientError> {
         let token = self.token.clone().map_err(ClientError::NoToken)?;
+        let request = request(method, path, Some(&token), body, if_revision)?;
         let response = self
-            .send(method, path, Some(&token), body, if_revision)
-            .await?;
-        let status = response.status();
-        let text = response
-            .into_body()
-            .collect()
+            .server
+            .fetch(request, ANSWER_TIME, ANSWER_BYTES_MAX)
             .await
-            .map_err(|error| self.unreachable(error))?
-            .to_bytes();
-        let value: Value = serde_json::from_slice(&text).unwrap_or_default();
+            .map_err(|error| self.unreachable(error))?;
+        let status = response.status();
+        let value: Value = serde_json::from_slice(response.body()).unwrap_or_default();
         if status.is_success() {
             return Ok(value);
         }
@@ -174,7 +152,7 @@ impl Client {
     /// The status of an endpoint that needs no token.
     pub(super) async fn open_status(&self, path: &str) -> Result<StatusCode, ClientError> {
         Ok(self
-            .send(Method::GET, path, None, None, None)
+            .send(request(Method::GET, path, None, None, None)?)
             .await?
             .status())
     }
@@ -183,7 +161,7 @@ impl Client {
     pub(super) async fn stream(&self, path: &str) -> Result<Incoming, ClientError> {
         let token = self.token.clone().map_err(ClientError::NoToken)?;
         let response = self
-            .send(Method::GET, path, Some(&token), None, None)
+            .send(request(Method::GET, path, Some(&token), None, None)?)
             .await?;
         if response.status() == StatusCode::OK {
             return Ok(response.into_body());
@@ -196,78 +174,11 @@ impl Client {
         })
     }
 
-    async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        token: Option<&str>,
-        body: Option<Value>,
-        if_revision: Option<u64>,
-    ) -> Result<Response<Incoming>, ClientError> {
-        let mut sender = self.connect().await?;
-        let authority = self
-            .url
-            .authority()
-            .map_or("", http::uri::Authority::as_str);
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, authority);
-        if let Some(token) = token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
-        }
-        if let Some(revision) = if_revision {
-            request = request.header(header::IF_MATCH, format!("\"{revision}\""));
-        }
-        let text = body.map(|body| body.to_string());
-        if text.is_some() {
-            request = request.header(header::CONTENT_TYPE, "application/json");
-        }
-        let body = Full::new(Bytes::from(text.unwrap_or_default()));
-        let request = request
-            .body(body)
-            .map_err(|error| ClientError::Usage(error.to_string()))?;
-        match tokio::time::timeout(ANSWER_TIME, sender.send_request(request)).await {
+    async fn send(&self, request: Request<Bytes>) -> Result<Response<Incoming>, ClientError> {
+        match tokio::time::timeout(ANSWER_TIME, self.server.send(request)).await {
             Ok(answer) => answer.map_err(|error| self.unreachable(error)),
             Err(_) => Err(self.unreachable("no answer")),
         }
-    }
-
-    async fn connect(&self) -> Result<http1::SendRequest<Full<Bytes>>, ClientError> {
-        let host = self
-            .url
-            .host()
-            .unwrap_or_default()
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_owned();
-        let port = self
-            .url
-            .port_u16()
-            .unwrap_or(if self.tls.is_some() { 443 } else { 80 });
-        let connecting =
-            tokio::time::timeout(CONNECT_TIME, TcpStream::connect((host.as_str(), port)));
-        let stream = match connecting.await {
-            Ok(stream) => stream.map_err(|error| self.unreachable(error))?,
-            Err(_) => return Err(self.unreachable("no connection in time")),
-        };
-        let Some(tls) = &self.tls else {
-            let (sender, connection) = http1::handshake(TokioIo::new(stream))
-                .await
-                .map_err(|error| self.unreachable(error))?;
-            tokio::spawn(connection);
-            return Ok(sender);
-        };
-        let name = ServerName::try_from(host).map_err(|error| self.unreachable(error))?;
-        let stream = TlsConnector::from(tls.clone())
-            .connect(name, stream)
-            .await
-            .map_err(|error| self.unreachable(error))?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| self.unreachable(error))?;
-        tokio::spawn(connection);
-        Ok(sender)
     }
 
     fn unreachable(&self, cause: impl std::fmt::Display) -> ClientError {
@@ -276,6 +187,29 @@ impl Client {
             cause: cause.to_string(),
         }
     }
+}
+
+fn request(
+    method: Method,
+    path: &str,
+    token: Option<&str>,
+    body: Option<Value>,
+    if_revision: Option<u64>,
+) -> Result<Request<Bytes>, ClientError> {
+    let mut request = Request::builder().method(method).uri(path);
+    if let Some(token) = token {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+    }
+    if let Some(revision) = if_revision {
+        request = request.header(header::IF_MATCH, format!("\"{revision}\""));
+    }
+    let text = body.map(|body| body.to_string());
+    if text.is_some() {
+        request = request.header(header::CONTENT_TYPE, "application/json");
+    }
+    request
+        .body(Bytes::from(text.unwrap_or_default()))
+        .map_err(|error| ClientError::Usage(error.to_string()))
 }
 
 /// Where a config file is looked for, in this order.
