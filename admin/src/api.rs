@@ -108,6 +108,22 @@ fn router(api: Api) -> Router {
             "/v1/services/{service}/backends/{backend}/unblock",
             post(writes::unblock),
         )
+        .route(
+            "/v1/services/{service}/rollout",
+            get(reads::rollout).post(writes::rollout::start),
+        )
+        .route(
+            "/v1/services/{service}/rollout/promote",
+            post(writes::rollout::promote),
+        )
+        .route(
+            "/v1/services/{service}/rollout/pause",
+            post(writes::rollout::pause),
+        )
+        .route(
+            "/v1/services/{service}/rollout/resume",
+            post(writes::rollout::resume),
+        )
         .route("/v1/rollback", post(writes::rollback_all))
         .route("/v1/acknowledge", post(writes::acknowledge))
         .route("/v1/revisions", get(reads::revisions))

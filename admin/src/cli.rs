@@ -7,12 +7,16 @@
 mod args;
 mod client;
 mod files;
+mod rollout;
 mod show;
 mod verbs;
 
 use std::process::ExitCode;
 
-pub use args::{Args, BackendVerb, DemoArgs, RunArgs, Target, TokenVerb, Verb};
+pub use args::{
+    Args, BackendVerb, DemoArgs, DeployArgs, PlanArgs, RolloutVerb, RunArgs, Target, TokenVerb,
+    Verb,
+};
 use client::ClientError;
 pub use files::{find_config, state_dir};
 
@@ -20,6 +24,10 @@ pub use files::{find_config, state_dir};
 pub mod exit {
     /// Stopped, but connections had to be cut.
     pub const CUT: u8 = 3;
+    /// A rollout ended with a rollback.
+    pub const ROLLED_BACK: u8 = 10;
+    /// A rollout does not go on by itself, or gave up.
+    pub const HELD: u8 = 11;
     /// The admin API cannot be reached.
     pub const UNREACHABLE: u8 = 69;
     /// Something cannot be bound or created.
@@ -115,6 +123,8 @@ fn online(target: &Target, verb: Verb) -> Result<u8, Failed> {
             Verb::Events { follow } => show::events(&client, follow).await,
             Verb::Audit => show::audit(&client).await,
             Verb::Healthcheck => show::healthcheck(&client).await,
+            Verb::Rollout { verb } => rollout::carry_out(&client, verb).await,
+            Verb::Deploy(args) => rollout::deploy(&client, args).await,
             verb => verbs::write(&client, verb).await,
         }
     })

@@ -3,12 +3,15 @@
 //! Operators, the judge, the file and the resolver all enter by this door. Each command carries who
 //! asked and why, since every change is recorded with it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 use serde::Serialize;
-use switchback_config::model::{Config, Name};
-use switchback_config::units::Endpoint;
+use switchback_config::model::{Bake, Config, Name, Step};
+use switchback_config::units::{Endpoint, TimeSpan};
+
+use crate::history::Settled;
 
 /// A change of runtime state.
 #[derive(Clone, Debug)]
@@ -19,6 +22,8 @@ pub enum Command {
         service: Name,
         /// Share of each of its backends.
         weights: IndexMap<Name, u32>,
+        /// They end after this time, unless they are set again.
+        lease: Option<TimeSpan>,
     },
     /// Takes all weight from canaries, or goes back to the previous stable.
     Rollback {
@@ -80,6 +85,41 @@ pub enum Command {
         /// Even if it has weight.
         force: bool,
     },
+    /// Begins to give a canary more and more.
+    StartRollout(Box<StartRollout>),
+    /// Goes on to the next stage of a rollout now.
+    Promote {
+        /// The service.
+        service: Name,
+        /// To the end: the canary becomes stable.
+        full: bool,
+        /// Even if the judge holds.
+        force: bool,
+    },
+    /// Keeps a rollout from advancing.
+    Pause {
+        /// The service.
+        service: Name,
+    },
+    /// Lets a paused rollout advance again.
+    Resume {
+        /// The service.
+        service: Name,
+    },
+    /// Does what is due by the clock: advances or gives up a rollout, ends a lease.
+    Progress {
+        /// The service.
+        service: Name,
+    },
+    /// Brings back what was in force after an earlier revision.
+    Restore {
+        /// Its number.
+        revision: u64,
+        /// What was in force then, by service.
+        services: BTreeMap<Name, Settled>,
+        /// Even if a stable has no healthy endpoint.
+        force: bool,
+    },
     /// Takes over a new file.
     Reload {
         /// Its contents, valid.
@@ -87,6 +127,25 @@ pub enum Command {
     },
     /// Leaves the stable-only state after a loss of the recorded state.
     Acknowledge,
+}
+
+/// A rollout to begin. What is not given comes from the file.
+#[derive(Clone, Debug, Default)]
+pub struct StartRollout {
+    /// The service.
+    pub service: Name,
+    /// The backend that grows; may be left out where there is only one besides stable.
+    pub canary: Option<Name>,
+    /// Other steps than the file's.
+    pub steps: Option<Vec<Step>>,
+    /// Another bake than the file's; `Some(None)`: none.
+    pub bake: Option<Option<Bake>>,
+    /// Skips the steps, for a version that was stable before.
+    pub fast: bool,
+    /// Even if the canary is not known to be healthy.
+    pub force: bool,
+    /// The caller's key: the same again is no second rollout.
+    pub key: Option<String>,
 }
 
 /// What brought a rollback about.
@@ -165,6 +224,12 @@ impl Command {
             Self::Block { .. } => "block",
             Self::Unblock { .. } => "unblock",
             Self::SetBackend { .. } => "backend_set",
+            Self::StartRollout(_) => "rollout_start",
+            Self::Promote { .. } => "rollout_promote",
+            Self::Pause { .. } => "rollout_pause",
+            Self::Resume { .. } => "rollout_resume",
+            Self::Progress { .. } => "progress",
+            Self::Restore { .. } => "restore",
             Self::Reload { .. } => "reload",
             Self::Acknowledge => "acknowledge",
         }
@@ -180,8 +245,13 @@ impl Command {
             | Self::Switch { service, .. }
             | Self::Block { service, .. }
             | Self::Unblock { service, .. }
-            | Self::SetBackend { service, .. } => Some(service),
-            Self::Reload { .. } | Self::Acknowledge => None,
+            | Self::SetBackend { service, .. }
+            | Self::Promote { service, .. }
+            | Self::Pause { service }
+            | Self::Resume { service }
+            | Self::Progress { service } => Some(service),
+            Self::StartRollout(start) => Some(&start.service),
+            Self::Reload { .. } | Self::Acknowledge | Self::Restore { .. } => None,
         }
     }
 }
@@ -249,6 +319,39 @@ pub enum Refusal {
         /// Why.
         reason: String,
     },
+    /// The plan of a rollout makes no sense here.
+    #[error("{0}")]
+    InvalidRollout(String),
+    /// One is enough.
+    #[error(
+        "a rollout of {canary:?} (version {version:?}) is under way; promote it, roll it back, or wait"
+    )]
+    RolloutRunning {
+        /// Its canary.
+        canary: Name,
+        /// Its label.
+        version: String,
+    },
+    /// There is none to act on.
+    #[error("no rollout of service {0:?} is under way")]
+    NoRollout(Name),
+    /// The judge does not say that it may go on.
+    #[error("the judge holds: {reason}; force overrides")]
+    JudgeHolds {
+        /// Why.
+        reason: String,
+    },
+    /// Only what was stable before may skip the steps.
+    #[error(
+        "version {version:?} was not stable here before, so it cannot skip the steps of a rollout"
+    )]
+    NotProven {
+        /// The label.
+        version: String,
+    },
+    /// The recorded state was lost.
+    #[error("the recorded state was lost; acknowledge that first")]
+    StableOnly,
     /// The state is not the one the caller saw.
     #[error("the current revision is {current}, not {expected}")]
     RevisionMismatch {
@@ -284,6 +387,12 @@ impl Refusal {
             Self::NoTarget { .. } => "no_target",
             Self::InUse { .. } => "in_use",
             Self::EndpointRefused { .. } => "endpoint_refused",
+            Self::InvalidRollout(_) => "invalid_rollout",
+            Self::RolloutRunning { .. } => "rollout_running",
+            Self::NoRollout(_) => "no_rollout",
+            Self::JudgeHolds { .. } => "judge_holds",
+            Self::NotProven { .. } => "not_proven",
+            Self::StableOnly => "stable_only",
             Self::RevisionMismatch { .. } => "revision_mismatch",
             Self::Overtaken => "overtaken",
             Self::NotDurable(_) => "not_durable",
@@ -297,11 +406,16 @@ impl Refusal {
     pub const fn status(&self) -> u16 {
         match self {
             Self::UnknownService(_) | Self::UnknownBackend { .. } => 404,
-            Self::InvalidWeights(_) | Self::EndpointRefused { .. } => 422,
+            Self::InvalidWeights(_) | Self::InvalidRollout(_) | Self::EndpointRefused { .. } => 422,
             Self::Blocked { .. }
             | Self::TargetUnhealthy { .. }
             | Self::NoTarget { .. }
             | Self::InUse { .. }
+            | Self::RolloutRunning { .. }
+            | Self::NoRollout(_)
+            | Self::JudgeHolds { .. }
+            | Self::NotProven { .. }
+            | Self::StableOnly
             | Self::Overtaken => 409,
             Self::RevisionMismatch { .. } => 412,
             Self::NotDurable(_) => 507,

@@ -10,7 +10,9 @@
 //! none goes back to the previous stable. It never toggles.
 
 mod reload;
+mod restore;
 mod roles;
+mod rollout;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -24,7 +26,7 @@ pub(crate) use settings::allowed;
 
 use crate::command::{Asked, Command, Refusal};
 use crate::effective::Effective;
-use crate::state::{Override, ServiceState, State};
+use crate::state::{Override, RolloutState, ServiceState, Standing, State};
 
 /// Everything decisions are based on.
 #[derive(Clone, Debug)]
@@ -68,8 +70,20 @@ pub struct Note {
     pub message: String,
 }
 
-/// What is known about the health of a backend, by service and backend.
-pub type HealthOf<'a> = &'a dyn Fn(&str, &str) -> Health;
+/// What is known about backends, by service and backend.
+#[derive(Clone, Copy)]
+pub struct Outlook<'a> {
+    /// Their endpoints.
+    pub health: &'a dyn Fn(&str, &str) -> Health,
+    /// How they do as canaries.
+    pub standing: &'a dyn Fn(&str, &str) -> Standing,
+}
+
+impl std::fmt::Debug for Outlook<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Outlook")
+    }
+}
 
 /// Decides what a command does. Nothing changes by itself: the caller carries the decision out.
 ///
@@ -78,7 +92,7 @@ pub type HealthOf<'a> = &'a dyn Fn(&str, &str) -> Health;
 pub fn apply(
     world: &World,
     at: Timestamp,
-    health: HealthOf<'_>,
+    outlook: Outlook<'_>,
     command: &Command,
     asked: &Asked,
 ) -> Result<Decision, Refusal> {
@@ -92,37 +106,51 @@ pub fn apply(
     let Some(service) = command.service() else {
         return Ok(match command {
             Command::Reload { config } => reload::reload(world, at, asked, config),
+            Command::Restore {
+                revision,
+                services,
+                force,
+            } => return restore::restore(world, at, outlook, asked, *revision, services, *force),
             _ => acknowledge(world),
         });
     };
-    let mut case = Case::open(world, service, at, health, asked)?;
+    let mut case = Case::open(world, service, at, outlook, asked)?;
+    carry_out(&mut case, world, command)?;
+    Ok(case.close(world))
+}
+
+fn carry_out(case: &mut Case<'_>, world: &World, command: &Command) -> Result<(), Refusal> {
     match command {
-        Command::SetWeights { weights, .. } => settings::set_weights(&mut case, weights)?,
+        Command::SetWeights { weights, lease, .. } => {
+            settings::set_weights(case, weights, lease.map(|lease| lease.0))
+        }
         Command::SetBackend {
             backend,
             version,
             endpoints,
             force,
             ..
-        } => {
-            settings::set_backend(&mut case, backend, version, endpoints, *force)?;
-        }
-        Command::Rollback { force, cut, .. } => roles::rollback(&mut case, *force, *cut)?,
+        } => settings::set_backend(case, backend, version, endpoints, *force),
+        Command::Rollback { force, cut, .. } => roles::rollback(case, *force, *cut),
         Command::Condemn {
             backend,
             version,
             cause,
             sentence,
             ..
-        } => {
-            roles::condemn(&mut case, backend, version, *cause, sentence)?;
-        }
-        Command::Switch { to, force, .. } => roles::switch(&mut case, to, *force)?,
-        Command::Block { backend, force, .. } => roles::block(&mut case, backend, *force)?,
-        Command::Unblock { backend, .. } => roles::unblock(&mut case, backend)?,
-        Command::Reload { .. } | Command::Acknowledge => {}
+        } => roles::condemn(case, backend, version, *cause, sentence),
+        Command::Switch { to, force, .. } => roles::switch(case, to, *force),
+        Command::Block { backend, force, .. } => roles::block(case, backend, *force),
+        Command::Unblock { backend, .. } => roles::unblock(case, backend),
+        Command::StartRollout(_) if world.state.stable_only => Err(Refusal::StableOnly),
+        Command::StartRollout(start) => rollout::start(case, start),
+        Command::Promote { full, force, .. } => rollout::promote(case, *full, *force),
+        Command::Pause { .. } => rollout::pause(case),
+        Command::Resume { .. } => rollout::resume(case),
+        Command::Progress { .. } if world.state.stable_only => Ok(()),
+        Command::Progress { .. } => rollout::progress(case),
+        Command::Reload { .. } | Command::Acknowledge | Command::Restore { .. } => Ok(()),
     }
-    Ok(case.close(world))
 }
 
 fn acknowledge(world: &World) -> Decision {
@@ -186,7 +214,7 @@ struct Case<'a> {
     before: Effective,
     state: ServiceState,
     at: Timestamp,
-    health: HealthOf<'a>,
+    outlook: Outlook<'a>,
     asked: &'a Asked,
     notes: Vec<Note>,
 }
@@ -196,7 +224,7 @@ impl<'a> Case<'a> {
         world: &'a World,
         name: &Name,
         at: Timestamp,
-        health: HealthOf<'a>,
+        outlook: Outlook<'a>,
         asked: &'a Asked,
     ) -> Result<Self, Refusal> {
         let Some(file) = world.config.services.get(name) else {
@@ -210,7 +238,7 @@ impl<'a> Case<'a> {
             before: Effective::new(file, &state, world.state.stable_only),
             state,
             at,
-            health,
+            outlook,
             asked,
             notes: Vec::new(),
         })
@@ -265,6 +293,7 @@ impl<'a> Case<'a> {
     }
 
     fn override_weights(&mut self, weights: IndexMap<Name, u32>) {
+        self.state.lease = None;
         if weights == self.before.weights {
             return;
         }
@@ -305,7 +334,22 @@ impl<'a> Case<'a> {
     }
 
     fn health(&self, backend: &str) -> Health {
-        (self.health)(&self.name, backend)
+        (self.outlook.health)(&self.name, backend)
+    }
+
+    fn standing(&self, backend: &str) -> Standing {
+        let standing = (self.outlook.standing)(&self.name, backend);
+        standing.with_health(backend, self.health(backend).known)
+    }
+
+    fn running_rollout(&self) -> Option<&RolloutState> {
+        let rollout = self.state.rollout.as_ref();
+        rollout.filter(|rollout| rollout.is_running())
+    }
+
+    fn require_rollout(&self) -> Result<RolloutState, Refusal> {
+        let running = self.running_rollout().cloned();
+        running.ok_or_else(|| Refusal::NoRollout(self.name.clone()))
     }
 }
 

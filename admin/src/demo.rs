@@ -171,6 +171,7 @@ async fn story(
         Command::SetWeights {
             service: service(),
             weights,
+            lease: None,
         },
     )
     .await?;

@@ -103,11 +103,13 @@ impl Events {
 }
 
 /// Kinds that somebody should look at.
-const ALARMING: [&str; 8] = [
+const ALARMING: [&str; 10] = [
     "rolled_back",
     "rollback_held",
     "judge_hold",
     "judge_notify",
+    "stable_failing",
+    "rollout_ended",
     "reload_failed",
     "state_lost",
     "conflict",

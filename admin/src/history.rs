@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use indexmap::IndexMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use switchback_config::model::Name;
+use switchback_config::model::{Backend, Name};
 
+use crate::effective::Effective;
 use crate::state::ServiceState;
 
 /// One recorded change.
@@ -37,6 +39,38 @@ pub struct Change {
     pub before: ServiceState,
     /// What it is since.
     pub after: ServiceState,
+    /// What was in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force_before: Option<Settled>,
+    /// What is in force since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force_after: Option<Settled>,
+}
+
+/// What was in force for a service at one time: the file, overrides and blocks taken together, so
+/// that it can be brought back whatever the file says by then.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settled {
+    /// The rollback target.
+    pub stable: Name,
+    /// Where rollback went after a switch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Name>,
+    /// Share of each backend.
+    pub weights: IndexMap<Name, u32>,
+    /// The backends as deployed.
+    pub backends: IndexMap<Name, Backend>,
+}
+
+impl From<&Effective> for Settled {
+    fn from(effective: &Effective) -> Self {
+        Self {
+            stable: effective.stable.clone(),
+            previous: effective.previous.clone(),
+            weights: effective.weights.clone(),
+            backends: effective.backends.clone(),
+        }
+    }
 }
 
 /// One thing that somebody asked for, whether it was done or not.

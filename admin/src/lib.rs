@@ -23,5 +23,6 @@ pub mod prober;
 pub mod process;
 pub mod reload;
 pub mod resolver;
+mod rollout;
 pub mod state;
 pub mod store;

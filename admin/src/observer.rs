@@ -5,6 +5,8 @@
 //! thread calls [`Observer::tick`] every 50 ms, and at once when a watched version fails; it gets
 //! back what it should do. Nothing here changes traffic.
 
+mod reader;
+mod rules;
 mod vitals;
 mod watch;
 
@@ -18,8 +20,9 @@ use switchback_proxy::snapshot::Snapshot;
 
 use crate::builder::find;
 use crate::command::Cause;
+use crate::controller::Note;
 use crate::effective::Effective;
-use crate::state::State;
+use crate::state::{Standing, State};
 pub use watch::{Gauge, Reading};
 use watch::{Roles, Watch};
 
@@ -40,6 +43,15 @@ pub struct Alert {
     pub action: OnFailure,
     /// Whether this is the first time it is said.
     pub first: bool,
+}
+
+/// What the control thread should know.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    /// Something is to be done about a version.
+    Failing(Alert),
+    /// Somebody should hear of this.
+    Tell(Note),
 }
 
 /// Watches all services.
@@ -82,12 +94,12 @@ impl Observer {
     }
 
     /// Looks at every watched version.
-    pub fn tick(&mut self, clock: Clock) -> Vec<Alert> {
-        let mut alerts = Vec::new();
+    pub fn tick(&mut self, clock: Clock) -> Vec<Notice> {
+        let mut notices = Vec::new();
         for (service, watches) in &mut self.services {
             for (backend, watch) in watches.iter_mut() {
                 if let Some(finding) = watch.tick(clock) {
-                    alerts.push(Alert {
+                    notices.push(Notice::Failing(Alert {
                         service: service.clone(),
                         backend: backend.clone(),
                         version: watch.version().to_owned(),
@@ -95,11 +107,28 @@ impl Observer {
                         sentence: finding.sentence,
                         action: finding.action,
                         first: finding.first,
-                    });
+                    }));
+                }
+                for (kind, message) in watch.take_said() {
+                    notices.push(Notice::Tell(Note {
+                        kind,
+                        service: Some(service.clone()),
+                        message: format!("{backend}: {message}"),
+                    }));
                 }
             }
         }
-        alerts
+        notices
+    }
+
+    /// How a watched backend does with the share it has now.
+    #[must_use]
+    pub fn standing(&self, service: &str, backend: &str) -> Standing {
+        let watch = self
+            .services
+            .get(service)
+            .and_then(|watches| watches.get(backend));
+        watch.map_or_else(Standing::default, Watch::standing)
     }
 
     /// The gauges of a service's watches, by backend.

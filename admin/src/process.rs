@@ -27,6 +27,7 @@ use crate::files::{self, FileError};
 use crate::prober;
 use crate::reload::{Listeners, ReloadError, Reloader, Source, base_of, set_connection_limit};
 use crate::resolver::Resolver;
+use crate::rollout;
 use crate::state::State;
 use crate::store::{Found, OpenError, Store};
 
@@ -211,6 +212,7 @@ impl Process {
         tokio::spawn(self.reloader.clone().watch());
         tokio::spawn(prober::run(self.controls.clone(), self.events.clone()));
         tokio::spawn(resolver.run(self.controls.clone(), addresses));
+        tokio::spawn(rollout::run(self.controls.clone()));
     }
 
     /// Says where it listens: in the log, to the service manager, and in a file beside the state.

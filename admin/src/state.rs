@@ -5,12 +5,17 @@
 //! together with the file is worked out by [`crate::effective`], and only [`crate::controller`]
 //! changes it.
 
+mod rollout;
+
 use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use switchback_config::model::{Backend, Name};
+
+pub(crate) use rollout::later;
+pub use rollout::{Ended, Outcome, Pause, RolloutState, Stage, Standing, Wait};
 
 /// The recorded state of all services.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -56,6 +61,16 @@ pub struct ServiceState {
     /// When a backend's share last rose, by the API, a switch or the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<Timestamp>,
+    /// The rollout that is under way, or the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutState>,
+    /// The weights are in force for a while only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
+    /// Versions that were stable until a newer one replaced them, by label: they may skip the steps
+    /// of a rollout.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub proven: BTreeMap<String, Timestamp>,
     /// How often the streams of each backend were cut.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub cuts: BTreeMap<Name, u64>,
@@ -75,6 +90,15 @@ pub struct Override<T> {
     /// Why, in their words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// Weights that end by themselves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lease {
+    /// When.
+    pub until: Timestamp,
+    /// What comes back then.
+    pub weights: IndexMap<Name, u32>,
 }
 
 /// A stable backend under watch.

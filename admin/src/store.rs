@@ -12,6 +12,7 @@ mod copies;
 mod database;
 mod lock;
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -45,6 +46,8 @@ pub struct Commit {
     pub audit: AuditEntry,
     /// It is in force already: try until it is persisted.
     pub keep_trying: bool,
+    /// How many revisions to keep.
+    pub revisions_kept: NonZeroU32,
 }
 
 /// How the recorded state was found.

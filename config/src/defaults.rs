@@ -7,7 +7,9 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::model::{CompareTo, ErrorClass, Limits, OnFailure, Rescue, Rollback, Uncontrolled};
+use crate::model::{
+    Bake, CompareTo, ErrorClass, Limits, OnFailure, Rescue, Rollback, Rollout, Step, Uncontrolled,
+};
 use crate::units::{ByteSize, Percent, Period, Rate, TimeSpan};
 
 /// The admin port, on loopback only, since the API can take a site down.
@@ -119,8 +121,32 @@ pub const COMMAND_QUEUE: usize = 256;
 /// Events kept for clients that reconnect.
 pub const EVENTS_KEPT: usize = 1_024;
 
-/// Revisions kept in the history.
-pub const REVISIONS_KEPT: usize = 500;
+/// Revisions kept in the history: months of changes by people, days of changes by machines.
+pub const REVISIONS_KEPT: NonZeroU32 = NonZeroU32::new(500).expect("not 0");
+
+/// Bounds of that number: enough to see what happened last, and a database that stays small.
+pub const REVISIONS_BOUNDS: (u32, u32) = (10, 100_000);
+
+/// Versions of a service whose revisions outlive [`REVISIONS_KEPT`]: what one may want to go back to.
+pub const VERSIONS_KEPT: usize = 3;
+
+/// Steps of a rollout; more are a ramp that nobody watches.
+pub const ROLLOUT_STEPS_MAX: usize = 50;
+
+/// Requests that a step may ask for.
+pub const STEP_REQUESTS_MAX: u32 = 1_000_000_000;
+
+/// A step is not left on silence: fewer answers than this say nothing about a version.
+pub const STEP_REQUESTS_MIN: u32 = 20;
+
+/// How often running rollouts are looked at.
+pub const ROLLOUT_POLL: Duration = Duration::from_millis(100);
+
+/// A rollout that nobody advances for a day was forgotten.
+pub const ROLLOUT_DEADLINE: Duration = Duration::from_secs(24 * 3600);
+
+/// After a rollback, errors must be back to usual within this time.
+pub const VERIFY: Duration = Duration::from_secs(300);
 
 /// Access log buffers on their way to the disk; further lines are dropped and counted.
 pub const ACCESS_LOG_QUEUE: usize = 64;
@@ -276,6 +302,34 @@ pub fn rollback() -> Rollback {
         window: TimeSpan(WINDOW),
         uncontrolled: uncontrolled(),
         unhealthy_for: TimeSpan(UNHEALTHY_FOR),
+        verify: TimeSpan(VERIFY),
+    }
+}
+
+/// Rollouts as they are when the file does not mention them: a few users, then some, then half, then
+/// all but a control group.
+#[must_use]
+pub fn rollout() -> Rollout {
+    let step = |percent: u32, minutes: u64| Step {
+        weight: Percent::from_millionths(percent * 10_000),
+        span: Some(TimeSpan(Duration::from_secs(minutes * 60))),
+        requests: None,
+        approve: false,
+    };
+    Rollout {
+        steps: vec![step(1, 5), step(10, 10), step(50, 10)],
+        bake: Some(bake()),
+        min_requests: STEP_REQUESTS_MIN,
+        deadline: TimeSpan(ROLLOUT_DEADLINE),
+    }
+}
+
+/// The last stretch, as it is when the file does not mention it.
+#[must_use]
+pub const fn bake() -> Bake {
+    Bake {
+        holdback: Percent::from_millionths(20_000),
+        span: TimeSpan(Duration::from_secs(30 * 60)),
     }
 }
 

@@ -9,6 +9,7 @@
 //! `GET /v1/config` and the stored overrides show.
 
 mod limits;
+mod rollout;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::units::{ByteSize, Endpoint, Percent, Rate, TimeSpan};
 use limits::or_off;
 pub use limits::{LimitOverrides, Limits};
+pub use rollout::{Bake, ROLLOUT_PARTS, Rollout, RolloutFault, Step};
 
 /// Name of a service, listener or backend: letters, digits, `-`, `_` and `.`, 1 to 63 characters.
 pub type Name = String;
@@ -73,6 +75,8 @@ pub struct Admin {
     pub tokens_file: Option<PathBuf>,
     /// Where endpoints set over the API may point.
     pub endpoint_allow: Vec<IpNet>,
+    /// Revisions kept in the history; those of the last three versions of a service stay anyway.
+    pub revisions: NonZeroU32,
 }
 
 /// TLS of the admin API.
@@ -308,6 +312,8 @@ pub struct Service {
     pub rescue: Rescue,
     /// The judge.
     pub rollback: Rollback,
+    /// How a canary grows, unless whoever starts it says otherwise.
+    pub rollout: Rollout,
     /// Whether canaries take the share of a stable without healthy endpoints.
     pub spill_to_canary: bool,
     /// Whether clients see which backend answered.
@@ -455,6 +461,8 @@ pub struct Rollback {
     pub uncontrolled: Uncontrolled,
     /// A canary without a healthy endpoint for so long is rolled back.
     pub unhealthy_for: TimeSpan,
+    /// After a rollback, errors must be back to usual within this time.
+    pub verify: TimeSpan,
 }
 
 /// What the canary is compared to.

@@ -41,6 +41,8 @@ section! {
 pub(crate) type IpNetItem = crate::decode::Spanned<IpNet>;
 /// A route with its place.
 pub(crate) type RouteItem = crate::decode::Spanned<Route>;
+/// A step with its place.
+pub(crate) type StepItem = crate::decode::Spanned<Step>;
 /// Text with its place.
 pub(crate) type TextItem = crate::decode::Spanned<String>;
 /// An endpoint with its place.
@@ -59,6 +61,8 @@ section! {
         tokens_file: String,
         /// Networks to which endpoints set over the API may point. Default: loopback and private ones.
         endpoint_allow: Vec<IpNetItem>,
+        /// Revisions kept in the history, 10 to 100000. Default: 500.
+        revisions: NonZeroU32,
     }
 }
 
@@ -200,6 +204,8 @@ section! {
         rescue: Rescue,
         /// The judge.
         rollback: Rollback,
+        /// What `rollout start` does. Default: 1%, 10% and 50%, then a bake.
+        rollout: Rollout,
         /// Whether canaries take the share of a stable without healthy endpoints. Default: false.
         spill_to_canary: bool,
         /// Whether clients see which backend answered. Default: false.
@@ -211,7 +217,7 @@ section! {
         /// Limits of this service.
         limits: Limits,
     }
-    later ["rollout", "hooks", "mirror", "runbook", "flags"]
+    later ["hooks", "mirror", "runbook", "flags"]
 }
 
 section! {
@@ -320,8 +326,48 @@ section! {
         uncontrolled: Uncontrolled,
         /// A canary without a healthy endpoint for so long is rolled back. Default: 10s.
         unhealthy_for: TimeSpan,
+        /// After a rollback, errors must be back to usual within this time. Default: 5m.
+        verify: TimeSpan,
     }
-    later ["max_extra_slow", "slow", "verify"]
+    later ["max_extra_slow", "slow"]
+}
+
+section! {
+    /// How a canary grows.
+    Rollout {
+        /// Its shares, one after the other.
+        steps: Vec<StepItem>,
+        /// The last stretch, with a control group held back; `off`: none.
+        bake: OrOff<Bake>,
+        /// Requests the canary must have answered before a step is left. Default: 20.
+        min_requests: u32,
+        /// A rollout that stands still for so long is given up. Default: 24h.
+        deadline: TimeSpan,
+    }
+}
+
+section! {
+    /// One share of a canary, and what it takes to go on.
+    Step {
+        /// Share of the canary.
+        weight: Percent,
+        /// How long it lasts at least.
+        span ("for"): TimeSpan,
+        /// How many requests the canary answers at least.
+        requests: u32,
+        /// Whether somebody has to say that it may go on.
+        approve: bool,
+    }
+}
+
+section! {
+    /// The last stretch of a rollout.
+    Bake {
+        /// Share that stays on stable as the control group. Default: 2%.
+        holdback: Percent,
+        /// How long it lasts at least. Default: 30m.
+        span ("for"): TimeSpan,
+    }
 }
 
 section! {

@@ -149,12 +149,22 @@ fn admin(written: Option<&Spanned<raw::Admin>>, cx: &Context<'_>) -> Admin {
     for host in hosts.into_iter().flat_map(|hosts| &hosts.value) {
         texts::check_authority(host, cx);
     }
+    let revisions = admin.and_then(|admin| admin.revisions.as_ref());
+    let (fewest, most) = defaults::REVISIONS_BOUNDS;
+    if let Some(revisions) =
+        revisions.filter(|revisions| !(fewest..=most).contains(&revisions.value.get()))
+    {
+        let reason = "a history of this length is of no use";
+        let repair = format!("use {fewest} to {most}");
+        cx.error(Code::OutOfRange, revisions, reason, repair);
+    }
     Admin {
         address: address.map_or(default, |address| address.value),
         tls: tls.and_then(|tls| admin_tls(tls, cx)),
         allowed_hosts: values(hosts),
         tokens_file: admin.and_then(|admin| path(admin.tokens_file.as_ref())),
         endpoint_allow: values(admin.and_then(|admin| admin.endpoint_allow.as_ref())),
+        revisions: revisions.map_or(defaults::REVISIONS_KEPT, |revisions| revisions.value),
     }
 }
 

@@ -22,6 +22,9 @@ fn keys(schema: &Value, path: &[String], found: &mut Vec<Vec<String>>) {
     if schema["items"].is_object() {
         keys(&schema["items"], &below("0"), found);
     }
+    for choice in schema["anyOf"].as_array().into_iter().flatten() {
+        keys(choice, path, found);
+    }
 }
 
 /// A file in which the key at `path` stands with a value that fits nowhere.
@@ -58,6 +61,11 @@ fn schema_knows_every_key_of_effective_files() {
 }
 
 fn unknown_keys(written: &Value, schema: &Value, path: &str) {
+    // `off` or a table: only the table has keys.
+    let mut choices = schema["anyOf"].as_array().into_iter().flatten();
+    let schema = choices
+        .find(|choice| choice["properties"].is_object())
+        .unwrap_or(schema);
     for (key, value) in written.as_object().into_iter().flatten() {
         let path = format!("{path}.{key}");
         let known = schema["properties"].get(key);
@@ -88,6 +96,9 @@ fn schema_describes_every_key_and_allows_no_others() {
             if schema[below].is_object() {
                 check(&schema[below], path);
             }
+        }
+        for choice in schema["anyOf"].as_array().into_iter().flatten() {
+            check(choice, path);
         }
     }
     check(&schema(), "");

@@ -79,6 +79,19 @@ pub struct Counts {
     pub stable_failures: u64,
 }
 
+impl Counts {
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, more: Self) -> Self {
+        Self {
+            canary_requests: self.canary_requests.saturating_add(more.canary_requests),
+            canary_failures: self.canary_failures.saturating_add(more.canary_failures),
+            stable_requests: self.stable_requests.saturating_add(more.stable_requests),
+            stable_failures: self.stable_failures.saturating_add(more.stable_failures),
+        }
+    }
+}
+
 /// Whether there is a control group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Control {
@@ -188,6 +201,12 @@ impl Judge {
         judge
     }
 
+    /// How sensitive it is.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// The canary's share rose by a tenth of itself or more: its levels are kept but not below a
     /// start's, and counting begins anew. Call it at most once a minute.
     pub fn head_start(&mut self, now: Duration) {
@@ -253,14 +272,11 @@ impl Judge {
             self.gap.0 = self.gap.0.saturating_add(counts.stable_requests);
             self.gap.1 = self.gap.1.saturating_add(counts.stable_failures);
             for chart in &mut self.charts {
-                chart.counts = added(
-                    chart.counts,
-                    Counts {
-                        canary_requests: 0,
-                        canary_failures: 0,
-                        ..counts
-                    },
-                );
+                chart.counts = chart.counts.plus(Counts {
+                    canary_requests: 0,
+                    canary_failures: 0,
+                    ..counts
+                });
             }
         }
         self.conclude(control)
@@ -288,7 +304,7 @@ impl Judge {
                 chart.onset = now - gap;
                 chart.level_at_onset = floor;
             }
-            chart.counts = added(chart.counts, counts);
+            chart.counts = chart.counts.plus(counts);
             let up = ((usual + (1.0 - usual) * chart.extra) / usual).ln();
             let down = (-chart.extra).ln_1p();
             chart.level = (chart.level + failures * up + successes * down).min(CAP);
@@ -414,15 +430,6 @@ fn ratio_of(counts: Counts) -> f64 {
         counts.stable_requests,
         counts.stable_failures,
     )
-}
-
-fn added(counts: Counts, more: Counts) -> Counts {
-    Counts {
-        canary_requests: counts.canary_requests.saturating_add(more.canary_requests),
-        canary_failures: counts.canary_failures.saturating_add(more.canary_failures),
-        stable_requests: counts.stable_requests.saturating_add(more.stable_requests),
-        stable_failures: counts.stable_failures.saturating_add(more.stable_failures),
-    }
 }
 
 /// Whole microseconds as seconds, so that every platform computes the same.

@@ -49,22 +49,7 @@ impl RuleState {
     /// Adds what happened since the last tick; tells whether the rule fires now.
     pub fn tick(&mut self, now: Duration, counts: Counts) -> bool {
         let start = self.bucket_start;
-        self.counts.canary_requests = self
-            .counts
-            .canary_requests
-            .saturating_add(counts.canary_requests);
-        self.counts.canary_failures = self
-            .counts
-            .canary_failures
-            .saturating_add(counts.canary_failures);
-        self.counts.stable_requests = self
-            .counts
-            .stable_requests
-            .saturating_add(counts.stable_requests);
-        self.counts.stable_failures = self
-            .counts
-            .stable_failures
-            .saturating_add(counts.stable_failures);
+        self.counts = self.counts.plus(counts);
         if now.saturating_sub(start) < self.bucket {
             return false;
         }

@@ -12,11 +12,13 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use serde_json::json;
 use switchback_config::model::Name;
+use switchback_config::units::TimeSpan;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::problem::Problem;
 use super::{Api, views};
 use crate::auth::Caller;
+use crate::control::Published;
 use crate::events::Event;
 
 pub(super) async fn services(State(api): State<Api>) -> Response {
@@ -33,6 +35,49 @@ pub(super) async fn service(
 ) -> Result<Response, Problem> {
     let published = api.controls.published();
     let view = views::service(&published, &name).ok_or_else(|| unknown(&name))?;
+    Ok(with_etag(
+        published.state.revision,
+        Json(view).into_response(),
+    ))
+}
+
+/// How long somebody may wait for a rollout in one request.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WaitFor {
+    wait: Option<TimeSpan>,
+}
+
+/// The rollout that is under way, or the last one. `wait`: answers when it has ended or stands still,
+/// at the latest after this time.
+pub(super) async fn rollout(
+    State(api): State<Api>,
+    Path(name): Path<Name>,
+    Query(WaitFor { wait }): Query<WaitFor>,
+) -> Result<Response, Problem> {
+    let mut published = api.controls.follow();
+    let stands = |published: &Published| {
+        let state = published.state.services.get(&name);
+        let rollout = state.and_then(|state| state.rollout.as_ref());
+        rollout.is_none_or(|rollout| !rollout.is_running() || rollout.paused.is_some())
+    };
+    if let Some(wait) = wait {
+        let settled = published.wait_for(|published| stands(published));
+        // At the end of its time, the caller sees how far it has come.
+        let _ = tokio::time::timeout(wait.0.min(WAIT_MAX), settled)
+            .await
+            .is_ok();
+    }
+    let published = published.borrow().clone();
+    if !published.services.contains_key(&name) {
+        return Err(unknown(&name));
+    }
+    let view = views::rollout(&published, &name).ok_or_else(|| {
+        let detail = format!("there was no rollout of service {name:?} yet");
+        Problem::new(StatusCode::NOT_FOUND, "no_rollout", detail)
+    })?;
     Ok(with_etag(
         published.state.revision,
         Json(view).into_response(),

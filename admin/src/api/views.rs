@@ -9,6 +9,7 @@ use switchback_proxy::snapshot::{Backend, Endpoint};
 use crate::builder::find;
 use crate::control::{Confirmed, Published, ServiceStatus};
 use crate::effective::Effective;
+use crate::state::Stage;
 
 /// All services.
 pub(crate) fn services(published: &Published) -> Value {
@@ -45,15 +46,49 @@ pub(crate) fn service(published: &Published, name: &str) -> Option<Value> {
         "on_trial": effective.trial_at(jiff::Timestamp::now()),
         "weights": effective.weights,
         "backends": backends,
+        "blocked_versions": recorded.map(|state| &state.blocked),
         "health": {"panic": panics(published, name)},
-        "rollout": null,
+        "rollout": rollout(published, name),
         "judge": judges(status),
         "conflicts": effective.conflicts,
         "file": {"stable": file.stable, "weights": file.weights, "backends": file.backends},
         "override": recorded.map(|state| json!({
             "stable": state.stable, "weights": state.weights, "backends": state.backends,
+            "lease": state.lease,
         })),
         "effective": {"stable": effective.stable, "weights": effective.weights, "backends": effective.backends},
+    }))
+}
+
+/// The rollout of a service that is under way, or its last one.
+pub(crate) fn rollout(published: &Published, service: &str) -> Option<Value> {
+    let recorded = published.state.services.get(service)?;
+    let rollout = recorded.rollout.as_ref()?;
+    let standing = crate::rollout::standing(published, service, rollout);
+    let at = jiff::Timestamp::now();
+    let running = rollout.is_running();
+    let stage = match rollout.stage {
+        Stage::Step(step) => {
+            json!({"kind": "step", "number": step + 1, "of": rollout.plan.steps.len()})
+        }
+        Stage::Bake => json!({"kind": "bake"}),
+    };
+    Some(json!({
+        "service": service,
+        "canary": rollout.canary,
+        "version": rollout.version,
+        "status": rollout.status(),
+        "stage": stage,
+        "weight": format!("{}", rollout.share(rollout.stage)),
+        "requests": standing.requests,
+        "waits_for": running.then(|| rollout.waits_for(at, &standing)).flatten(),
+        "began": rollout.began,
+        "stage_since": rollout.stage_since,
+        "expires": running.then(|| rollout.expires()),
+        "by": rollout.by,
+        "paused": rollout.paused,
+        "ended": rollout.ended,
+        "plan": rollout.plan,
     }))
 }
 
@@ -200,6 +235,7 @@ pub(crate) fn written(service: &str, confirmed: &Confirmed) -> Value {
         "previous": effective.previous,
         "on_trial": effective.trial_at(jiff::Timestamp::now()).map(|trial| &trial.backend),
         "blocked": effective.blocked,
+        "rollout": rollout(published, service),
         "applied_in_us": u64::try_from(confirmed.applied_in.as_micros()).unwrap_or(u64::MAX),
         "begun": begun,
         "in_flight": in_flight,

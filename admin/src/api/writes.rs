@@ -1,5 +1,7 @@
 //! The endpoints that change something.
 
+pub(super) mod rollout;
+
 use std::time::Duration;
 
 use axum::extract::{Path, RawQuery, State};
@@ -49,6 +51,8 @@ pub(super) struct Plain {
 #[serde(deny_unknown_fields)]
 struct Weights {
     weights: IndexMap<Name, u32>,
+    /// They end after this time, unless they are set again.
+    lease: Option<TimeSpan>,
     reason: Option<String>,
 }
 
@@ -156,14 +160,17 @@ pub(super) async fn weights(
     text: Bytes,
 ) -> Result<Response, Problem> {
     let write = Write::new(caller, Role::Operator, query, &headers)?;
-    let Weights { weights, reason } = body(&text)?;
-    carry_out(
-        &api,
-        &write,
-        Command::SetWeights { service, weights },
+    let Weights {
+        weights,
+        lease,
         reason,
-    )
-    .await
+    } = body(&text)?;
+    let command = Command::SetWeights {
+        service,
+        weights,
+        lease,
+    };
+    carry_out(&api, &write, command, reason).await
 }
 
 pub(super) async fn switch(

@@ -1,10 +1,14 @@
 //! Verbs and their arguments.
 
+mod rollout;
+
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use switchback_config::units::TimeSpan;
 
 use crate::auth::Role;
+pub use rollout::{DeployArgs, PlanArgs, RolloutVerb};
 
 /// The ingress that rolls bad releases back by itself.
 #[derive(Debug, Parser)]
@@ -162,6 +166,9 @@ pub enum Verb {
         /// The weight of every backend
         #[arg(required = true, value_name = "BACKEND=WEIGHT")]
         weights: Vec<String>,
+        /// They end after this time, unless they are set again
+        #[arg(long, value_name = "DURATION")]
+        lease: Option<TimeSpan>,
         /// What comes with every change.
         #[command(flatten)]
         write: WriteArgs,
@@ -230,6 +237,18 @@ pub enum Verb {
         #[command(subcommand)]
         verb: BackendVerb,
     },
+    /// Let a new version in step by step
+    Rollout {
+        /// What to do
+        #[command(subcommand)]
+        verb: RolloutVerb,
+    },
+    /// All of a deployment in one: register the version on an idle backend, wait for its health, roll it
+    /// out, wait: exit 0 promoted, 10 rolled back, 11 held, 75 not in time
+    #[command(
+        after_help = "Example: switchback deploy checkout --version 43 --endpoint http://10.0.0.7:8080"
+    )]
+    Deploy(DeployArgs),
     /// Show what changed: who, when, why
     #[command(after_help = "Example: switchback history checkout")]
     History {

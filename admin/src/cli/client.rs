@@ -92,7 +92,7 @@ impl Client {
     }
 
     pub(super) async fn get(&self, path: &str) -> Result<Value, ClientError> {
-        self.ask(Method::GET, path, None, None).await
+        self.ask(Method::GET, path, None, Vec::new()).await
     }
 
     /// Sends a write and returns the answer.
@@ -100,8 +100,20 @@ impl Client {
         &self,
         method: Method,
         path: &str,
+        body: Value,
+        options: &WriteArgs,
+    ) -> Result<Value, ClientError> {
+        self.write_with_key(method, path, body, options, None).await
+    }
+
+    /// The same, with a key by which the server recognises that it was asked before.
+    pub(super) async fn write_with_key(
+        &self,
+        method: Method,
+        path: &str,
         mut body: Value,
         options: &WriteArgs,
+        key: Option<&str>,
     ) -> Result<Value, ClientError> {
         if let (Some(reason), Some(body)) = (&options.reason, body.as_object_mut()) {
             body.insert("reason".into(), reason.clone().into());
@@ -118,8 +130,15 @@ impl Client {
         } else {
             format!("{path}?{}", query.join("&"))
         };
-        self.ask(method, &path, Some(body), options.if_revision)
-            .await
+        let mut headers = Vec::new();
+        if let Some(revision) = options.if_revision {
+            headers.push((header::IF_MATCH, format!("\"{revision}\"")));
+        }
+        if let Some(key) = key {
+            let name = header::HeaderName::from_static("idempotency-key");
+            headers.push((name, key.to_owned()));
+        }
+        self.ask(method, &path, Some(body), headers).await
     }
 
     async fn ask(
@@ -127,10 +146,10 @@ impl Client {
         method: Method,
         path: &str,
         body: Option<Value>,
-        if_revision: Option<u64>,
+        headers: Vec<(header::HeaderName, String)>,
     ) -> Result<Value, ClientError> {
         let token = self.token.clone().map_err(ClientError::NoToken)?;
-        let request = request(method, path, Some(&token), body, if_revision)?;
+        let request = request(method, path, Some(&token), body, headers)?;
         let response = self
             .server
             .fetch(request, ANSWER_TIME, ANSWER_BYTES_MAX)
@@ -152,7 +171,7 @@ impl Client {
     /// The status of an endpoint that needs no token.
     pub(super) async fn open_status(&self, path: &str) -> Result<StatusCode, ClientError> {
         Ok(self
-            .send(request(Method::GET, path, None, None, None)?)
+            .send(request(Method::GET, path, None, None, Vec::new())?)
             .await?
             .status())
     }
@@ -161,7 +180,7 @@ impl Client {
     pub(super) async fn stream(&self, path: &str) -> Result<Incoming, ClientError> {
         let token = self.token.clone().map_err(ClientError::NoToken)?;
         let response = self
-            .send(request(Method::GET, path, Some(&token), None, None)?)
+            .send(request(Method::GET, path, Some(&token), None, Vec::new())?)
             .await?;
         if response.status() == StatusCode::OK {
             return Ok(response.into_body());
@@ -194,14 +213,14 @@ fn request(
     path: &str,
     token: Option<&str>,
     body: Option<Value>,
-    if_revision: Option<u64>,
+    headers: Vec<(header::HeaderName, String)>,
 ) -> Result<Request<Bytes>, ClientError> {
     let mut request = Request::builder().method(method).uri(path);
     if let Some(token) = token {
         request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
     }
-    if let Some(revision) = if_revision {
-        request = request.header(header::IF_MATCH, format!("\"{revision}\""));
+    for (name, value) in headers {
+        request = request.header(name, value);
     }
     let text = body.map(|body| body.to_string());
     if text.is_some() {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::Failed;
 use super::args::Output;
 use super::client::Client;
-use super::verbs::print_json_or;
+use super::verbs::{print_json_or, text};
 
 /// A table of services and their backends.
 pub(super) async fn status(
@@ -252,12 +252,4 @@ fn table(heads: &[&str]) -> Table {
         .load_style(presets::NOTHING)
         .set_header(heads.to_vec());
     table
-}
-
-fn text(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
 }

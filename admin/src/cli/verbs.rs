@@ -71,15 +71,12 @@ fn call_of(verb: Verb) -> Result<Call, Failed> {
         Verb::Weights {
             service,
             weights,
+            lease,
             write,
         } => {
             let path = format!("/v1/services/{}/weights", segment(&service)?);
-            (
-                Method::PUT,
-                path,
-                json!({"weights": parse_weights(&weights)?}),
-                write,
-            )
+            let body = json!({"weights": parse_weights(&weights)?, "lease": lease});
+            (Method::PUT, path, body, write)
         }
         Verb::Switch {
             service,
@@ -263,7 +260,7 @@ fn parse_weights(written: &[String]) -> Result<Map<String, Value>, Failed> {
 }
 
 /// A name as a segment of a path.
-fn segment(name: &str) -> Result<&str, Failed> {
+pub(super) fn segment(name: &str) -> Result<&str, Failed> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if !name.is_empty() && name.bytes().all(plain) {
         Ok(name)
@@ -283,12 +280,17 @@ pub(super) fn print_json_or(client: &Client, answer: &Value, print: impl FnOnce(
     }
 }
 
-fn print_answer(answer: &Value) {
-    let text = |value: &Value| {
-        value
-            .as_str()
-            .map_or_else(|| value.to_string(), str::to_owned)
-    };
+/// A value as people read it.
+pub(super) fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// What a write has changed.
+pub(super) fn print_answer(answer: &Value) {
     let weights: Vec<String> = answer["weights"]
         .as_object()
         .into_iter()

@@ -19,7 +19,7 @@ use tokio::sync::{oneshot, watch};
 use super::{Applied, Controls, Durable, Extent, Message, Published, Request, ServiceStatus};
 use crate::builder::{Addresses, Builder, Material, Plan, find};
 use crate::command::{Asked, Cause, Command, Refusal};
-use crate::controller::{Decision, Health, World, apply};
+use crate::controller::{Decision, Health, Outlook, World, apply};
 use crate::effective::Effective;
 use crate::events::Events;
 use crate::observer::{Clock, Observer};
@@ -240,7 +240,12 @@ impl Keeper {
                 known: endpoints.iter().any(|e| e.health.is_known_healthy()),
             }
         };
-        apply(&self.world, Timestamp::now(), &health, command, asked)
+        let standing = |service: &str, backend: &str| self.observer.standing(service, backend);
+        let outlook = Outlook {
+            health: &health,
+            standing: &standing,
+        };
+        apply(&self.world, Timestamp::now(), outlook, command, asked)
     }
 
     /// Applies at once, then persists.
@@ -252,7 +257,29 @@ impl Keeper {
                 let _ = request.reply.send(Ok(applied));
             }
             Ok(_) => self.answer_unchanged(request),
-            Err(refusal) => self.refuse(request, refusal),
+            Err(refusal) => {
+                if let Some(service) = request.command.service().filter(|_| !request.asked.dry_run)
+                {
+                    self.pause_rollout(service, &refusal);
+                }
+                self.refuse(request, refusal);
+            }
+        }
+    }
+
+    /// A rollback that cannot be done at least keeps the rollout from going on.
+    fn pause_rollout(&mut self, service: &Name, refusal: &Refusal) {
+        let reason = format!("a rollback was refused: {refusal}");
+        let asked = Asked::by_itself("rollout", Some(reason));
+        let command = Command::Pause {
+            service: service.clone(),
+        };
+        match self.decide(&command, &asked) {
+            Ok(decision) if decision.changes(&self.world) => {
+                self.apply_now(&command, &asked, &decision);
+            }
+            // There is no rollout, or it stands already.
+            Ok(_) | Err(_) => {}
         }
     }
 

@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use switchback_config::model::{Config, Name, Service};
 
 use super::settings::note_new_version;
-use super::{Case, Decision, Health, World, roles};
+use super::{Case, Decision, Health, Outlook, World, roles, rollout};
 use crate::command::Asked;
 use crate::effective::Effective;
-use crate::state::ServiceState;
+use crate::state::{ServiceState, Standing};
 
 /// Takes over a new file.
 pub(super) fn reload(
@@ -43,6 +43,7 @@ pub(super) fn reload(
             asked,
         );
         drop_overtaken(&mut case);
+        end_rollout_if_overtaken(&mut case);
         follow_roles(&mut case, world.state.stable_only);
         // Nobody has to be told what stable is as long as nothing was ever recorded.
         let unrecorded = ServiceState {
@@ -78,9 +79,12 @@ fn open<'a>(
         before: Effective::new(old_file.unwrap_or(file), &state, world.state.stable_only),
         state,
         at,
-        health: &|_, _| Health {
-            healthy: true,
-            known: true,
+        outlook: Outlook {
+            health: &|_, _| Health {
+                healthy: true,
+                known: true,
+            },
+            standing: &|_, _| Standing::default(),
         },
         asked,
         notes: Vec::new(),
@@ -97,6 +101,7 @@ fn drop_overtaken(case: &mut Case<'_>) {
         .is_some_and(|set| set.file != file.weights)
     {
         case.state.weights = None;
+        case.state.lease = None;
         case.note(
             "override_ended",
             "the file's weights changed and win over those set at run time",
@@ -139,6 +144,21 @@ fn drop_overtaken(case: &mut Case<'_>) {
         case.state.backends.remove(&backend);
         let message = format!("the file's {backend} changed and wins over the one set at run time");
         case.note("override_ended", message);
+    }
+}
+
+/// A rollout goes on through reloads, unless the file changed what it works on.
+fn end_rollout_if_overtaken(case: &mut Case<'_>) {
+    let Some(rollout) = case.running_rollout() else {
+        return;
+    };
+    let after = Effective::new(case.file, &case.state, false);
+    if after.version(&rollout.canary) != rollout.version {
+        rollout::supersede(case, "the file changed its canary");
+    } else if case.state.weights.is_none() {
+        rollout::supersede(case, "the file changed the weights");
+    } else if after.stable != case.before.stable {
+        rollout::supersede(case, "the file changed stable");
     }
 }
 

@@ -3,13 +3,12 @@
 use std::collections::BTreeSet;
 
 use indexmap::IndexMap;
-use jiff::SignedDuration;
 use switchback_config::model::Name;
 
-use super::Case;
+use super::{Case, rollout};
 use crate::command::{Cause, Refusal};
 use crate::effective::move_to_stable;
-use crate::state::{Block, Trial};
+use crate::state::{Block, Trial, later};
 
 /// An operator's rollback. Canaries lose their weight; without any, the previous stable returns;
 /// without one, nothing happens.
@@ -28,7 +27,7 @@ pub(super) fn rollback(case: &mut Case<'_>, force: bool, cut: bool) -> Result<()
         losers.extend(before.previous.clone());
         let stable = before.stable.clone();
         guard(case, &stable, &losers, force)?;
-        take_weight(case, &losers);
+        take_weight(case, &losers, None);
         block_all(case, &canaries, Cause::Operator, None);
         cut_streams(case, cut, &losers);
         let named: Vec<&str> = canaries.iter().map(String::as_str).collect();
@@ -69,7 +68,7 @@ pub(super) fn condemn(
     let losers = BTreeSet::from([backend.clone()]);
     let stable = case.before.stable.clone();
     guard(case, &stable, &losers, false)?;
-    take_weight(case, &losers);
+    take_weight(case, &losers, Some(sentence));
     block_all(case, &losers, cause, Some(sentence));
     case.note(
         "rolled_back",
@@ -93,19 +92,30 @@ pub(super) fn switch(case: &mut Case<'_>, to: &Name, force: bool) -> Result<(), 
     if *to == from && weights == case.before.weights {
         return Ok(());
     }
-    case.override_weights(weights);
+    rollout::supersede(case, &format!("all traffic was switched to {to}"));
     if *to != from {
-        case.override_stable(to);
-        case.state.previous = Some(from.clone());
-        put_on_trial(case, to);
+        make_stable(case, to);
         case.note(
             "switched",
             format!("{to} is stable now, on trial; {from} is the rollback target"),
         );
     } else {
+        case.override_weights(weights);
         case.note("switched", format!("all traffic is on {to}"));
     }
     Ok(())
+}
+
+/// Gives a backend all weight and the role; what was stable becomes the rollback target.
+pub(super) fn make_stable(case: &mut Case<'_>, to: &Name) {
+    let from = case.before.stable.clone();
+    let weights = all_to(case, to);
+    case.override_weights(weights);
+    case.override_stable(to);
+    let version = case.before.version(&from).to_owned();
+    rollout::note_proven(case, &version);
+    case.state.previous = Some(from);
+    put_on_trial(case, to);
 }
 
 /// Keeps a backend's version out.
@@ -128,7 +138,7 @@ pub(super) fn block(case: &mut Case<'_>, backend: &Name, force: bool) -> Result<
         let stable = case.before.stable.clone();
         guard(case, &stable, &losers, force)?;
     }
-    take_weight(case, &losers);
+    take_weight(case, &losers, None);
     block_all(case, &losers, Cause::Operator, None);
     case.note("blocked", format!("{backend} ({version}) is blocked"));
     Ok(())
@@ -172,6 +182,7 @@ fn return_to(
     let losers = BTreeSet::from([failed.clone()]);
     guard(case, previous, &losers, force)?;
     let weights = all_to(case, previous);
+    rollout::end_by_rollback(case, &losers, sentence);
     case.override_weights(weights);
     case.override_stable(previous);
     case.state.previous = None;
@@ -206,7 +217,8 @@ fn guard(
     })
 }
 
-fn take_weight(case: &mut Case<'_>, losers: &BTreeSet<Name>) {
+fn take_weight(case: &mut Case<'_>, losers: &BTreeSet<Name>, sentence: Option<&str>) {
+    rollout::end_by_rollback(case, losers, sentence);
     let before = &case.before;
     let weights = move_to_stable(&before.weights, &before.stable, &before.backends, |name| {
         losers.contains(name)
@@ -241,6 +253,7 @@ fn block_all(case: &mut Case<'_>, backends: &BTreeSet<Name>, cause: Cause, sente
                 .or_else(|| case.asked.reason.clone()),
         };
         let version = case.before.version(backend).to_owned();
+        case.state.proven.remove(&version);
         case.state.blocked.insert(version, block);
     }
 }
@@ -257,15 +270,10 @@ fn all_to(case: &Case<'_>, to: &Name) -> IndexMap<Name, u32> {
 
 /// Starts the watch over a new stable.
 pub(super) fn put_on_trial(case: &mut Case<'_>, backend: &Name) {
-    let window =
-        SignedDuration::try_from(case.file.rollback.window.0).unwrap_or(SignedDuration::MAX);
     case.state.on_trial = Some(Trial {
         backend: backend.clone(),
         since: case.at,
-        until: case
-            .at
-            .saturating_add(window)
-            .unwrap_or(jiff::Timestamp::MAX),
+        until: later(case.at, case.file.rollback.window.0),
     });
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use indexmap::IndexMap;
 use switchback_config::check_endpoint_address;
@@ -9,13 +10,15 @@ use switchback_config::defaults::{ENDPOINTS_MAX, WEIGHT_MAX};
 use switchback_config::model::{Backend, Config, Name};
 use switchback_config::units::{Endpoint, EndpointHost};
 
-use super::{Case, roles};
+use super::{Case, roles, rollout};
 use crate::command::Refusal;
+use crate::state::later;
 
-/// Sets the whole split.
+/// Sets the whole split, for good or for a while.
 pub(super) fn set_weights(
     case: &mut Case<'_>,
     weights: &IndexMap<Name, u32>,
+    lease: Option<Duration>,
 ) -> Result<(), Refusal> {
     let weights = check_weights(case, weights)?;
     for (backend, weight) in &weights {
@@ -23,14 +26,26 @@ pub(super) fn set_weights(
             case.require_unblocked(backend, case.before.version(backend))?;
         }
     }
-    if weights == case.before.weights {
+    let unchanged = weights == case.before.weights;
+    let running = case.state.lease.take();
+    if let Some(lease) = lease {
+        // A renewed lease brings back what was there before it began.
+        let before = running
+            .filter(|_| unchanged)
+            .map_or_else(|| case.before.weights.clone(), |lease| lease.weights);
+        rollout::begin_lease(case, later(case.at, lease), before);
+    }
+    if unchanged {
         return Ok(());
     }
+    let lease = case.state.lease.take();
+    rollout::supersede(case, "its weights were set");
     let table: Vec<String> = weights
         .iter()
         .map(|(name, weight)| format!("{name}={weight}"))
         .collect();
     case.override_weights(weights);
+    case.state.lease = lease;
     case.state.rolled_back.clear();
     case.note(
         "weights_changed",
@@ -79,10 +94,18 @@ fn check_weights(
 }
 
 /// Two weighted backends with one label could not be told apart by blocks.
-fn check_labels(case: &Case<'_>, table: &IndexMap<Name, u32>) -> Result<(), Refusal> {
+pub(super) fn check_labels(case: &Case<'_>, table: &IndexMap<Name, u32>) -> Result<(), Refusal> {
+    check_labels_of(&case.before.backends, table)
+}
+
+/// The same, for backends that are not in force yet.
+pub(super) fn check_labels_of(
+    backends: &IndexMap<Name, Backend>,
+    table: &IndexMap<Name, u32>,
+) -> Result<(), Refusal> {
     let mut labels: BTreeMap<&str, &Name> = BTreeMap::new();
     for (name, _) in table.iter().filter(|(_, weight)| **weight > 0) {
-        let version = case.before.version(name);
+        let version = backends.get(name).map_or("", |backend| &backend.version);
         if let Some(other) = labels.insert(version, name) {
             return Err(invalid(format!(
                 "{other} and {name} both run version {version:?}: only one of them can have weight"
@@ -135,6 +158,12 @@ pub(super) fn set_backend(
         }
     }
     if new_version {
+        if case
+            .running_rollout()
+            .is_some_and(|rollout| rollout.canary == *backend)
+        {
+            rollout::supersede(case, "another version was set on its canary");
+        }
         note_new_version(case, backend, weight);
     }
     let set = case.overriding(value, case.file.backends[backend].clone());

@@ -37,6 +37,8 @@ struct Play {
     world: World,
     now: Timestamp,
     unhealthy: Vec<&'static str>,
+    /// What is known of every canary.
+    standing: Standing,
 }
 
 impl Play {
@@ -49,6 +51,10 @@ impl Play {
             world,
             now: Timestamp::UNIX_EPOCH,
             unhealthy: Vec::new(),
+            standing: Standing {
+                requests: 1_000_000,
+                hold: None,
+            },
         }
     }
 
@@ -62,7 +68,12 @@ impl Play {
             }
         };
         let asked = Asked::by_itself("api", None);
-        let decision = apply(&self.world, self.now, &health, &command, &asked)?;
+        let standing = |_: &str, _: &str| self.standing.clone();
+        let outlook = Outlook {
+            health: &health,
+            standing: &standing,
+        };
+        let decision = apply(&self.world, self.now, outlook, &command, &asked)?;
         let changed = decision.changes(&self.world);
         if changed {
             let revision = self.world.state.revision + 1;
@@ -124,6 +135,7 @@ fn weights(table: [u32; 3]) -> Command {
     Command::SetWeights {
         service: shop(),
         weights: IndexMap::from_iter(names.into_iter().zip(table)),
+        lease: None,
     }
 }
 
@@ -367,7 +379,11 @@ fn revision_that_is_not_the_current_one_is_refused_but_not_for_a_rollback() {
         if_revision: Some(9),
         ..Asked::by_itself("api", None)
     };
-    let refused = apply(&play.world, play.now, &health, &weights([1, 1, 1]), &asked);
+    let outlook = Outlook {
+        health: &health,
+        standing: &|_, _| Standing::default(),
+    };
+    let refused = apply(&play.world, play.now, outlook, &weights([1, 1, 1]), &asked);
     assert_eq!(
         refused,
         Err(Refusal::RevisionMismatch {
@@ -375,7 +391,7 @@ fn revision_that_is_not_the_current_one_is_refused_but_not_for_a_rollback() {
             current: 0
         })
     );
-    assert!(apply(&play.world, play.now, &health, &rollback(), &asked).is_ok());
+    assert!(apply(&play.world, play.now, outlook, &rollback(), &asked).is_ok());
 }
 
 fn commands() -> impl Strategy<Value = Command> {

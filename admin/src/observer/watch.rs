@@ -9,14 +9,16 @@ use jiff::Timestamp;
 use serde::Serialize;
 use switchback_config::model::{CompareTo, OnFailure, Rollback, Service};
 use switchback_judge::{
-    Control, Counts, Explanation, HoldReason, Judge, RuleState, Settings, Verdict,
+    Control, Counts, Explanation, HoldReason, Judge, Settings, StableCheck, Verdict,
 };
 use switchback_proxy::snapshot;
-use switchback_proxy::stats::JudgeCells;
 
 use super::Clock;
+use super::reader::Reader;
+use super::rules::Rules;
 use super::vitals::Vitals;
 use crate::command::Cause;
+use crate::state::Standing;
 
 /// A control group below this share of the traffic is none.
 const CONTROL_SHARE_MIN: f64 = 0.01;
@@ -27,6 +29,12 @@ const RISE_MIN: f64 = 1.1;
 /// Nor is one within this time of the last.
 const HEAD_START_APART: Duration = Duration::from_secs(60);
 
+/// A stable that fails is told again if it had not failed for so long.
+const STABLE_SAID_APART: Duration = Duration::from_secs(60);
+
+/// The canary's share does not rise for so long after stable was found to be the broken one.
+const STABLE_HOLDS: Duration = Duration::from_secs(10);
+
 /// How often the reading shown to people is renewed.
 const READING_APART: Duration = Duration::from_millis(500);
 
@@ -34,6 +42,8 @@ const READING_APART: Duration = Duration::from_millis(500);
 #[derive(Debug, Default)]
 pub struct Gauge {
     evidence: AtomicU64,
+    answered: AtomicU64,
+    hold: ArcSwapOption<String>,
     reading: ArcSwapOption<Reading>,
 }
 
@@ -56,6 +66,15 @@ impl Gauge {
     #[must_use]
     pub fn evidence(&self) -> f64 {
         f64::from_bits(self.evidence.load(Relaxed))
+    }
+
+    /// How the watched version does with the share it has now.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        Standing {
+            requests: self.answered.load(Relaxed),
+            hold: self.hold.load().as_deref().cloned(),
+        }
     }
 
     /// What the judge last had to say.
@@ -94,8 +113,7 @@ pub(super) struct Watch {
     version: String,
     settings: Rollback,
     judge: Judge,
-    rules: Vec<RuleState>,
-    rule_fired: bool,
+    rules: Rules,
     vitals: Vitals,
     canary: Reader,
     control: Option<(String, Reader)>,
@@ -105,55 +123,18 @@ pub(super) struct Watch {
     changed_at: Option<Timestamp>,
     head_start: Option<Duration>,
     reported: Option<Cause>,
+    /// Requests since the share last rose.
+    answered: u64,
+    /// Why the share should not rise.
+    hold: Option<String>,
+    /// Whether stable is the broken one, when that was last so, and in which words.
+    stable: StableCheck,
+    stable_failed: Option<Duration>,
+    stable_sentence: String,
+    /// What somebody should hear of, by kind of event.
+    said: Vec<(&'static str, String)>,
     gauge: Arc<Gauge>,
     next_reading: Duration,
-}
-
-/// Reads one side's counters, each request once.
-#[derive(Debug)]
-struct Reader {
-    cells: Option<Arc<JudgeCells>>,
-    seen: Vec<u64>,
-}
-
-impl Reader {
-    fn new(cells: Option<&Arc<JudgeCells>>) -> Self {
-        let seen = cells
-            .map(|cells| cells.read().collect())
-            .unwrap_or_default();
-        Self {
-            cells: cells.cloned(),
-            seen,
-        }
-    }
-
-    /// From now on other cells; those of a new epoch are read from their beginning.
-    fn follow(&mut self, cells: Option<&Arc<JudgeCells>>) {
-        let same = match (&self.cells, cells) {
-            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
-            (None, None) => true,
-            _ => false,
-        };
-        if !same {
-            self.seen = vec![0; cells.map_or(0, |cells| cells.read().count())];
-            self.cells = cells.cloned();
-        }
-    }
-
-    /// Requests and failures since the last call.
-    fn take(&mut self) -> (u64, u64) {
-        let Some(cells) = &self.cells else {
-            return (0, 0);
-        };
-        let (mut requests, mut failures) = (0, 0);
-        for (seen, packed) in self.seen.iter_mut().zip(cells.read()) {
-            let difference = packed.wrapping_sub(*seen);
-            *seen = packed;
-            requests += difference >> 32;
-            failures += difference & 0xffff_ffff;
-        }
-        (requests, failures)
-    }
 }
 
 fn settings_of(service: &Service) -> Settings {
@@ -163,14 +144,6 @@ fn settings_of(service: &Service) -> Settings {
         .saturating_sub(1)
         .max(1);
     Settings::new(&service.rollback, judges)
-}
-
-fn rules_of(settings: &Rollback, now: Duration) -> Vec<RuleState> {
-    settings
-        .rules
-        .iter()
-        .map(|rule| RuleState::new(rule, now))
-        .collect()
 }
 
 fn compared(file: &Service, roles: &Roles<'_>) -> Control {
@@ -195,8 +168,7 @@ impl Watch {
             version: backend.version.to_string(),
             settings: file.rollback.clone(),
             judge: Judge::new(settings_of(file), clock.now),
-            rules: rules_of(&file.rollback, clock.now),
-            rule_fired: false,
+            rules: Rules::new(&file.rollback, clock.now),
             vitals: Vitals::new(backend.clone()),
             canary: Reader::new(roles.service.judged.get(roles.index)),
             control,
@@ -206,6 +178,12 @@ impl Watch {
             changed_at: roles.changed_at,
             head_start: None,
             reported: None,
+            answered: 0,
+            hold: None,
+            stable: StableCheck::default(),
+            stable_failed: None,
+            stable_sentence: String::new(),
+            said: Vec::new(),
             gauge: Arc::default(),
             next_reading: Duration::ZERO,
         };
@@ -221,21 +199,15 @@ impl Watch {
         if file.rollback != self.settings {
             self.settings = file.rollback.clone();
             self.judge = Judge::new(settings_of(file), clock.now);
-            self.rules = rules_of(&file.rollback, clock.now);
+            self.rules = Rules::new(&file.rollback, clock.now);
             self.reported = None;
         }
         let control = roles.control.map(|control| identity(roles, control));
         if control.as_ref() != self.control.as_ref().map(|(name, _)| name) {
             self.judge.new_stable(clock.now);
-            self.control = control.map(|name| {
-                (
-                    name,
-                    Reader {
-                        cells: None,
-                        seen: Vec::new(),
-                    },
-                )
-            });
+            self.stable.reset();
+            self.stable_failed = None;
+            self.control = control.map(|name| (name, Reader::nobody()));
         }
         if let (Some((_, reader)), Some(control)) = (&mut self.control, roles.control) {
             reader.follow(roles.service.judged.get(control));
@@ -255,11 +227,16 @@ impl Watch {
     /// A canary that starts is judged from the beginning; one that grows gets a head start.
     fn note_share(&mut self, now: Duration, share: f64, new_version: bool) {
         let before = std::mem::replace(&mut self.share, share);
+        if share > before || new_version {
+            self.answered = 0;
+            self.gauge.answered.store(0, Relaxed);
+        }
         if share > 0.0 && (before <= 0.0 || new_version) {
             self.judge.new_version(now);
-            self.rules = rules_of(&self.settings, now);
-            self.rule_fired = false;
+            self.rules = Rules::new(&self.settings, now);
             self.vitals.reset();
+            self.stable.reset();
+            self.stable_failed = None;
             self.reported = None;
             self.head_start = Some(now);
         } else if share >= before * RISE_MIN
@@ -283,54 +260,122 @@ impl Watch {
 
     /// Looks at the counters; tells what was found, for as long as it holds.
     pub(super) fn tick(&mut self, clock: Clock) -> Option<Finding> {
-        let (canary_requests, canary_failures) = self.canary.take();
-        let control = self.control.as_mut().map(|(_, reader)| reader.take());
-        let (stable_requests, stable_failures) = control.unwrap_or_default();
-        let counts = Counts {
-            canary_requests,
-            canary_failures,
-            stable_requests,
-            stable_failures,
-        };
+        let counts = self.take_counts();
         if self.share <= 0.0 {
             self.judge.baseline(clock.now, counts);
+            self.hold_for(None);
             return None;
         }
         if self.trial_until.is_some_and(|until| clock.at >= until) {
+            self.hold_for(None);
             return None;
         }
         let verdict = self.judge.tick(clock.now, counts, self.compared);
         self.show(clock.now, verdict);
-        for rule in &mut self.rules {
-            self.rule_fired |= rule.tick(clock.now, counts);
-        }
-        let (cause, sentence) = if verdict == Verdict::Rollback {
-            (Cause::Judge, self.sentence())
-        } else if self.rule_fired {
-            let rules: Vec<String> = self
-                .settings
-                .rules
-                .iter()
-                .cloned()
-                .map(String::from)
-                .collect();
-            (
-                Cause::Rule,
-                format!("{}; {}", rules.join(" or "), self.judge.explain()),
-            )
-        } else if let Some(sentence) = self.vitals.tick(clock.now, self.settings.unhealthy_for) {
-            (Cause::Unhealthy, sentence)
-        } else {
-            self.reported = None;
-            return None;
+        self.answered += counts.canary_requests;
+        self.gauge.answered.store(self.answered, Relaxed);
+        self.rules.tick(clock.now, counts);
+        let stable_fails = self.note_stable(clock.now, counts);
+        let found = self.find(clock.now, verdict);
+        let finding = match found {
+            Some((cause, sentence)) => {
+                let first = self.reported.replace(cause) != Some(cause);
+                let action = match stable_fails {
+                    // Nobody is sent to a backend that is worse.
+                    Some(_) if cause != Cause::Unhealthy => OnFailure::Hold,
+                    _ => self.action(clock.at, cause),
+                };
+                Some(Finding {
+                    cause,
+                    sentence,
+                    action,
+                    first,
+                })
+            }
+            None => {
+                self.reported = None;
+                None
+            }
         };
-        let first = self.reported.replace(cause) != Some(cause);
-        Some(Finding {
-            cause,
-            sentence,
-            action: self.action(clock.at, cause),
-            first,
-        })
+        let hold = stable_fails
+            .or_else(|| finding.as_ref().map(|finding| finding.sentence.clone()))
+            .or_else(|| match verdict {
+                Verdict::Hold(reason) => Some(hold_text(reason).to_owned()),
+                Verdict::Continue | Verdict::Rollback => None,
+            });
+        self.hold_for(hold);
+        finding
+    }
+
+    fn take_counts(&mut self) -> Counts {
+        let (canary_requests, canary_failures) = self.canary.take();
+        let control = self.control.as_mut().map(|(_, reader)| reader.take());
+        let (stable_requests, stable_failures) = control.unwrap_or_default();
+        Counts {
+            canary_requests,
+            canary_failures,
+            stable_requests,
+            stable_failures,
+        }
+    }
+
+    /// What is wrong with the watched version, the surest first.
+    fn find(&mut self, now: Duration, verdict: Verdict) -> Option<(Cause, String)> {
+        if verdict == Verdict::Rollback {
+            return Some((Cause::Judge, self.sentence()));
+        }
+        if let Some(rule) = self.rules.fired() {
+            let sentence = format!("{rule}; {}", self.judge.explain());
+            return Some((Cause::Rule, sentence));
+        }
+        let unhealthy = self.vitals.tick(now, self.settings.unhealthy_for);
+        unhealthy.map(|sentence| (Cause::Unhealthy, sentence))
+    }
+
+    /// Whether stable is the broken one, in a sentence; also says so once.
+    fn note_stable(&mut self, now: Duration, counts: Counts) -> Option<String> {
+        if self.trial_until.is_some() {
+            return None;
+        }
+        if self.stable.tick(now, counts, self.judge.settings()) {
+            let before = self.stable_failed.replace(now);
+            let seen = self.stable.counts();
+            let sentence = format!(
+                "stable failed {} of {} and the canary {} of {} in the last minute: stable is the broken one",
+                seen.stable_failures,
+                seen.stable_requests,
+                seen.canary_failures,
+                seen.canary_requests
+            );
+            if before.is_none_or(|last| now.saturating_sub(last) > STABLE_SAID_APART) {
+                self.said.push(("stable_failing", sentence.clone()));
+            }
+            self.stable_sentence = sentence;
+        }
+        let recently = |last: Duration| now.saturating_sub(last) <= STABLE_HOLDS;
+        self.stable_failed
+            .is_some_and(recently)
+            .then(|| self.stable_sentence.clone())
+    }
+
+    fn hold_for(&mut self, hold: Option<String>) {
+        if hold != self.hold {
+            self.gauge.hold.store(hold.clone().map(Arc::new));
+            self.hold = hold;
+        }
+    }
+
+    /// How the version does with the share it has now.
+    pub(super) fn standing(&self) -> Standing {
+        Standing {
+            requests: self.answered,
+            hold: self.hold.clone(),
+        }
+    }
+
+    /// What there is to say besides findings, once.
+    pub(super) fn take_said(&mut self) -> Vec<(&'static str, String)> {
+        std::mem::take(&mut self.said)
     }
 
     /// What a finding leads to. Without a control group a shared outage cannot be told apart, so the

@@ -1,10 +1,11 @@
 //! The embedded database: tables and their rows. Each row carries a checksum of its own, since a
 //! database only knows that its pages fit together.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use redb::{ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
-use switchback_config::defaults::REVISIONS_KEPT;
+use switchback_config::defaults::VERSIONS_KEPT;
 
 use super::{Commit, seal, unseal};
 use crate::history::{AuditEntry, Revision};
@@ -18,6 +19,8 @@ const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const SERVICES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("services");
 /// Revisions by number.
 const REVISIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("revisions");
+/// The last stable versions of each service, newest first, with the revision that shows each.
+const VERSIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("versions");
 /// Audit entries in order.
 const AUDIT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit");
 
@@ -124,8 +127,12 @@ impl Database {
                 revisions
                     .insert(revision.revision, &seal(revision)?[..])
                     .map_err(text)?;
-                let oldest = revision.revision.saturating_sub(REVISIONS_KEPT as u64 - 1);
-                revisions.retain_in(..oldest, |_, _| false).map_err(text)?;
+                let kept = u64::from(commit.revisions_kept.get());
+                let oldest = revision.revision.saturating_sub(kept - 1);
+                let wanted = note_versions(write, revision)?;
+                revisions
+                    .retain_in(..oldest, |number, _| wanted.contains(&number))
+                    .map_err(text)?;
             }
             append_audit(write, &commit.audit)
         })
@@ -191,6 +198,36 @@ impl Database {
             .map(|row| unseal(row.map_err(text)?.1.value()))
             .collect()
     }
+}
+
+/// Notes which versions a revision makes stable; the revisions of the last few versions of each service,
+/// which are kept however old they are.
+fn note_versions(write: &WriteTransaction, revision: &Revision) -> Result<BTreeSet<u64>, String> {
+    let mut table = write.open_table(VERSIONS).map_err(text)?;
+    for (name, change) in &revision.changes {
+        let Some(settled) = &change.in_force_after else {
+            continue;
+        };
+        let Some(stable) = settled.backends.get(&settled.stable) else {
+            continue;
+        };
+        let mut versions: Vec<(String, u64)> = match table.get(&name[..]).map_err(text)? {
+            Some(row) => unseal(row.value())?,
+            None => Vec::new(),
+        };
+        versions.retain(|(version, _)| *version != stable.version);
+        versions.insert(0, (stable.version.clone(), revision.revision));
+        versions.truncate(VERSIONS_KEPT);
+        table
+            .insert(&name[..], &seal(&versions)?[..])
+            .map_err(text)?;
+    }
+    let mut wanted = BTreeSet::new();
+    for row in table.iter().map_err(text)? {
+        let versions: Vec<(String, u64)> = unseal(row.map_err(text)?.1.value())?;
+        wanted.extend(versions.into_iter().map(|(_, revision)| revision));
+    }
+    Ok(wanted)
 }
 
 fn append_audit(write: &WriteTransaction, entry: &AuditEntry) -> Result<(), String> {

@@ -30,6 +30,8 @@ fn commit_of(revision: u64) -> Commit {
     let change = Change {
         before: ServiceState::default(),
         after: state.services["shop"].clone(),
+        in_force_before: None,
+        in_force_after: None,
     };
     Commit {
         revision: Some(Revision {
@@ -54,6 +56,7 @@ fn commit_of(revision: u64) -> Commit {
         },
         state: Arc::new(state),
         keep_trying: false,
+        revisions_kept: switchback_config::defaults::REVISIONS_KEPT,
     }
 }
 
@@ -98,7 +101,7 @@ fn committed_state_is_found_again() {
 fn old_revisions_are_dropped() {
     let directory = tempfile::tempdir().expect("directory");
     let (store, _) = Store::open(directory.path()).expect("open");
-    let kept = switchback_config::defaults::REVISIONS_KEPT as u64;
+    let kept = u64::from(switchback_config::defaults::REVISIONS_KEPT.get());
     assert_eq!(commit(&store, 1), Ok(()));
     assert_eq!(commit(&store, kept), Ok(()));
     assert!(ask(store.revision(1)).expect("read").is_some());

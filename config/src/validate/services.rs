@@ -1,6 +1,7 @@
 //! Services: backends, weights, roles, and everything that hangs on them.
 
 mod judge;
+mod rollout;
 mod split;
 
 use std::net::{IpAddr, SocketAddr};
@@ -77,6 +78,7 @@ fn service(
         .and_then(|health| health_check(health, cx));
     let rescue = rescue(raw.rescue.as_ref(), cx);
     let rollback = judge::rollback(raw.rollback.as_ref(), cx);
+    let rollout = rollout::rollout(raw.rollout.as_ref(), cx);
     let limits = limits::overrides(raw.limits.as_ref(), Level::Service, cx);
     if let Some(host) = &raw.upstream_host {
         texts::check_authority(host, cx);
@@ -103,6 +105,7 @@ fn service(
         health,
         rescue,
         rollback,
+        rollout,
         spill_to_canary: raw
             .spill_to_canary
             .as_ref()

@@ -1,14 +1,17 @@
 //! What is recorded of a command, and what its asker is told.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use switchback_config::model::Name;
 use switchback_proxy::fence::Fence;
 
 use super::{Applied, Durable, Keeper, Request};
 use crate::command::{Asked, Command, Refusal};
 use crate::controller::{Decision, World};
-use crate::history::{AuditEntry, Change, Revision};
+use crate::effective::Effective;
+use crate::history::{AuditEntry, Change, Revision, Settled};
 use crate::store::Commit;
 
 impl Keeper {
@@ -22,16 +25,7 @@ impl Keeper {
         keep_trying: bool,
     ) -> Commit {
         let at = Timestamp::now();
-        let changes = decision.services.iter().map(|(name, after)| {
-            let before = before.state.services.get(name).cloned().unwrap_or_default();
-            (
-                name.clone(),
-                Change {
-                    before,
-                    after: after.clone(),
-                },
-            )
-        });
+        let changes = self.changes(before, decision);
         let record = Revision {
             revision,
             at,
@@ -44,14 +38,45 @@ impl Keeper {
                 .iter()
                 .map(|note| note.message.clone())
                 .collect(),
-            changes: changes.collect(),
+            changes,
         };
         Commit {
             state: Arc::new(decision.follow(before, revision).state),
             revision: Some(record),
             audit: audit_entry(at, command, asked, "done", Some(revision)),
             keep_trying,
+            revisions_kept: decision.config.admin.revisions,
         }
+    }
+
+    /// What a decision changes, by service: what is recorded, and what is in force because of it.
+    fn changes(&self, before: &World, decision: &Decision) -> BTreeMap<Name, Change> {
+        let mut changes = BTreeMap::new();
+        for (name, file) in &decision.config.services {
+            let recorded = before.state.services.get(name);
+            let changed = decision.services.get(name);
+            let file_before = before.config.services.get(name);
+            if changed.is_none() && file_before == Some(file) {
+                continue;
+            }
+            let recorded = recorded.cloned().unwrap_or_default();
+            let after = changed.cloned().unwrap_or_else(|| recorded.clone());
+            let in_force_before = file_before.map(|file| {
+                Settled::from(&Effective::new(file, &recorded, before.state.stable_only))
+            });
+            let in_force_after = Settled::from(&Effective::new(file, &after, decision.stable_only));
+            if changed.is_none() && in_force_before.as_ref() == Some(&in_force_after) {
+                continue;
+            }
+            let change = Change {
+                before: recorded,
+                after,
+                in_force_before,
+                in_force_after: Some(in_force_after),
+            };
+            changes.insert(name.clone(), change);
+        }
+        changes
     }
 
     pub(super) fn tell(&mut self, decision: &Decision, asked: &Asked, revision: Option<u64>) {
@@ -77,8 +102,12 @@ impl Keeper {
     }
 
     pub(super) fn answer_unchanged(&self, request: Request) {
-        // The file is read whenever it may have changed; that it had not is no news.
-        if !matches!(request.command, Command::Reload { .. }) {
+        // The file is read whenever it may have changed, and rollouts are looked at all the time; that
+        // nothing came of it is no news.
+        if !matches!(
+            request.command,
+            Command::Reload { .. } | Command::Progress { .. }
+        ) {
             let (command, asked) = (&request.command, &request.asked);
             self.store.audit(audit_entry(
                 Timestamp::now(),

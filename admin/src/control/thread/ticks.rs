@@ -5,7 +5,7 @@ use switchback_config::model::OnFailure;
 
 use super::Keeper;
 use crate::command::{Asked, Command};
-use crate::observer::Alert;
+use crate::observer::{Alert, Notice};
 
 impl Keeper {
     /// Looks at the counters every 50 ms, and within a millisecond of a watched version's failure.
@@ -22,8 +22,15 @@ impl Keeper {
         }
         let clock = self.clock();
         self.last_tick = clock.now;
-        for alert in self.observer.tick(clock) {
-            self.heed(alert);
+        for notice in self.observer.tick(clock) {
+            match notice {
+                Notice::Failing(alert) => self.heed(alert),
+                Notice::Tell(note) => {
+                    let service = note.service.as_deref();
+                    self.events
+                        .emit(note.kind, service, "judge", note.message, None);
+                }
+            }
         }
     }
 
@@ -80,6 +87,7 @@ impl Keeper {
                     .emit("rollback_held", Some(&service), "judge", message, None);
             }
             Err(refusal) if first => {
+                self.pause_rollout(&service, &refusal);
                 let message =
                     format!("{backend} should be rolled back but is not, {refusal}: {sentence}");
                 self.events
