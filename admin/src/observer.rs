@@ -1,10 +1,12 @@
 //! Where the clock meets the judge: reads the counters of watched versions and says what to do.
 //!
 //! Every service has one [`Watch`] for each backend that is not stable, and one for a stable backend
-//! on trial. A watch holds the judge, the plain rules, and an eye on the endpoints. The control
-//! thread calls [`Observer::tick`] every 50 ms, and at once when a watched version fails; it gets
-//! back what it should do. Nothing here changes traffic.
+//! on trial. A watch holds a [`case::Case`] with its judge for each kind of trouble, the plain rules,
+//! and an eye on the endpoints. The control thread calls [`Observer::tick`] every 50 ms, and at once
+//! when a watched version fails; it gets back what it should do. Nothing here changes traffic.
 
+mod case;
+mod gauge;
 mod reader;
 mod rules;
 mod vitals;
@@ -23,7 +25,7 @@ use crate::command::Cause;
 use crate::controller::Note;
 use crate::effective::Effective;
 use crate::state::{Standing, State};
-pub use watch::{Gauge, Reading};
+pub use gauge::{Gauge, Reading};
 use watch::{Roles, Watch};
 
 /// A watched version has failed.

@@ -43,8 +43,8 @@ const HEAD_START_SECONDS: f64 = 3_600.0;
 /// How sensitive a judge is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
-    /// How much more of its requests than stable the canary may fail, 0 to 1.
-    pub max_extra_errors: f64,
+    /// How much more of its requests than stable the canary may fail (or be slow in), 0 to 1.
+    pub max_extra: f64,
     /// Mean time between false rollbacks, in seconds.
     pub budget_seconds: f64,
     /// A rollback needs at least so many failures.
@@ -58,7 +58,7 @@ impl Settings {
     #[must_use]
     pub fn new(rollback: &Rollback, judges: u32) -> Self {
         Self {
-            max_extra_errors: rollback.max_extra_errors.fraction(),
+            max_extra: rollback.max_extra_errors.fraction(),
             budget_seconds: rollback.false_rollbacks.seconds() * f64::from(judges.max(1)),
             min_failures: rollback.min_failures.into(),
             min_requests: rollback.min_requests.into(),
@@ -175,11 +175,10 @@ impl Judge {
     #[must_use]
     pub fn new(settings: Settings, now: Duration) -> Self {
         let now = seconds(now);
-        let step = |index: u8| {
-            (WORST / settings.max_extra_errors).powf(f64::from(index) / (K_FLOAT - 1.0))
-        };
+        let step =
+            |index: u8| (WORST / settings.max_extra).powf(f64::from(index) / (K_FLOAT - 1.0));
         let chart = |index: u8| Chart {
-            extra: settings.max_extra_errors * step(index),
+            extra: settings.max_extra * step(index),
             level: f64::NEG_INFINITY,
             pot: 0.0,
             counts: Counts::default(),

@@ -41,7 +41,7 @@ impl StableCheck {
         let seen = self.counts();
         let extra = float(seen.stable_failures) / float(seen.stable_requests.max(1))
             - float(seen.canary_failures) / float(seen.canary_requests.max(1));
-        counts.stable_failures > 0 && extra >= settings.max_extra_errors && {
+        counts.stable_failures > 0 && extra >= settings.max_extra && {
             let ratio = ratio(
                 seen.stable_requests,
                 seen.stable_failures,

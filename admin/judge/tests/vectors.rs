@@ -208,7 +208,7 @@ fn judge_agrees_with_every_recorded_run() {
 fn check_run(file: &str, run: &Run) {
     let name = format!("{file}: {}", run.name);
     let settings = Settings {
-        max_extra_errors: run.params.g.unwrap_or(run.params.max_extra_errors),
+        max_extra: run.params.g.unwrap_or(run.params.max_extra_errors),
         budget_seconds: run.params.t,
         min_failures: run.params.min_failures,
         min_requests: run.params.min_requests,

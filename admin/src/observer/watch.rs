@@ -1,20 +1,16 @@
-//! The watch over one version: its judge, its rules, its vitals.
+//! The watch over one version: the cases against it, its rules, its vitals.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
-use serde::Serialize;
 use switchback_config::model::{CompareTo, OnFailure, Rollback, Service};
-use switchback_judge::{
-    Control, Counts, Explanation, HoldReason, Judge, Settings, StableCheck, Verdict,
-};
+use switchback_judge::{Control, Counts, StableCheck, Verdict};
 use switchback_proxy::snapshot;
 
 use super::Clock;
-use super::reader::Reader;
+use super::case::{Case, Cells, Trouble};
+use super::gauge::Gauge;
 use super::rules::Rules;
 use super::vitals::Vitals;
 use crate::command::Cause;
@@ -37,52 +33,6 @@ const STABLE_HOLDS: Duration = Duration::from_secs(10);
 
 /// How often the reading shown to people is renewed.
 const READING_APART: Duration = Duration::from_millis(500);
-
-/// What a watch shows of itself to other threads.
-#[derive(Debug, Default)]
-pub struct Gauge {
-    evidence: AtomicU64,
-    answered: AtomicU64,
-    hold: ArcSwapOption<String>,
-    reading: ArcSwapOption<Reading>,
-}
-
-/// The state of a judge in words.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Reading {
-    /// `continue`, `hold` or `rollback`.
-    pub verdict: &'static str,
-    /// Why it holds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hold: Option<String>,
-    /// The numbers.
-    pub explanation: Explanation,
-    /// The numbers in one sentence.
-    pub sentence: String,
-}
-
-impl Gauge {
-    /// How close the judge is to a rollback, 0 to 1.
-    #[must_use]
-    pub fn evidence(&self) -> f64 {
-        f64::from_bits(self.evidence.load(Relaxed))
-    }
-
-    /// How the watched version does with the share it has now.
-    #[must_use]
-    pub fn standing(&self) -> Standing {
-        Standing {
-            requests: self.answered.load(Relaxed),
-            hold: self.hold.load().as_deref().cloned(),
-        }
-    }
-
-    /// What the judge last had to say.
-    #[must_use]
-    pub fn reading(&self) -> Option<Arc<Reading>> {
-        self.reading.load_full()
-    }
-}
 
 /// What a watch is told about its service.
 #[derive(Clone, Copy, Debug)]
@@ -112,11 +62,12 @@ pub(super) struct Finding {
 pub(super) struct Watch {
     version: String,
     settings: Rollback,
-    judge: Judge,
+    /// One for each kind of trouble; the first is about errors.
+    cases: Vec<Case>,
     rules: Rules,
     vitals: Vitals,
-    canary: Reader,
-    control: Option<(String, Reader)>,
+    /// Name and label of the one it is compared with.
+    control: Option<String>,
     share: f64,
     compared: Control,
     trial_until: Option<Timestamp>,
@@ -137,15 +88,6 @@ pub(super) struct Watch {
     next_reading: Duration,
 }
 
-fn settings_of(service: &Service) -> Settings {
-    // Every other backend is a canary and has a judge of its own; they share the promise.
-    let judges = u32::try_from(service.backends.len())
-        .unwrap_or(u32::MAX)
-        .saturating_sub(1)
-        .max(1);
-    Settings::new(&service.rollback, judges)
-}
-
 fn compared(file: &Service, roles: &Roles<'_>) -> Control {
     let share = roles
         .control
@@ -160,18 +102,14 @@ fn compared(file: &Service, roles: &Roles<'_>) -> Control {
 impl Watch {
     pub(super) fn new(clock: Clock, file: &Service, roles: &Roles<'_>) -> Self {
         let backend = &roles.service.backends[roles.index];
-        let control = roles.control.map(|control| {
-            let reader = Reader::new(roles.service.judged.get(control));
-            (identity(roles, control), reader)
-        });
+        let case = |trouble| Case::new(trouble, file, clock.now, cells(roles));
         let mut watch = Self {
             version: backend.version.to_string(),
             settings: file.rollback.clone(),
-            judge: Judge::new(settings_of(file), clock.now),
+            cases: Trouble::all_of(&file.rollback).map(case).collect(),
             rules: Rules::new(&file.rollback, clock.now),
             vitals: Vitals::new(backend.clone()),
-            canary: Reader::new(roles.service.judged.get(roles.index)),
-            control,
+            control: roles.control.map(|control| identity(roles, control)),
             share: 0.0,
             compared: compared(file, roles),
             trial_until: roles.trial_until,
@@ -194,24 +132,27 @@ impl Watch {
     /// Takes over what is in force now.
     pub(super) fn follow(&mut self, clock: Clock, file: &Service, roles: &Roles<'_>) {
         let backend = &roles.service.backends[roles.index];
-        self.canary.follow(roles.service.judged.get(roles.index));
         self.vitals.follow(backend);
         if file.rollback != self.settings {
             self.settings = file.rollback.clone();
-            self.judge = Judge::new(settings_of(file), clock.now);
+            self.cases
+                .iter_mut()
+                .for_each(|case| case.renew(file, clock.now));
             self.rules = Rules::new(&file.rollback, clock.now);
             self.reported = None;
         }
         let control = roles.control.map(|control| identity(roles, control));
-        if control.as_ref() != self.control.as_ref().map(|(name, _)| name) {
-            self.judge.new_stable(clock.now);
+        if control != self.control {
+            self.cases
+                .iter_mut()
+                .for_each(|case| case.new_control(clock.now));
             self.stable.reset();
             self.stable_failed = None;
-            self.control = control.map(|name| (name, Reader::nobody()));
+            self.control = control;
         }
-        if let (Some((_, reader)), Some(control)) = (&mut self.control, roles.control) {
-            reader.follow(roles.service.judged.get(control));
-        }
+        self.cases
+            .iter_mut()
+            .for_each(|case| case.follow(cells(roles)));
         self.compared = compared(file, roles);
         self.trial_until = roles.trial_until;
         self.changed_at = roles.changed_at;
@@ -229,10 +170,10 @@ impl Watch {
         let before = std::mem::replace(&mut self.share, share);
         if share > before || new_version {
             self.answered = 0;
-            self.gauge.answered.store(0, Relaxed);
+            self.gauge.set_answered(0);
         }
         if share > 0.0 && (before <= 0.0 || new_version) {
-            self.judge.new_version(now);
+            self.cases.iter_mut().for_each(|case| case.new_version(now));
             self.rules = Rules::new(&self.settings, now);
             self.vitals.reset();
             self.stable.reset();
@@ -245,7 +186,7 @@ impl Watch {
                 .head_start
                 .is_none_or(|last| now.saturating_sub(last) >= HEAD_START_APART)
         {
-            self.judge.head_start(now);
+            self.cases.iter_mut().for_each(|case| case.head_start(now));
             self.head_start = Some(now);
         }
     }
@@ -260,9 +201,9 @@ impl Watch {
 
     /// Looks at the counters; tells what was found, for as long as it holds.
     pub(super) fn tick(&mut self, clock: Clock) -> Option<Finding> {
-        let counts = self.take_counts();
+        self.cases.iter_mut().for_each(Case::read);
         if self.share <= 0.0 {
-            self.judge.baseline(clock.now, counts);
+            self.cases.iter_mut().for_each(|case| case.learn(clock.now));
             self.hold_for(None);
             return None;
         }
@@ -270,14 +211,16 @@ impl Watch {
             self.hold_for(None);
             return None;
         }
-        let verdict = self.judge.tick(clock.now, counts, self.compared);
-        self.show(clock.now, verdict);
+        for case in &mut self.cases {
+            case.hear(clock.now, self.compared);
+        }
+        self.show(clock.now);
+        let counts = self.errors().counts();
         self.answered += counts.canary_requests;
-        self.gauge.answered.store(self.answered, Relaxed);
+        self.gauge.set_answered(self.answered);
         self.rules.tick(clock.now, counts);
         let stable_fails = self.note_stable(clock.now, counts);
-        let found = self.find(clock.now, verdict);
-        let finding = match found {
+        let finding = match self.find(clock.now) {
             Some((cause, sentence)) => {
                 let first = self.reported.replace(cause) != Some(cause);
                 let action = match stable_fails {
@@ -299,33 +242,24 @@ impl Watch {
         };
         let hold = stable_fails
             .or_else(|| finding.as_ref().map(|finding| finding.sentence.clone()))
-            .or_else(|| match verdict {
-                Verdict::Hold(reason) => Some(hold_text(reason).to_owned()),
-                Verdict::Continue | Verdict::Rollback => None,
-            });
+            .or_else(|| self.cases.iter().find_map(Case::hold).map(str::to_owned));
         self.hold_for(hold);
         finding
     }
 
-    fn take_counts(&mut self) -> Counts {
-        let (canary_requests, canary_failures) = self.canary.take();
-        let control = self.control.as_mut().map(|(_, reader)| reader.take());
-        let (stable_requests, stable_failures) = control.unwrap_or_default();
-        Counts {
-            canary_requests,
-            canary_failures,
-            stable_requests,
-            stable_failures,
-        }
+    /// The case about errors; there is always one.
+    fn errors(&self) -> &Case {
+        &self.cases[0]
     }
 
     /// What is wrong with the watched version, the surest first.
-    fn find(&mut self, now: Duration, verdict: Verdict) -> Option<(Cause, String)> {
-        if verdict == Verdict::Rollback {
-            return Some((Cause::Judge, self.sentence()));
+    fn find(&mut self, now: Duration) -> Option<(Cause, String)> {
+        let proven = |case: &&Case| case.verdict() == Verdict::Rollback;
+        if let Some(case) = self.cases.iter().find(proven) {
+            return Some((Cause::Judge, self.sentence(case)));
         }
         if let Some(rule) = self.rules.fired() {
-            let sentence = format!("{rule}; {}", self.judge.explain());
+            let sentence = format!("{rule}; {}", self.errors().sentence());
             return Some((Cause::Rule, sentence));
         }
         let unhealthy = self.vitals.tick(now, self.settings.unhealthy_for);
@@ -337,7 +271,7 @@ impl Watch {
         if self.trial_until.is_some() {
             return None;
         }
-        if self.stable.tick(now, counts, self.judge.settings()) {
+        if self.stable.tick(now, counts, self.cases[0].settings()) {
             let before = self.stable_failed.replace(now);
             let seen = self.stable.counts();
             let sentence = format!(
@@ -360,7 +294,7 @@ impl Watch {
 
     fn hold_for(&mut self, hold: Option<String>) {
         if hold != self.hold {
-            self.gauge.hold.store(hold.clone().map(Arc::new));
+            self.gauge.set_hold(hold.clone());
             self.hold = hold;
         }
     }
@@ -395,50 +329,40 @@ impl Watch {
         self.settings.on_failure
     }
 
-    /// The judge's numbers in one sentence; says so if there was nothing to compare them with.
-    fn sentence(&self) -> String {
+    /// A judge's numbers in one sentence; says so if there was nothing to compare them with.
+    fn sentence(&self, case: &Case) -> String {
         let alone = if self.control_is_missing() {
             "; no control group"
         } else {
             ""
         };
-        format!("{}{alone}", self.judge.explain())
+        format!("{}{alone}", case.sentence())
     }
 
     fn control_is_missing(&self) -> bool {
         self.compared == Control::Alone && self.settings.compare_to == CompareTo::Stable
     }
 
-    fn show(&mut self, now: Duration, verdict: Verdict) {
-        self.gauge
-            .evidence
-            .store(self.judge.evidence().to_bits(), Relaxed);
-        if now < self.next_reading && verdict != Verdict::Rollback {
+    fn show(&mut self, now: Duration) {
+        let evidence = self.cases.iter().map(Case::evidence);
+        self.gauge.set_evidence(evidence.fold(0.0, f64::max));
+        let decided = self
+            .cases
+            .iter()
+            .any(|case| case.verdict() == Verdict::Rollback);
+        if now < self.next_reading && !decided {
             return;
         }
         self.next_reading = now + READING_APART;
-        let explanation = self.judge.explain();
-        let (name, hold) = match verdict {
-            Verdict::Continue => ("continue", None),
-            Verdict::Hold(reason) => ("hold", Some(hold_text(reason))),
-            Verdict::Rollback => ("rollback", None),
-        };
-        let sentence = explanation.to_string();
-        let hold = hold.map(str::to_owned);
-        self.gauge.reading.store(Some(Arc::new(Reading {
-            verdict: name,
-            hold,
-            explanation,
-            sentence,
-        })));
+        self.gauge.set_reading(self.errors().reading());
     }
 }
 
-fn hold_text(reason: HoldReason) -> &'static str {
-    match reason {
-        HoldReason::GatheringEvidence => "the canary fails more than usual; gathering evidence",
-        HoldReason::SharedOutage => "stable fails too: shared outage",
-        HoldReason::CannotCompare => "stable answers nothing: cannot compare",
+fn cells<'a>(roles: &Roles<'a>) -> Cells<'a> {
+    let of = |index: usize| roles.service.judged.get(index);
+    Cells {
+        canary: of(roles.index),
+        control: roles.control.and_then(of),
     }
 }
 

@@ -1,0 +1,184 @@
+//! The case against one version about one kind of trouble: a judge, and the counters it is fed from.
+//!
+//! Every kind of trouble is its own case with its own judge, since a version may fail more than
+//! stable without being slower, and the other way round. The judges of a service share its promise
+//! about false rollbacks. What a case leads to is decided by the [`super::watch::Watch`] it belongs
+//! to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use switchback_config::model::{Rollback, Service};
+use switchback_judge::{Control, Counts, HoldReason, Judge, Settings, Verdict};
+use switchback_proxy::stats::JudgeCells;
+
+use super::gauge::Reading;
+use super::reader::Reader;
+
+/// What a version is judged for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// Requests that fail.
+    Errors,
+}
+
+impl Trouble {
+    /// Everything that versions of a service are judged for; errors first.
+    pub(super) fn all_of(_rollback: &Rollback) -> impl Iterator<Item = Self> {
+        [Self::Errors].into_iter()
+    }
+
+    /// How sensitive the judge of this trouble is. Every other backend is a canary and has judges of
+    /// its own; they share the promise.
+    fn settings(self, service: &Service) -> Settings {
+        let canaries = service.backends.len().saturating_sub(1).max(1);
+        let judges = canaries * Self::all_of(&service.rollback).count();
+        let judges = u32::try_from(judges).unwrap_or(u32::MAX);
+        match self {
+            Self::Errors => Settings::new(&service.rollback, judges),
+        }
+    }
+
+    const fn hold_text(self, reason: HoldReason) -> &'static str {
+        match (self, reason) {
+            (Self::Errors, HoldReason::GatheringEvidence) => {
+                "the canary fails more than usual; gathering evidence"
+            }
+            (Self::Errors, HoldReason::SharedOutage) => "stable fails too: shared outage",
+            (Self::Errors, HoldReason::CannotCompare) => "stable answers nothing: cannot compare",
+        }
+    }
+}
+
+/// The cells of both sides.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cells<'a> {
+    /// Of the watched version.
+    pub(super) canary: Option<&'a Arc<JudgeCells>>,
+    /// Of the one it is compared with.
+    pub(super) control: Option<&'a Arc<JudgeCells>>,
+}
+
+/// A judge and its counters.
+#[derive(Debug)]
+pub(super) struct Case {
+    pub(super) trouble: Trouble,
+    judge: Judge,
+    canary: Reader,
+    control: Reader,
+    /// What happened between the last two looks.
+    counts: Counts,
+    verdict: Verdict,
+}
+
+impl Case {
+    /// Begins with what will be counted from now on.
+    pub(super) fn new(trouble: Trouble, file: &Service, now: Duration, cells: Cells<'_>) -> Self {
+        Self {
+            trouble,
+            judge: Judge::new(trouble.settings(file), now),
+            canary: Reader::new(cells.canary),
+            control: Reader::new(cells.control),
+            counts: Counts::default(),
+            verdict: Verdict::Continue,
+        }
+    }
+
+    /// Begins anew with other settings.
+    pub(super) fn renew(&mut self, file: &Service, now: Duration) {
+        self.judge = Judge::new(self.trouble.settings(file), now);
+    }
+
+    /// From now on reads these.
+    pub(super) fn follow(&mut self, cells: Cells<'_>) {
+        self.canary.follow(cells.canary);
+        self.control.follow(cells.control);
+    }
+
+    /// Another version is what it is compared with.
+    pub(super) fn new_control(&mut self, now: Duration) {
+        self.judge.new_stable(now);
+        self.control = Reader::nobody();
+    }
+
+    /// Another version is watched.
+    pub(super) fn new_version(&mut self, now: Duration) {
+        self.judge.new_version(now);
+    }
+
+    /// The watched version has a larger share now.
+    pub(super) fn head_start(&mut self, now: Duration) {
+        self.judge.head_start(now);
+    }
+
+    /// Looks at the counters; to be followed by [`Case::learn`] or [`Case::hear`].
+    pub(super) fn read(&mut self) {
+        let (canary_requests, canary_failures) = self.canary.take();
+        let (stable_requests, stable_failures) = self.control.take();
+        self.counts = Counts {
+            canary_requests,
+            canary_failures,
+            stable_requests,
+            stable_failures,
+        };
+    }
+
+    /// What was read last.
+    pub(super) const fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Lets the judge learn from the other side, while the watched version has no share.
+    pub(super) fn learn(&mut self, now: Duration) {
+        self.judge.baseline(now, self.counts);
+    }
+
+    /// Asks the judge.
+    pub(super) fn hear(&mut self, now: Duration, compared: Control) {
+        self.verdict = self.judge.tick(now, self.counts, compared);
+    }
+
+    /// What the judge said when it was last asked.
+    pub(super) const fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+
+    /// How sensitive the judge is.
+    pub(super) const fn settings(&self) -> &Settings {
+        self.judge.settings()
+    }
+
+    /// How close the judge is to a rollback, 0 to 1.
+    pub(super) fn evidence(&self) -> f64 {
+        self.judge.evidence()
+    }
+
+    /// The numbers in one sentence.
+    pub(super) fn sentence(&self) -> String {
+        match self.trouble {
+            Trouble::Errors => self.judge.explain().to_string(),
+        }
+    }
+
+    /// Why the watched version should not get more.
+    pub(super) const fn hold(&self) -> Option<&'static str> {
+        match self.verdict {
+            Verdict::Hold(reason) => Some(self.trouble.hold_text(reason)),
+            Verdict::Continue | Verdict::Rollback => None,
+        }
+    }
+
+    /// What is shown of it to people.
+    pub(super) fn reading(&self) -> Reading {
+        Reading {
+            verdict: match self.verdict {
+                Verdict::Continue => "continue",
+                Verdict::Hold(_) => "hold",
+                Verdict::Rollback => "rollback",
+            },
+            hold: self.hold().map(str::to_owned),
+            explanation: self.judge.explain(),
+            sentence: self.sentence(),
+        }
+    }
+}
