@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use switchback_config::model::{Backend, Name};
 
 pub(crate) use rollout::later;
-pub use rollout::{Ended, Outcome, Pause, RolloutState, Stage, Standing, Wait};
+pub use rollout::{Ended, Hold, Outcome, Pause, RolloutState, Stage, Standing, Wait};
 
 /// The recorded state of all services.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -20,6 +20,7 @@ mod judge;
 mod promises;
 mod reload;
 mod rescue;
+mod rollout;
 mod routing;
 mod state;
 mod support;

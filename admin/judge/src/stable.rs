@@ -14,19 +14,25 @@ use crate::likelihood::{float, ratio};
 /// Nats that are needed.
 const RATIO_MIN: f64 = 16.0;
 
+/// Requests after which a stable that does not fail more than the canary has recovered.
+const REQUESTS_MIN: u64 = 100;
+
 /// Counts are kept for one to two of these.
 const BUCKET: Duration = Duration::from_secs(30);
 
-/// Counts of the last minute.
+/// Counts of the last minute, and what they said last.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StableCheck {
     current: Counts,
     last: Counts,
     bucket_start: Duration,
+    broken: bool,
 }
 
 impl StableCheck {
     /// Adds what happened since the last tick; tells whether stable is surely worse than the canary.
+    /// That stays so until stable has answered enough requests as well as the canary: while it gets
+    /// none, nothing says that it has recovered.
     pub fn tick(&mut self, now: Duration, counts: Counts, settings: &Settings) -> bool {
         let age = now.saturating_sub(self.bucket_start);
         if age >= BUCKET {
@@ -41,15 +47,18 @@ impl StableCheck {
         let seen = self.counts();
         let extra = float(seen.stable_failures) / float(seen.stable_requests.max(1))
             - float(seen.canary_failures) / float(seen.canary_requests.max(1));
-        counts.stable_failures > 0 && extra >= settings.max_extra && {
+        if extra < settings.max_extra {
+            self.broken &= seen.stable_requests < REQUESTS_MIN;
+        } else if counts.stable_failures > 0 && seen.stable_failures >= settings.min_failures {
             let ratio = ratio(
                 seen.stable_requests,
                 seen.stable_failures,
                 seen.canary_requests,
                 seen.canary_failures,
             );
-            seen.stable_failures >= settings.min_failures && ratio >= RATIO_MIN
+            self.broken |= ratio >= RATIO_MIN;
         }
+        self.broken
     }
 
     /// What it looks at.
@@ -106,6 +115,16 @@ mod tests {
                 assert!(!check.tick(now, counts(canary, stable), &settings()));
             }
         }
+    }
+
+    #[test]
+    fn broken_stable_stays_so_until_it_has_answered_well() {
+        let mut check = StableCheck::default();
+        let at = Duration::from_secs;
+        assert!(check.tick(at(0), counts((50, 0), (50, 50)), &settings()));
+        assert!(check.tick(at(200), counts((50, 0), (0, 0)), &settings()));
+        assert!(check.tick(at(210), counts((50, 0), (99, 0)), &settings()));
+        assert!(!check.tick(at(211), counts((50, 0), (1, 0)), &settings()));
     }
 
     #[test]

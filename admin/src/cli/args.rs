@@ -12,12 +12,7 @@ pub use rollout::{DeployArgs, PlanArgs, RolloutVerb};
 
 /// The ingress that rolls bad releases back by itself.
 #[derive(Debug, Parser)]
-#[command(
-    name = "switchback",
-    version,
-    propagate_version = true,
-    max_term_width = 100
-)]
+#[command(name = "switchback", version, max_term_width = 100)]
 pub struct Args {
     /// What to do.
     #[command(subcommand)]

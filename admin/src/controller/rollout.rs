@@ -181,8 +181,11 @@ fn weights_with(
 /// Goes on to the next stage at once, or to the end.
 pub(super) fn promote(case: &mut Case<'_>, full: bool, force: bool) -> Result<(), Refusal> {
     let rollout = case.require_rollout()?;
-    if let Some(reason) = case.standing(&rollout.canary).hold.filter(|_| !force) {
-        return Err(Refusal::JudgeHolds { reason });
+    let hold = case.standing(&rollout.canary).hold;
+    if let Some(hold) = hold.filter(|hold| !force && !hold.stable_fails) {
+        return Err(Refusal::JudgeHolds {
+            reason: hold.reason,
+        });
     }
     match rollout.next_stage().filter(|_| !full) {
         Some(stage) => advance(case, rollout, stage),

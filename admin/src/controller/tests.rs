@@ -9,6 +9,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::command::Cause;
 
+mod rollout;
+
 const FILE: &str = r#"
 version: 1
 listeners: {web: {address: "127.0.0.1:0"}}

@@ -7,14 +7,14 @@ use arc_swap::ArcSwapOption;
 use serde::Serialize;
 use switchback_judge::Explanation;
 
-use crate::state::Standing;
+use crate::state::{Hold, Standing};
 
 /// What a watch shows of itself to other threads.
 #[derive(Debug, Default)]
 pub struct Gauge {
     evidence: AtomicU64,
     answered: AtomicU64,
-    hold: ArcSwapOption<String>,
+    hold: ArcSwapOption<Hold>,
     reading: ArcSwapOption<Reading>,
 }
 
@@ -62,7 +62,7 @@ impl Gauge {
         self.answered.store(requests, Relaxed);
     }
 
-    pub(super) fn set_hold(&self, hold: Option<String>) {
+    pub(super) fn set_hold(&self, hold: Option<Hold>) {
         self.hold.store(hold.map(Arc::new));
     }
 

@@ -14,7 +14,7 @@ use super::gauge::Gauge;
 use super::rules::Rules;
 use super::vitals::Vitals;
 use crate::command::Cause;
-use crate::state::Standing;
+use crate::state::{Hold, Standing};
 
 /// A control group below this share of the traffic is none.
 const CONTROL_SHARE_MIN: f64 = 0.01;
@@ -24,12 +24,6 @@ const RISE_MIN: f64 = 1.1;
 
 /// Nor is one within this time of the last.
 const HEAD_START_APART: Duration = Duration::from_secs(60);
-
-/// A stable that fails is told again if it had not failed for so long.
-const STABLE_SAID_APART: Duration = Duration::from_secs(60);
-
-/// The canary's share does not rise for so long after stable was found to be the broken one.
-const STABLE_HOLDS: Duration = Duration::from_secs(10);
 
 /// How often the reading shown to people is renewed.
 const READING_APART: Duration = Duration::from_millis(500);
@@ -77,11 +71,10 @@ pub(super) struct Watch {
     /// Requests since the share last rose.
     answered: u64,
     /// Why the share should not rise.
-    hold: Option<String>,
-    /// Whether stable is the broken one, when that was last so, and in which words.
+    hold: Option<Hold>,
+    /// Whether stable is the broken one, and in which words.
     stable: StableCheck,
-    stable_failed: Option<Duration>,
-    stable_sentence: String,
+    stable_fails: Option<String>,
     /// What somebody should hear of, by kind of event.
     said: Vec<(&'static str, String)>,
     gauge: Arc<Gauge>,
@@ -119,8 +112,7 @@ impl Watch {
             answered: 0,
             hold: None,
             stable: StableCheck::default(),
-            stable_failed: None,
-            stable_sentence: String::new(),
+            stable_fails: None,
             said: Vec::new(),
             gauge: Arc::default(),
             next_reading: Duration::ZERO,
@@ -147,7 +139,7 @@ impl Watch {
                 .iter_mut()
                 .for_each(|case| case.new_control(clock.now));
             self.stable.reset();
-            self.stable_failed = None;
+            self.stable_fails = None;
             self.control = control;
         }
         self.cases
@@ -177,7 +169,7 @@ impl Watch {
             self.rules = Rules::new(&self.settings, now);
             self.vitals.reset();
             self.stable.reset();
-            self.stable_failed = None;
+            self.stable_fails = None;
             self.reported = None;
             self.head_start = Some(now);
         } else if share >= before * RISE_MIN
@@ -240,9 +232,19 @@ impl Watch {
                 None
             }
         };
+        let stable_fails = stable_fails.map(|reason| Hold {
+            reason,
+            stable_fails: true,
+        });
         let hold = stable_fails
-            .or_else(|| finding.as_ref().map(|finding| finding.sentence.clone()))
-            .or_else(|| self.cases.iter().find_map(Case::hold).map(str::to_owned));
+            .or_else(|| {
+                let sentence = finding.as_ref().map(|finding| finding.sentence.clone());
+                sentence.map(Hold::canary)
+            })
+            .or_else(|| {
+                let hold = self.cases.iter().find_map(Case::hold);
+                hold.map(|hold| Hold::canary(hold.to_owned()))
+            });
         self.hold_for(hold);
         finding
     }
@@ -266,33 +268,28 @@ impl Watch {
         unhealthy.map(|sentence| (Cause::Unhealthy, sentence))
     }
 
-    /// Whether stable is the broken one, in a sentence; also says so once.
+    /// Whether the one it is compared with is the broken one, in a sentence; also says so once.
     fn note_stable(&mut self, now: Duration, counts: Counts) -> Option<String> {
-        if self.trial_until.is_some() {
+        if !self.stable.tick(now, counts, self.cases[0].settings()) {
+            self.stable_fails = None;
             return None;
         }
-        if self.stable.tick(now, counts, self.cases[0].settings()) {
-            let before = self.stable_failed.replace(now);
+        if self.stable_fails.is_none() {
             let seen = self.stable.counts();
             let sentence = format!(
-                "stable failed {} of {} and the canary {} of {} in the last minute: stable is the broken one",
+                "stable failed {} of {} and the canary {} of {} in the last minute: stable is the broken one, going back would not help",
                 seen.stable_failures,
                 seen.stable_requests,
                 seen.canary_failures,
                 seen.canary_requests
             );
-            if before.is_none_or(|last| now.saturating_sub(last) > STABLE_SAID_APART) {
-                self.said.push(("stable_failing", sentence.clone()));
-            }
-            self.stable_sentence = sentence;
+            self.said.push(("stable_failing", sentence.clone()));
+            self.stable_fails = Some(sentence);
         }
-        let recently = |last: Duration| now.saturating_sub(last) <= STABLE_HOLDS;
-        self.stable_failed
-            .is_some_and(recently)
-            .then(|| self.stable_sentence.clone())
+        self.stable_fails.clone()
     }
 
-    fn hold_for(&mut self, hold: Option<String>) {
+    fn hold_for(&mut self, hold: Option<Hold>) {
         if hold != self.hold {
             self.gauge.set_hold(hold.clone());
             self.hold = hold;

@@ -105,7 +105,27 @@ pub struct Standing {
     /// Requests it has answered since its share last rose, in this process.
     pub requests: u64,
     /// Why it should not get more, if there is a reason.
-    pub hold: Option<String>,
+    pub hold: Option<Hold>,
+}
+
+/// A reason not to give a canary more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// In words.
+    pub reason: String,
+    /// Stable is the broken one, not the canary: a person may well give the canary more.
+    pub stable_fails: bool,
+}
+
+impl Hold {
+    /// Something is wrong with the canary, or may be.
+    #[must_use]
+    pub const fn canary(reason: String) -> Self {
+        Self {
+            reason,
+            stable_fails: false,
+        }
+    }
 }
 
 impl Standing {
@@ -113,9 +133,9 @@ impl Standing {
     #[must_use]
     pub fn with_health(mut self, backend: &str, known_healthy: bool) -> Self {
         if !known_healthy && self.hold.is_none() {
-            self.hold = Some(format!(
+            self.hold = Some(Hold::canary(format!(
                 "{backend} has no endpoint that is known to be healthy"
-            ));
+            )));
         }
         self
     }
@@ -164,8 +184,8 @@ impl RolloutState {
         if let Some(until) = self.stage_ends().filter(|until| at < *until) {
             return Some(Wait::Time { until });
         }
-        if let Some(reason) = &standing.hold {
-            let reason = reason.clone();
+        if let Some(hold) = &standing.hold {
+            let reason = hold.reason.clone();
             return Some(Wait::Hold { reason });
         }
         let needed = self.requests_needed();
