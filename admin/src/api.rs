@@ -4,6 +4,7 @@
 //! time, bodies are small, and nothing is routed before [`guard`] has let it pass. The API never
 //! decides anything: it asks the control thread and describes the answer.
 
+mod document;
 mod guard;
 mod problem;
 mod reads;
@@ -16,10 +17,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::{Extension, Router};
 use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -31,12 +31,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::auth::Auth;
 use crate::control::Controls;
 use crate::events::Events;
 use crate::reload::Reloader;
 use crate::store::Store;
+use document::Document;
 use guard::Doors;
 use problem::Problem;
 
@@ -89,59 +92,48 @@ pub struct Entrance {
     pub auth: Arc<Auth>,
 }
 
+/// The routes, and the document that describes them: what is registered here is described, and the
+/// other way around.
+fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::with_openapi(document::outline())
+        .routes(routes!(reads::services))
+        .routes(routes!(reads::service))
+        .routes(routes!(writes::traffic::weights))
+        .routes(routes!(writes::traffic::rollback))
+        .routes(routes!(writes::traffic::switch))
+        .routes(routes!(writes::traffic::set_backend))
+        .routes(routes!(writes::traffic::block))
+        .routes(routes!(writes::traffic::unblock))
+        .routes(routes!(reads::rollout, writes::rollout::start))
+        .routes(routes!(writes::rollout::promote))
+        .routes(routes!(writes::rollout::pause))
+        .routes(routes!(writes::rollout::resume))
+        .routes(routes!(writes::traffic::rollback_all))
+        .routes(routes!(writes::process::acknowledge))
+        .routes(routes!(reads::revisions))
+        .routes(routes!(reads::revision))
+        .routes(routes!(reads::events))
+        .routes(routes!(reads::audit))
+        .routes(routes!(writes::process::reload))
+        .routes(routes!(reads::config))
+        .routes(routes!(reads::whoami))
+        .routes(routes!(document::openapi))
+        .routes(routes!(reads::livez))
+        .routes(routes!(reads::readyz))
+        .routes(routes!(reads::healthz))
+        .routes(routes!(reads::metrics))
+}
+
 fn router(api: Api) -> Router {
-    Router::new()
-        .route("/v1/services", get(reads::services))
-        .route("/v1/services/{service}", get(reads::service))
-        .route("/v1/services/{service}/weights", put(writes::weights))
-        .route("/v1/services/{service}/rollback", post(writes::rollback))
-        .route("/v1/services/{service}/switch", post(writes::switch))
-        .route(
-            "/v1/services/{service}/backends/{backend}",
-            put(writes::set_backend),
-        )
-        .route(
-            "/v1/services/{service}/backends/{backend}/block",
-            post(writes::block),
-        )
-        .route(
-            "/v1/services/{service}/backends/{backend}/unblock",
-            post(writes::unblock),
-        )
-        .route(
-            "/v1/services/{service}/rollout",
-            get(reads::rollout).post(writes::rollout::start),
-        )
-        .route(
-            "/v1/services/{service}/rollout/promote",
-            post(writes::rollout::promote),
-        )
-        .route(
-            "/v1/services/{service}/rollout/pause",
-            post(writes::rollout::pause),
-        )
-        .route(
-            "/v1/services/{service}/rollout/resume",
-            post(writes::rollout::resume),
-        )
-        .route("/v1/rollback", post(writes::rollback_all))
-        .route("/v1/acknowledge", post(writes::acknowledge))
-        .route("/v1/revisions", get(reads::revisions))
-        .route("/v1/revisions/{revision}", get(reads::revision))
-        .route("/v1/events", get(reads::events))
-        .route("/v1/audit", get(reads::audit))
-        .route("/v1/reload", post(writes::reload))
-        .route("/v1/config", get(reads::config))
-        .route("/v1/whoami", get(reads::whoami))
-        .route("/livez", get(reads::livez))
-        .route("/readyz", get(reads::readyz))
-        .route("/healthz", get(reads::readyz))
-        .route("/metrics", get(reads::metrics))
+    let (router, described) = routes().split_for_parts();
+    let document = Document::new(described);
+    router
         .fallback(|| async { Problem::not_found("there is no such endpoint") })
         .method_not_allowed_fallback(|| async {
             let detail = "this endpoint does not take this method";
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
         })
+        .layer(Extension(document))
         .with_state(api)
 }
 

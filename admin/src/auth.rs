@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use switchback_config::defaults::ADMIN_FAILURES_PER_MINUTE;
+use utoipa::ToSchema;
 
 /// File of the generated token in the state directory.
 pub const TOKEN_FILE: &str = "admin.token";
@@ -29,7 +30,7 @@ const TOKEN_BYTES: usize = 32;
 const ADDRESSES_MAX: usize = 10_000;
 
 /// What a caller may do; each role may do what the ones before it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Look.

@@ -214,6 +214,15 @@ impl Command {
         )
     }
 
+    /// Whether a caller moves a rollout with it.
+    #[must_use]
+    pub const fn is_about_rollout(&self) -> bool {
+        matches!(
+            self,
+            Self::StartRollout(_) | Self::Promote { .. } | Self::Pause { .. } | Self::Resume { .. }
+        )
+    }
+
     /// The verb, as recorded.
     #[must_use]
     pub const fn verb(&self) -> &'static str {

@@ -11,13 +11,15 @@ use serde::Serialize;
 use switchback_config::defaults::EVENTS_KEPT;
 use switchback_config::model::Name;
 use tokio::sync::broadcast;
+use utoipa::ToSchema;
 
 /// Something that happened.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Event {
     /// Grows with every event.
     pub id: u64,
     /// When.
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// Stable kind: `rolled_back`, `weights_changed`, `reload_failed` and so on.
     pub kind: &'static str,

@@ -6,16 +6,19 @@ use indexmap::IndexMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use switchback_config::model::{Backend, Name};
+use utoipa::ToSchema;
 
+use crate::api::views::schema;
 use crate::effective::Effective;
 use crate::state::ServiceState;
 
 /// One recorded change.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Revision {
     /// Its number, counting up from 1.
     pub revision: u64,
     /// When.
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// Name of the token, or `switchback` itself.
     pub by: String,
@@ -33,7 +36,7 @@ pub struct Revision {
 }
 
 /// The state of a service around a change.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Change {
     /// What it was.
     pub before: ServiceState,
@@ -49,7 +52,7 @@ pub struct Change {
 
 /// What was in force for a service at one time: the file, overrides and blocks taken together, so
 /// that it can be brought back whatever the file says by then.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Settled {
     /// The rollback target.
     pub stable: Name,
@@ -59,6 +62,7 @@ pub struct Settled {
     /// Share of each backend.
     pub weights: IndexMap<Name, u32>,
     /// The backends as deployed.
+    #[schema(value_type = BTreeMap<String, schema::Backend>)]
     pub backends: IndexMap<Name, Backend>,
 }
 
@@ -74,9 +78,10 @@ impl From<&Effective> for Settled {
 }
 
 /// One thing that somebody asked for, whether it was done or not.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AuditEntry {
     /// When.
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// Name of the token, or `switchback` itself.
     pub by: String,

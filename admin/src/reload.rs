@@ -20,7 +20,9 @@ use switchback_config::model::{Config, Limits, ListenerTls, Name, TlsVersion};
 use switchback_proxy::data_plane::{Bound, DataPlane};
 use switchback_proxy::server::{ConnectionLimits, Listener};
 use switchback_proxy::tls::{Certificate, ServerTls};
+use utoipa::ToSchema;
 
+use crate::api::views::schema;
 use crate::auth::Auth;
 use crate::builder::Material;
 use crate::command::{Asked, Command, Refusal};
@@ -107,13 +109,14 @@ impl ReloadError {
 }
 
 /// What a reload did.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Report {
     /// Whether the file differs from the one before.
     pub changed: bool,
     /// The state after it.
     pub revision: u64,
     /// What differs.
+    #[schema(value_type = Vec<schema::Change>)]
     pub changes: Vec<Change>,
 }
 
@@ -320,9 +323,11 @@ pub fn set_connection_limit(plane: &DataPlane, limits: &Limits) {
 }
 
 /// The last attempt to read the file.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = LastReload)]
 pub struct Last {
     /// When.
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// Whether it is in force.
     pub successful: bool,

@@ -13,6 +13,9 @@ use indexmap::IndexMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use switchback_config::model::{Backend, Name};
+use utoipa::ToSchema;
+
+use crate::api::views::schema;
 
 pub(crate) use rollout::later;
 pub use rollout::{Ended, Hold, Outcome, Pause, RolloutState, Stage, Standing, Wait};
@@ -31,16 +34,18 @@ pub struct State {
 }
 
 /// The recorded state of one service.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ServiceState {
     /// The split, where it differs from the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Override<schema::Weights>>)]
     pub weights: Option<Override<IndexMap<Name, u32>>>,
     /// The stable backend, where it differs from the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stable: Option<Override<Name>>,
     /// Backends registered over the API.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, Override<schema::Backend>>)]
     pub backends: BTreeMap<Name, Override<Backend>>,
     /// The rollback target after a switch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -60,6 +65,7 @@ pub struct ServiceState {
     pub stable_last: Option<Name>,
     /// When a backend's share last rose, by the API, a switch or the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub changed: Option<Timestamp>,
     /// The rollout that is under way, or the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,6 +76,7 @@ pub struct ServiceState {
     /// Versions that were stable until a newer one replaced them, by label: they may skip the steps
     /// of a rollout.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, String>)]
     pub proven: BTreeMap<String, Timestamp>,
     /// How often the streams of each backend were cut.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -77,7 +84,7 @@ pub struct ServiceState {
 }
 
 /// A value that beats the file's.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Override<T> {
     /// The value.
     pub value: T,
@@ -86,6 +93,7 @@ pub struct Override<T> {
     /// Who set it.
     pub by: String,
     /// When.
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// Why, in their words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -93,33 +101,37 @@ pub struct Override<T> {
 }
 
 /// Weights that end by themselves.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Lease {
     /// When.
+    #[schema(value_type = String, format = DateTime)]
     pub until: Timestamp,
     /// What comes back then.
     pub weights: IndexMap<Name, u32>,
 }
 
 /// A stable backend under watch.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Trial {
     /// Its name.
     pub backend: Name,
     /// When it became stable.
+    #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
     /// When the watch ends.
+    #[schema(value_type = String, format = DateTime)]
     pub until: Timestamp,
 }
 
 /// Why a version gets no traffic.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Block {
     /// The backend it was deployed on.
     pub backend: Name,
     /// Who blocked it: a person's token, or the judge.
     pub by: String,
     /// When.
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// `operator`, `judge`, `rule` or `unhealthy`.
     pub cause: String,

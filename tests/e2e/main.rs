@@ -17,6 +17,7 @@ mod clients;
 mod edge;
 mod health;
 mod judge;
+mod openapi;
 mod promises;
 mod reload;
 mod rescue;

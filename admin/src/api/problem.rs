@@ -1,8 +1,11 @@
 //! Errors as the API answers them: `application/problem+json` with a stable code (RFC 9457).
 
+use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use crate::command::Refusal;
 use crate::control::AskError;
@@ -13,6 +16,30 @@ pub(crate) struct Problem {
     status: StatusCode,
     code: &'static str,
     detail: String,
+    more: Map<String, Value>,
+}
+
+/// An error (RFC 9457). Some have further members: `line` and `column` of a body, `current` state,
+/// `diagnostics` of a file.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct ProblemBody {
+    /// `about:blank`: the title is that of the status.
+    #[schema(example = "about:blank")]
+    r#type: String,
+    /// The status in words.
+    #[schema(example = "Conflict")]
+    title: String,
+    /// The status.
+    #[schema(minimum = 400, maximum = 599, example = 409)]
+    status: u16,
+    /// What it is; never changes its meaning.
+    #[schema(example = "target_unhealthy")]
+    code: String,
+    /// What went wrong, and what to do.
+    detail: String,
+    /// Whatever else is known.
+    #[serde(flatten)]
     more: Map<String, Value>,
 }
 
@@ -45,19 +72,16 @@ impl Problem {
         self.status == StatusCode::PRECONDITION_FAILED
     }
 
-    /// As a member of an answer about several services.
-    pub(crate) fn to_json(&self) -> Value {
-        let mut body = Map::new();
-        body.insert("type".into(), "about:blank".into());
-        body.insert(
-            "title".into(),
-            self.status.canonical_reason().unwrap_or("Error").into(),
-        );
-        body.insert("status".into(), self.status.as_u16().into());
-        body.insert("code".into(), self.code.into());
-        body.insert("detail".into(), self.detail.clone().into());
-        body.extend(self.more.clone());
-        Value::Object(body)
+    /// What is answered, or a member of an answer about several services.
+    pub(crate) fn body(&self) -> ProblemBody {
+        ProblemBody {
+            r#type: "about:blank".into(),
+            title: self.status.canonical_reason().unwrap_or("Error").into(),
+            status: self.status.as_u16(),
+            code: self.code.into(),
+            detail: self.detail.clone(),
+            more: self.more.clone(),
+        }
     }
 }
 
@@ -88,7 +112,7 @@ impl From<Refusal> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = (self.status, self.to_json().to_string()).into_response();
+        let mut response = (self.status, Json(self.body())).into_response();
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,

@@ -10,17 +10,24 @@ use axum::{Extension, Json};
 use futures_util::{Stream, StreamExt, stream};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
-use serde_json::json;
 use switchback_config::model::Name;
 use switchback_config::units::TimeSpan;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
+use utoipa::IntoParams;
 
+use super::document::InService;
 use super::problem::Problem;
+use super::views::list::{Audit, Config, Identity, Revisions};
+use super::views::schema;
 use super::{Api, views};
 use crate::auth::Caller;
 use crate::control::Published;
 use crate::events::Event;
+use crate::history::Revision;
 
+/// All services: who gets how much, and how they do.
+#[utoipa::path(get, path = "/v1/services", operation_id = "status", tag = "look",
+    responses((status = 200, body = views::Services, headers(("ETag" = String, description = "The state: `\"<revision>\"`")))))]
 pub(super) async fn services(State(api): State<Api>) -> Response {
     let published = api.controls.published();
     with_etag(
@@ -29,6 +36,10 @@ pub(super) async fn services(State(api): State<Api>) -> Response {
     )
 }
 
+/// One service: who gets how much, and how its backends do.
+#[utoipa::path(get, path = "/v1/services/{service}", operation_id = "status_service", tag = "look",
+    params(InService),
+    responses((status = 200, body = views::Service, headers(("ETag" = String, description = "The state: `\"<revision>\"`")))))]
 pub(super) async fn service(
     State(api): State<Api>,
     Path(name): Path<Name>,
@@ -44,14 +55,20 @@ pub(super) async fn service(
 /// How long somebody may wait for a rollout in one request.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct WaitFor {
+    /// How long to wait for the end, at most 30 s.
+    #[param(value_type = Option<schema::TimeSpan>)]
     wait: Option<TimeSpan>,
 }
 
-/// The rollout that is under way, or the last one. `wait`: answers when it has ended or stands still,
-/// at the latest after this time.
+/// The rollout that is under way, or the last one. With `wait` it is answered when that has ended or
+/// stands still, at the latest after that time.
+#[utoipa::path(get, path = "/v1/services/{service}/rollout", operation_id = "rollout_show", tag = "rollouts",
+    params(InService, WaitFor),
+    responses((status = 200, body = views::Rollout, headers(("ETag" = String, description = "The state: `\"<revision>\"`")))))]
 pub(super) async fn rollout(
     State(api): State<Api>,
     Path(name): Path<Name>,
@@ -96,10 +113,14 @@ fn with_etag(revision: u64, mut response: Response) -> Response {
     response
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Page {
+    /// How many at most: 1 to 500, 50 if it is not said.
+    #[param(minimum = 1, maximum = 500)]
     limit: Option<usize>,
+    /// Only those before this number.
     before: Option<u64>,
 }
 
@@ -115,6 +136,10 @@ impl Page {
     }
 }
 
+/// Every change of runtime state that is kept, the newest first: who, when, why, and what it was before.
+#[utoipa::path(get, path = "/v1/revisions", operation_id = "history", tag = "record",
+    params(Page),
+    responses((status = 200, body = Revisions)))]
 pub(super) async fn revisions(
     State(api): State<Api>,
     Query(page): Query<Page>,
@@ -128,9 +153,17 @@ pub(super) async fn revisions(
         .last()
         .map(|last| last.revision)
         .filter(|_| revisions.len() == page.limit());
-    Ok(Json(json!({"revisions": revisions, "next_before": next})).into_response())
+    let page = Revisions {
+        revisions,
+        next_before: next,
+    };
+    Ok(Json(page).into_response())
 }
 
+/// One recorded change.
+#[utoipa::path(get, path = "/v1/revisions/{revision}", operation_id = "history_show", tag = "record",
+    params(("revision" = u64, Path, description = "Its number")),
+    responses((status = 200, body = Revision)))]
 pub(super) async fn revision(
     State(api): State<Api>,
     Path(number): Path<u64>,
@@ -141,6 +174,10 @@ pub(super) async fn revision(
     Ok(Json(found).into_response())
 }
 
+/// What was asked for, by whom, and what came of it, the newest first.
+#[utoipa::path(get, path = "/v1/audit", operation_id = "audit", tag = "record",
+    params(Page),
+    responses((status = 200, body = Audit)))]
 pub(super) async fn audit(
     State(api): State<Api>,
     Query(page): Query<Page>,
@@ -150,36 +187,48 @@ pub(super) async fn audit(
         .audit_entries(page.limit())
         .await
         .map_err(store_failed)?;
-    Ok(Json(json!({"entries": entries})).into_response())
+    Ok(Json(Audit { entries }).into_response())
 }
 
 fn store_failed(error: String) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", error)
 }
 
+/// The configuration that is in force, with every default filled in; secrets are masked.
+#[utoipa::path(get, path = "/v1/config", operation_id = "config", tag = "process",
+    responses((status = 200, body = Config)))]
 pub(super) async fn config(State(api): State<Api>) -> Response {
-    let published = api.controls.published();
-    Json(json!({
-        "path": api.reloader.path(),
-        "last_reload": api.reloader.last(),
-        "config": *published.config,
-    }))
-    .into_response()
+    let view = Config {
+        path: api.reloader.path().map(Into::into),
+        last_reload: api.reloader.last(),
+        config: api.controls.published().config.clone(),
+    };
+    Json(view).into_response()
 }
 
+/// Whose token this is, and what it may do.
+#[utoipa::path(get, path = "/v1/whoami", operation_id = "whoami", tag = "process",
+    responses((status = 200, body = Identity)))]
 pub(super) async fn whoami(Extension(caller): Extension<Caller>) -> Response {
-    Json(json!({"name": caller.name, "role": caller.role})).into_response()
+    let Caller { name, role } = caller;
+    Json(Identity { name, role }).into_response()
 }
 
 /// How often an idle stream shows that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Follow {
+    /// `false`: only what is kept, then the end.
     follow: Option<bool>,
 }
 
+/// What happens, as server-sent events: first what is kept, then what comes. Resumes after `Last-Event-ID`.
+#[utoipa::path(get, path = "/v1/events", operation_id = "events", tag = "record",
+    params(Follow, ("Last-Event-ID" = Option<String>, Header, description = "Only what came after this event")),
+    responses((status = 200, body = String, content_type = "text/event-stream", description = "Messages with `id`, `event` (the kind) and `data` (the Event as JSON)")))]
 pub(super) async fn events(
     State(api): State<Api>,
     Query(Follow { follow }): Query<Follow>,
@@ -211,12 +260,22 @@ fn live(coming: Receiver<Event>) -> impl Stream<Item = Event> {
     })
 }
 
+/// Whether the process lives.
+#[utoipa::path(get, path = "/livez", operation_id = "livez", tag = "process", security(()),
+    responses((status = 200, body = String, content_type = "text/plain; charset=utf-8")))]
 pub(super) async fn livez() -> &'static str {
     "ok\n"
 }
 
+/// Whether clients may be sent here.
+///
 /// Ready: a configuration is in force, listeners are bound, and the process is not ending. What
 /// backends do is not part of it: a proxy that is taken out because its backends fail fails more.
+#[utoipa::path(get, path = "/readyz", operation_id = "healthcheck", tag = "process", security(()),
+    responses(
+        (status = 200, body = String, content_type = "text/plain; charset=utf-8"),
+        (status = 503, body = String, content_type = "text/plain; charset=utf-8", description = "Not ready"),
+    ))]
 pub(super) async fn readyz(State(api): State<Api>) -> Response {
     if api.life.is_ready() {
         "ok\n".into_response()
@@ -225,6 +284,19 @@ pub(super) async fn readyz(State(api): State<Api>) -> Response {
     }
 }
 
+/// The same as `/readyz`.
+#[utoipa::path(get, path = "/healthz", operation_id = "healthz", tag = "process", security(()),
+    responses(
+        (status = 200, body = String, content_type = "text/plain; charset=utf-8"),
+        (status = 503, body = String, content_type = "text/plain; charset=utf-8", description = "Not ready"),
+    ))]
+pub(super) async fn healthz(state: State<Api>) -> Response {
+    readyz(state).await
+}
+
+/// Counters in the Prometheus text format.
+#[utoipa::path(get, path = "/metrics", operation_id = "metrics", tag = "process", security(()),
+    responses((status = 200, body = String, content_type = "text/plain; version=0.0.4")))]
 pub(super) async fn metrics(State(api): State<Api>) -> Response {
     let text = crate::metrics::render(&api);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()

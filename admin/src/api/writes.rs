@@ -1,22 +1,26 @@
-//! The endpoints that change something.
+//! What every write has in common: its conditions, its body, and the answer.
+//!
+//! The endpoints themselves are in the files below, by what they change.
 
+pub(super) mod process;
 pub(super) mod rollout;
+pub(super) mod traffic;
 
 use std::time::Duration;
 
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::RawQuery;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
-use indexmap::IndexMap;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
-use switchback_config::model::Name;
-use switchback_config::units::{Endpoint, TimeSpan};
+use serde_json::json;
+use switchback_config::units::TimeSpan;
+use utoipa::{IntoParams, ToSchema};
 
 use super::problem::Problem;
+use super::views::{Answer, schema};
 use super::{Api, views};
 use crate::auth::{Caller, Role};
 use crate::builder::find;
@@ -24,13 +28,38 @@ use crate::command::{Asked, Command};
 use crate::control::Confirmed;
 
 /// What a write may be asked in its query.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-struct Options {
+#[into_params(parameter_in = Query)]
+pub(super) struct Options {
+    /// `true`: tell what would change, and change nothing.
     #[serde(default)]
     dry_run: bool,
-    wait: Option<String>,
+    /// `drained`: answer when backends without weight have finished their requests.
+    #[param(value_type = Option<Wait>)]
+    wait: Option<Wait>,
+    /// How long to wait for that at most; 30 s if it is not said.
+    #[param(value_type = Option<schema::TimeSpan>)]
     timeout: Option<TimeSpan>,
+}
+
+/// What a write may wait for.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = WaitFor)]
+enum Wait {
+    /// Backends without weight have finished their requests.
+    Drained,
+}
+
+/// Under which condition a write is carried out.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "described here, read by `if_match`")]
+pub(super) struct IfMatch {
+    /// Only if the state is still at this revision; otherwise 412 with the current one.
+    #[param(rename = "If-Match", example = "\"12\"")]
+    if_match: Option<String>,
 }
 
 /// How long a drain is waited for, if the caller does not say.
@@ -39,40 +68,12 @@ const DRAIN_TIME: Duration = Duration::from_secs(30);
 /// How often the counters are looked at meanwhile.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 
-#[derive(Debug, Default, Deserialize)]
+/// Why something is done.
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Plain {
-    reason: Option<String>,
-    force: bool,
-    cut: bool,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Weights {
-    weights: IndexMap<Name, u32>,
-    /// They end after this time, unless they are set again.
-    lease: Option<TimeSpan>,
-    reason: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SwitchTo {
-    to: Name,
-    reason: Option<String>,
-    #[serde(default)]
-    force: bool,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SetBackend {
-    version: String,
-    endpoints: Vec<Endpoint>,
-    reason: Option<String>,
-    #[serde(default)]
-    force: bool,
+pub(super) struct Reason {
+    /// For the record.
+    pub(super) reason: Option<String>,
 }
 
 /// Everything about a write besides its body.
@@ -101,16 +102,6 @@ impl Write {
         let query = query.unwrap_or_default();
         let options: Options = serde_urlencoded::from_str(&query)
             .map_err(|error| Problem::bad_request("invalid_query", error.to_string()))?;
-        if options
-            .wait
-            .as_deref()
-            .is_some_and(|wait| wait != "drained")
-        {
-            return Err(Problem::bad_request(
-                "invalid_query",
-                "wait can only be drained",
-            ));
-        }
         Ok(Self {
             caller,
             options,
@@ -153,182 +144,6 @@ fn body<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
 
 type Inputs = (Extension<Caller>, RawQuery, HeaderMap);
 
-pub(super) async fn weights(
-    State(api): State<Api>,
-    Path(service): Path<Name>,
-    (Extension(caller), RawQuery(query), headers): Inputs,
-    text: Bytes,
-) -> Result<Response, Problem> {
-    let write = Write::new(caller, Role::Operator, query, &headers)?;
-    let Weights {
-        weights,
-        lease,
-        reason,
-    } = body(&text)?;
-    let command = Command::SetWeights {
-        service,
-        weights,
-        lease,
-    };
-    carry_out(&api, &write, command, reason).await
-}
-
-pub(super) async fn switch(
-    State(api): State<Api>,
-    Path(service): Path<Name>,
-    (Extension(caller), RawQuery(query), headers): Inputs,
-    text: Bytes,
-) -> Result<Response, Problem> {
-    let write = Write::new(caller, Role::Operator, query, &headers)?;
-    let SwitchTo { to, reason, force } = body(&text)?;
-    carry_out(&api, &write, Command::Switch { service, to, force }, reason).await
-}
-
-pub(super) async fn rollback(
-    State(api): State<Api>,
-    Path(service): Path<Name>,
-    (Extension(caller), RawQuery(query), headers): Inputs,
-    text: Bytes,
-) -> Result<Response, Problem> {
-    let write = Write::new(caller, Role::Rollback, query, &headers)?;
-    let Plain { reason, force, cut } = body(&text)?;
-    carry_out(
-        &api,
-        &write,
-        Command::Rollback {
-            service,
-            force,
-            cut,
-        },
-        reason,
-    )
-    .await
-}
-
-/// All services at once: what can be rolled back is, each with its own result.
-pub(super) async fn rollback_all(
-    State(api): State<Api>,
-    (Extension(caller), RawQuery(query), headers): Inputs,
-    text: Bytes,
-) -> Result<Response, Problem> {
-    let write = Write::new(caller, Role::Rollback, query, &headers)?;
-    let Plain { reason, force, cut } = body(&text)?;
-    let names: Vec<Name> = api.controls.published().services.keys().cloned().collect();
-    let (mut results, mut refused) = (Vec::new(), 0_u32);
-    for service in names {
-        let command = Command::Rollback {
-            service: service.clone(),
-            force,
-            cut,
-        };
-        results.push(match ask(&api, &write, command, reason.clone()).await {
-            Ok(answer) => answer,
-            Err(problem) => {
-                refused += 1;
-                json!({"service": service, "changed": false, "problem": problem.to_json()})
-            }
-        });
-    }
-    Ok(Json(json!({"refused": refused, "services": results})).into_response())
-}
-
-pub(super) async fn block(
-    State(api): State<Api>,
-    Path((service, backend)): Path<(Name, Name)>,
-    (Extension(caller), RawQuery(query), headers): Inputs,
-    text: Bytes,
-) -> Result<Response, Problem> {
-    let write = Write::new(caller, Role::Rollback, query, &headers)?;
-    let Plain { reason, force, .. } = body(&text)?;
-    carry_out(
-        &api,
-        &write,
-        Command::Block {
-            service,
-            backend,
-            force,
-        },
-        reason,
-    )
-    .await
-}
-
-pub(super) async fn unblock(
-    State(api): State<Api>,
-    Path((service, backend)): Path<(Name, Name)>,
-    (Extension(caller), RawQuery(query), headers): Inputs,
-    text: Bytes,
-) -> Result<Response, Problem> {
-    let write = Write::new(caller, Role::Operator, query, &headers)?;
-    let Plain { reason, .. } = body(&text)?;
-    carry_out(&api, &write, Command::Unblock { service, backend }, reason).await
-}
-
-pub(super) async fn set_backend(
-    State(api): State<Api>,
-    Path((service, backend)): Path<(Name, Name)>,
-    (Extension(caller), RawQuery(query), headers): Inputs,
-    text: Bytes,
-) -> Result<Response, Problem> {
-    let write = Write::new(caller, Role::Operator, query, &headers)?;
-    let SetBackend {
-        version,
-        endpoints,
-        reason,
-        force,
-    } = body(&text)?;
-    if version.is_empty() || version.len() > VERSION_BYTES_MAX {
-        let detail = format!("version is a label of 1 to {VERSION_BYTES_MAX} characters");
-        return Err(Problem::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "invalid_version",
-            detail,
-        ));
-    }
-    let command = Command::SetBackend {
-        service,
-        backend,
-        version,
-        endpoints,
-        force,
-    };
-    carry_out(&api, &write, command, reason).await
-}
-
-/// Longest label: image digests have 71 characters.
-const VERSION_BYTES_MAX: usize = 128;
-
-pub(super) async fn reload(
-    State(api): State<Api>,
-    (Extension(caller), RawQuery(query), headers): Inputs,
-) -> Result<Response, Problem> {
-    Write::new(caller, Role::Operator, query, &headers)?;
-    match api.reloader.reload().await {
-        Ok(report) => Ok(Json(json!(report)).into_response()),
-        Err(error) => {
-            let problem = Problem::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                error.code(),
-                error.to_string(),
-            );
-            Err(problem.with("diagnostics", json!(error.diagnostics())))
-        }
-    }
-}
-
-pub(super) async fn acknowledge(
-    State(api): State<Api>,
-    (Extension(caller), RawQuery(query), headers): Inputs,
-) -> Result<Response, Problem> {
-    let write = Write::new(caller, Role::Admin, query, &headers)?;
-    let confirmed = api
-        .controls
-        .ask(Command::Acknowledge, write.asked(None))
-        .await?;
-    let revision = confirmed.applied.published.state.revision;
-    Ok(Json(json!({"changed": confirmed.applied.changed, "revision": revision})).into_response())
-}
-
 async fn carry_out(
     api: &Api,
     write: &Write,
@@ -346,32 +161,47 @@ async fn ask(
     write: &Write,
     command: Command,
     reason: Option<String>,
-) -> Result<Value, Problem> {
+) -> Result<Answer, Problem> {
     let service = command.service().cloned().unwrap_or_default();
+    let about_rollout = command.is_about_rollout();
     let confirmed = match api.controls.ask(command, write.asked(reason)).await {
         Ok(confirmed) => confirmed,
         Err(error) => {
             let problem = Problem::from(error);
             let current = views::service(&api.controls.published(), &service);
             return Err(match current {
-                Some(current) if problem.is_precondition() => problem.with("current", current),
+                Some(current) if problem.is_precondition() => {
+                    problem.with("current", json!(current))
+                }
                 _ => problem,
             });
         }
     };
     if write.options.dry_run {
-        return Ok(views::planned(&service, &confirmed));
+        let planned = views::planned(&service, &confirmed).ok_or_else(gone)?;
+        return Ok(Answer::Planned(Box::new(planned)));
     }
-    let mut answer = views::written(&service, &confirmed);
+    let published = &confirmed.applied.published;
+    let mut answer = views::written(&service, &confirmed).ok_or_else(gone)?;
     if write.options.wait.is_some() {
         let patience = write.options.timeout.map_or(DRAIN_TIME, |span| span.0);
-        let drained = tokio::time::timeout(patience, drained(&service, &confirmed))
-            .await
-            .is_ok();
-        answer = views::written(&service, &confirmed);
-        answer["drained"] = drained.into();
+        let drained = tokio::time::timeout(patience, drained(&service, &confirmed)).await;
+        answer.count(published);
+        answer.drained = Some(drained.is_ok());
     }
-    Ok(answer)
+    if about_rollout {
+        answer = answer.with_rollout(published);
+    }
+    Ok(Answer::Written(Box::new(answer)))
+}
+
+/// The file has lost the service while it was asked about.
+fn gone() -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "unknown_service",
+        "the service is not configured any more",
+    )
 }
 
 /// Waits until no backend without weight has a request in flight.

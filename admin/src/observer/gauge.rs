@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use arc_swap::ArcSwapOption;
 use serde::Serialize;
 use switchback_judge::Explanation;
+use utoipa::ToSchema;
 
 use crate::state::{Hold, Standing};
 
@@ -19,14 +20,16 @@ pub struct Gauge {
 }
 
 /// The state of a judge in words.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Reading {
     /// `continue`, `hold` or `rollback`.
+    #[schema(pattern = "^(continue|hold|rollback)$")]
     pub verdict: &'static str,
     /// Why it holds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold: Option<String>,
     /// The numbers.
+    #[schema(value_type = crate::api::views::judge::Explanation)]
     pub explanation: Explanation,
     /// The numbers in one sentence.
     pub sentence: String,

@@ -8,23 +8,30 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use switchback_config::model::{Name, ROLLOUT_PARTS, Rollout};
 use switchback_config::units::Percent;
+use utoipa::ToSchema;
+
+use crate::api::views::schema;
 
 /// A canary on its way to become stable.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RolloutState {
     /// The backend that grows.
     pub canary: Name,
     /// Its label.
     pub version: String,
     /// What was planned when it began. Later changes of the file are for later rollouts.
+    #[schema(value_type = schema::Rollout)]
     pub plan: Rollout,
     /// How far it has come.
     pub stage: Stage,
     /// When it began.
+    #[schema(value_type = String, format = DateTime)]
     pub began: Timestamp,
     /// When its stage began, moved on by the time it was paused.
+    #[schema(value_type = String, format = DateTime)]
     pub stage_since: Timestamp,
     /// When it last advanced, or somebody last did something about it.
+    #[schema(value_type = String, format = DateTime)]
     pub moved: Timestamp,
     /// Who started it.
     pub by: String,
@@ -40,7 +47,7 @@ pub struct RolloutState {
 }
 
 /// How far a rollout has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// The step at this position, counted from 0.
@@ -50,11 +57,12 @@ pub enum Stage {
 }
 
 /// Somebody stopped it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Pause {
     /// Who: a person's token, or the judge.
     pub by: String,
     /// When.
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -62,18 +70,19 @@ pub struct Pause {
 }
 
 /// How a rollout ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Ended {
     /// The result.
     pub outcome: Outcome,
     /// When.
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// In words.
     pub reason: String,
 }
 
 /// The result of a rollout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The canary is stable now.
@@ -142,7 +151,7 @@ impl Standing {
 }
 
 /// What a rollout waits for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case", tag = "for")]
 pub enum Wait {
     /// Somebody to resume it.
@@ -150,6 +159,7 @@ pub enum Wait {
     /// The end of its stage's time.
     Time {
         /// When that is.
+        #[schema(value_type = String, format = DateTime)]
         until: Timestamp,
     },
     /// More answers of the canary.

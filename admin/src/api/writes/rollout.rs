@@ -5,52 +5,75 @@ use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use switchback_config::model::{Bake, Name, Step};
+use utoipa::{IntoParams, ToSchema};
 
-use super::{Inputs, Write, body, carry_out};
+use super::{IfMatch, Inputs, Options, Reason, Write, body, carry_out};
 use crate::api::Api;
+use crate::api::document::InService;
 use crate::api::problem::Problem;
+use crate::api::views::{Answer, schema};
 use crate::auth::Role;
 use crate::command::{Command, StartRollout};
 
-#[derive(Debug, Default, Deserialize)]
+/// What to roll out, and how; what is not given comes from the file.
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-struct Start {
+#[schema(as = RolloutStart)]
+pub(in crate::api) struct Start {
+    /// The backend that grows; may be left out where there is only one besides stable.
+    #[schema(example = "green")]
     canary: Option<Name>,
+    /// Other steps than the file's.
+    #[schema(value_type = Option<Vec<schema::Step>>)]
     steps: Option<Vec<Step>>,
+    /// Another bake than the file's; `off`: none.
+    #[schema(value_type = Option<schema::BakeOrOff>)]
     bake: Option<BakeOrOff>,
+    /// Skip the steps, for a version that was stable before.
     fast: bool,
+    /// Even if the canary is not known to be healthy.
     force: bool,
+    /// Why, for the record.
     reason: Option<String>,
 }
 
 /// A bake, or none at all.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 enum BakeOrOff {
     Off(Off),
     Bake(Bake),
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Off {
     Off,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// How far to go on.
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-struct Promote {
+#[schema(as = RolloutPromote)]
+pub(in crate::api) struct Promote {
+    /// To the end: the canary becomes stable.
     full: bool,
+    /// Even if the judge holds.
     force: bool,
+    /// Why, for the record.
     reason: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Reason {
-    reason: Option<String>,
+/// By which a repeated request is recognised.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "described here, read by `idempotency_key`")]
+pub(in crate::api) struct IdempotencyKey {
+    /// The same key again starts no second rollout.
+    #[param(rename = "Idempotency-Key", min_length = 1, max_length = 128)]
+    idempotency_key: Option<String>,
 }
 
 /// Longest `Idempotency-Key`.
@@ -71,6 +94,9 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     }
 }
 
+/// Begins to let a canary grow: it gets the first step's share.
+#[utoipa::path(post, path = "/v1/services/{service}/rollout", operation_id = "rollout_start", tag = "rollouts",
+    params(InService, Options, IfMatch, IdempotencyKey), request_body = Option<Start>, responses((status = 200, body = Answer)))]
 pub(in crate::api) async fn start(
     State(api): State<Api>,
     Path(service): Path<Name>,
@@ -95,6 +121,9 @@ pub(in crate::api) async fn start(
     carry_out(&api, &write, command, start.reason).await
 }
 
+/// Goes on to the next step now; after the last one, the canary becomes stable.
+#[utoipa::path(post, path = "/v1/services/{service}/rollout/promote", operation_id = "rollout_promote", tag = "rollouts",
+    params(InService, Options, IfMatch), request_body = Option<Promote>, responses((status = 200, body = Answer)))]
 pub(in crate::api) async fn promote(
     State(api): State<Api>,
     Path(service): Path<Name>,
@@ -115,6 +144,9 @@ pub(in crate::api) async fn promote(
     carry_out(&api, &write, command, reason).await
 }
 
+/// Keeps a rollout at its step.
+#[utoipa::path(post, path = "/v1/services/{service}/rollout/pause", operation_id = "rollout_pause", tag = "rollouts",
+    params(InService, Options, IfMatch), request_body = Option<Reason>, responses((status = 200, body = Answer)))]
 pub(in crate::api) async fn pause(
     State(api): State<Api>,
     Path(service): Path<Name>,
@@ -126,6 +158,9 @@ pub(in crate::api) async fn pause(
     carry_out(&api, &write, Command::Pause { service }, reason).await
 }
 
+/// Lets a paused rollout go on.
+#[utoipa::path(post, path = "/v1/services/{service}/rollout/resume", operation_id = "rollout_resume", tag = "rollouts",
+    params(InService, Options, IfMatch), request_body = Option<Reason>, responses((status = 200, body = Answer)))]
 pub(in crate::api) async fn resume(
     State(api): State<Api>,
     Path(service): Path<Name>,

@@ -1,0 +1,226 @@
+//! The OpenAPI document of the API.
+//!
+//! Handlers describe themselves, and the router collects the descriptions, so that the document cannot
+//! name an endpoint that does not exist or miss one that does. What all endpoints have in common —
+//! the token, the errors that are met before a handler is reached — is added here, once.
+
+use axum::Extension;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderValue, header};
+use serde_json::{Value, json};
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::security::SecurityRequirement;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::tag::TagBuilder;
+use utoipa::openapi::{
+    ComponentsBuilder, ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref,
+    ResponseBuilder,
+};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
+
+use super::problem::ProblemBody;
+
+/// Which service it is about.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "described here, read by the router")]
+pub(super) struct InService {
+    /// Name of the service.
+    #[param(example = "checkout")]
+    service: String,
+}
+
+/// Which backend it is about.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "described here, read by the router")]
+pub(super) struct OfBackend {
+    /// Name of the service.
+    #[param(example = "checkout")]
+    service: String,
+    /// Name of the backend.
+    #[param(example = "green")]
+    backend: String,
+}
+
+/// The finished document. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Document(Bytes);
+
+impl Document {
+    /// Finishes what the routes have described.
+    pub(super) fn new(described: OpenApi) -> Self {
+        // A document is made of plain data only.
+        let mut document = serde_json::to_value(complete(described)).unwrap_or_default();
+        name_names(&mut document);
+        document["components"]["schemas"]["Name"] = json!({
+            "type": "string",
+            "description": "Name of a service or a backend, as in the config file.",
+        });
+        Self(format!("{document:#}\n").into())
+    }
+}
+
+/// This document.
+#[utoipa::path(get, path = "/openapi.json", operation_id = "openapi", tag = "process",
+    responses((status = 200, body = Object, description = "OpenAPI 3.1")))]
+pub(super) async fn openapi(Extension(Document(text)): Extension<Document>) -> Response {
+    let json = HeaderValue::from_static("application/json");
+    ([(header::CONTENT_TYPE, json)], text).into_response()
+}
+
+/// What the document says about the API as a whole.
+pub(super) fn outline() -> OpenApi {
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some(
+            "A token: `switchback token new`, or `admin.token` in the state directory",
+        ))
+        .build();
+    let components = ComponentsBuilder::new()
+        .security_scheme(TOKEN, SecurityScheme::Http(bearer))
+        .schema(ProblemBody::name(), ProblemBody::schema());
+    let tag = |name: &str, description: &str| {
+        TagBuilder::new()
+            .name(name)
+            .description(Some(description))
+            .build()
+    };
+    OpenApiBuilder::new()
+        .info(
+            InfoBuilder::new()
+                .title("switchback")
+                .version(env!("CARGO_PKG_VERSION"))
+                .description(Some(DESCRIPTION))
+                .license(Some(
+                    LicenseBuilder::new()
+                        .name("Apache-2.0")
+                        .identifier(Some("Apache-2.0"))
+                        .build(),
+                ))
+                .build(),
+        )
+        .components(Some(components.build()))
+        .security(Some([SecurityRequirement::new(TOKEN, [""; 0])]))
+        .tags(Some([
+            tag("look", "What is"),
+            tag("traffic", "Where traffic goes"),
+            tag("rollouts", "Letting a new version in step by step"),
+            tag("record", "What was, and what happens"),
+            tag("process", "The process itself"),
+        ]))
+        .build()
+}
+
+/// Name of the security scheme.
+const TOKEN: &str = "token";
+
+const DESCRIPTION: &str = "The admin API of switchback. Errors are `application/problem+json` with a \
+stable `code`. An answered write is in force on every worker.";
+
+/// Errors that any endpoint with a token can answer.
+const COMMON: [(&str, &str); 6] = [
+    (
+        "400",
+        "The path, the query, a header or the body cannot be read",
+    ),
+    ("401", "No valid token"),
+    (
+        "403",
+        "The token allows too little, or a web page of another site asks",
+    ),
+    ("408", "The body did not arrive in time"),
+    ("421", "The API is not served under this name"),
+    ("429", "Too many failed attempts"),
+];
+
+/// Errors that writes can answer, beside the common ones.
+const OF_WRITES: [(&str, &str); 9] = [
+    ("404", "No such service or backend"),
+    ("409", "As things are, it cannot be done; `code` says why"),
+    ("412", "The state is not the one of If-Match"),
+    ("413", "The body is too large"),
+    ("415", "The body is not JSON"),
+    ("422", "It makes no sense; nothing has changed"),
+    ("503", "Too many changes wait, or the process is ending"),
+    (
+        "504",
+        "In force, but a worker has not acknowledged it in time",
+    ),
+    ("507", "It could not be persisted; nothing has changed"),
+];
+
+/// What utoipa calls the alias [`switchback_config::model::Name`], and what it is called here.
+const NAMES: [(&str, &str); 2] = [("String", "Name"), ("Override_String", "Override_Name")];
+
+/// Calls names names, wherever they are referred to.
+fn name_names(document: &mut Value) {
+    match document {
+        Value::Object(members) => {
+            for (from, to) in NAMES {
+                if let Some(schema) = members.remove(from) {
+                    members.insert(to.into(), schema);
+                }
+            }
+            members.values_mut().for_each(name_names);
+        }
+        Value::Array(items) => items.iter_mut().for_each(name_names),
+        Value::String(text) => {
+            for (from, to) in NAMES {
+                if text.strip_prefix(SCHEMAS) == Some(from) {
+                    *text = format!("{SCHEMAS}{to}");
+                    break;
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Where schemas are, within the document.
+const SCHEMAS: &str = "#/components/schemas/";
+
+fn complete(mut document: OpenApi) -> OpenApi {
+    for (path, item) in &mut document.paths.paths {
+        let in_path = path.contains('{');
+        let PathItem {
+            get,
+            put,
+            post,
+            delete,
+            ..
+        } = item;
+        for operation in get.iter_mut() {
+            let open = operation.security.is_some();
+            add(operation, COMMON.iter().filter(|_| !open));
+            add(
+                operation,
+                [("404", "It does not exist")].iter().filter(|_| in_path),
+            );
+            add(
+                operation,
+                [("421", "The API is not served under this name")].iter(),
+            );
+        }
+        for operation in [put, post, delete].into_iter().flatten() {
+            add(operation, COMMON.iter().chain(&OF_WRITES));
+        }
+    }
+    document
+}
+
+/// Adds errors to those an operation describes itself.
+fn add<'a>(operation: &mut Operation, errors: impl Iterator<Item = &'a (&'a str, &'a str)>) {
+    for (status, description) in errors {
+        let problem =
+            ContentBuilder::new().schema(Some(Ref::from_schema_name(ProblemBody::name())));
+        let response = ResponseBuilder::new()
+            .description(*description)
+            .content("application/problem+json", problem.build());
+        let responses = &mut operation.responses.responses;
+        responses
+            .entry((*status).into())
+            .or_insert_with(|| response.build().into());
+    }
+}

@@ -1,0 +1,129 @@
+//! Types of the config crate, as the OpenAPI document describes them.
+//!
+//! The config crate knows nothing of OpenAPI. Each type here stands for the one whose name it has, and
+//! exists for its description only; a test compares both.
+#![expect(dead_code, reason = "these types are described, never made")]
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// A length of time with its unit, or a sum of two.
+#[derive(Serialize, ToSchema)]
+#[schema(
+    value_type = String,
+    pattern = r"^(\d{1,17}ns|\d{1,14}us|\d{1,11}ms|\d{1,8}s|\d{1,6}m|\d{1,4}h|\d{1,3}d)( (\d{1,8}s|\d{1,6}m|\d{1,4}h))?$",
+    example = "5m"
+)]
+pub(crate) struct TimeSpan(String);
+
+/// A share of the traffic.
+#[derive(Serialize, ToSchema)]
+#[schema(value_type = String, pattern = r"^(\d{1,2}(\.\d{1,4})?|100(\.0{1,4})?)%$", example = "2.5%")]
+pub(crate) struct Percent(String);
+
+/// Where requests are sent: scheme (`http`, `https`, `h2c`), host and port.
+#[derive(ToSchema)]
+#[schema(value_type = String, pattern = r"^(http|https|h2c)://[^/?#@ ]+/?$", example = "http://127.0.0.1:9001")]
+pub(crate) struct Endpoint(String);
+
+/// Weight of each backend of a service.
+#[derive(ToSchema)]
+#[schema(value_type = BTreeMap<String, u32>, example = json!({"blue": 95, "green": 5}))]
+pub(crate) struct Weights(BTreeMap<String, u32>);
+
+/// One deployed version of a service.
+#[derive(ToSchema)]
+#[schema(as = Deployment)]
+pub(crate) struct Backend {
+    /// Label of what is deployed; absent only where a service has a single backend.
+    version: Option<String>,
+    /// Its addresses.
+    endpoints: Vec<Endpoint>,
+    /// TLS towards `https` endpoints.
+    tls: Option<UpstreamTls>,
+}
+
+/// TLS towards endpoints.
+#[derive(ToSchema)]
+pub(crate) struct UpstreamTls {
+    /// PEM file with the authorities to trust instead of the system's.
+    ca: Option<String>,
+    /// The name to ask for and to verify, instead of the endpoint's host.
+    server_name: Option<String>,
+    /// PEM file with the chain to present.
+    client_certificate: Option<String>,
+    /// PEM file with its key.
+    client_key: Option<String>,
+}
+
+/// The plan of a rollout.
+#[derive(ToSchema)]
+#[schema(as = RolloutPlan)]
+pub(crate) struct Rollout {
+    /// Shares of the canary, one after the other. None is smaller than the one before.
+    steps: Vec<Step>,
+    /// The last stretch before the canary becomes stable; `off`: none.
+    bake: BakeOrOff,
+    /// No step is left before the canary has answered so many requests in it.
+    min_requests: u32,
+    /// A rollout that stands still for so long, beyond the time its step takes, is given up.
+    deadline: TimeSpan,
+}
+
+/// One share of the canary, and what it takes to go on. At least one condition is set.
+#[derive(ToSchema)]
+pub(crate) struct Step {
+    /// Share of the canary: 0.01 % to 99.99 %.
+    weight: Percent,
+    /// How long it lasts at least.
+    #[schema(rename = "for")]
+    span: Option<TimeSpan>,
+    /// How many requests the canary answers at least.
+    requests: Option<u32>,
+    /// Whether somebody has to say that it may go on.
+    #[schema(default = false)]
+    approve: Option<bool>,
+}
+
+/// The last stretch: the canary has everything but a holdback, which is the control group.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Bake {
+    /// Share of stable: 1 % to 50 %.
+    holdback: Percent,
+    /// How long it lasts at least.
+    #[serde(rename = "for")]
+    span: TimeSpan,
+}
+
+/// A bake, or none at all.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum BakeOrOff {
+    /// None.
+    Off(Off),
+    /// How it goes.
+    Bake(Bake),
+}
+
+/// None.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Off {
+    /// None.
+    Off,
+}
+
+/// One difference between two configurations.
+#[derive(ToSchema)]
+#[schema(as = ConfigChange)]
+pub(crate) struct Change {
+    /// The key.
+    #[schema(example = "services.checkout.weights.green")]
+    path: String,
+    /// What it was; `null` if it was not there.
+    before: serde_json::Value,
+    /// What it is; `null` if it is gone.
+    after: serde_json::Value,
+}

@@ -1,0 +1,206 @@
+//! Answers to writes: what is in force, how fast it got there, what each backend has begun; or, for a
+//! dry run, what would be.
+
+use std::collections::BTreeSet;
+
+use indexmap::IndexMap;
+use serde::Serialize;
+use switchback_config::model::Name;
+use utoipa::ToSchema;
+
+use super::rollout::{Rollout, rollout};
+use crate::api::problem::ProblemBody;
+use crate::builder::find;
+use crate::control::{Confirmed, Published};
+use crate::effective::Effective;
+
+/// The answer to a write.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum Answer {
+    /// It was carried out.
+    Written(Box<Written>),
+    /// It was a dry run.
+    Planned(Box<Planned>),
+}
+
+/// What is in force after a write. In-flight requests finish; no split request begins at a backend
+/// whose weight is 0 once this is answered.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Written {
+    /// The service.
+    service: Name,
+    /// Whether anything is different now.
+    changed: bool,
+    /// The state after it.
+    revision: u64,
+    /// Weight of each backend.
+    #[schema(example = json!({"blue": 95, "green": 5}))]
+    weights: IndexMap<Name, u32>,
+    /// The rollback target.
+    stable: Name,
+    /// Where rollback goes after a switch.
+    previous: Option<Name>,
+    /// The stable backend that is still being watched.
+    on_trial: Option<Name>,
+    /// Backends whose version gets no traffic.
+    blocked: BTreeSet<Name>,
+    /// Microseconds from the swap until every worker followed.
+    applied_in_us: u64,
+    /// Requests each backend had ever begun when every worker followed.
+    begun: IndexMap<Name, u64>,
+    /// Requests under way.
+    in_flight: IndexMap<Name, u64>,
+    /// Whether it survives a crash; otherwise it is persisted as soon as the disk allows.
+    durable: bool,
+    /// The rollout, in answers about rollouts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::api) rollout: Option<Rollout>,
+    /// With `wait=drained`: whether backends without weight have finished their requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::api) drained: Option<bool>,
+}
+
+/// What would be in force after a write. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Planned {
+    /// The service.
+    service: Name,
+    /// Always true.
+    dry_run: bool,
+    /// Whether anything would be different.
+    changed: bool,
+    /// The state now.
+    revision: u64,
+    /// What is in force now.
+    before: Before,
+    /// Weight each backend would have.
+    weights: IndexMap<Name, u32>,
+    /// The rollback target there would be.
+    stable: Name,
+    /// Where rollback would go.
+    previous: Option<Name>,
+    /// The stable backend that would be watched.
+    on_trial: Option<Name>,
+    /// Backends whose version would get no traffic.
+    blocked: BTreeSet<Name>,
+    /// What would be told, in words.
+    notes: Vec<String>,
+}
+
+/// What is in force before a write.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+struct Before {
+    /// Weight of each backend.
+    weights: IndexMap<Name, u32>,
+    /// The rollback target.
+    stable: Name,
+    /// Backends whose version gets no traffic.
+    blocked: BTreeSet<Name>,
+}
+
+/// The answers to a write about all services.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Answers {
+    /// How many services refused.
+    pub(in crate::api) refused: u32,
+    /// One by one.
+    pub(in crate::api) services: Vec<AnswerOrRefused>,
+}
+
+/// What became of one service.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum AnswerOrRefused {
+    /// It was carried out, or would be.
+    Answer(Answer),
+    /// It was refused.
+    Refused(Refused),
+}
+
+/// A service that refused.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Refused {
+    /// The service.
+    pub(in crate::api) service: Name,
+    /// Always false.
+    pub(in crate::api) changed: bool,
+    /// Why.
+    pub(in crate::api) problem: ProblemBody,
+}
+
+/// What a write has brought about; none if its service is not configured any more.
+pub(crate) fn written(service: &str, confirmed: &Confirmed) -> Option<Written> {
+    let applied = &confirmed.applied;
+    let published = &applied.published;
+    let effective = &published.services.get(service)?.effective;
+    let trial = effective.trial_at(jiff::Timestamp::now());
+    let mut written = Written {
+        service: service.into(),
+        changed: applied.changed,
+        revision: published.state.revision,
+        weights: effective.weights.clone(),
+        stable: effective.stable.clone(),
+        previous: effective.previous.clone(),
+        on_trial: trial.map(|trial| trial.backend.clone()),
+        blocked: effective.blocked.clone(),
+        applied_in_us: u64::try_from(confirmed.applied_in.as_micros()).unwrap_or(u64::MAX),
+        begun: IndexMap::new(),
+        in_flight: IndexMap::new(),
+        durable: confirmed.durable,
+        rollout: None,
+        drained: None,
+    };
+    written.count(published);
+    Some(written)
+}
+
+impl Written {
+    /// Reads the counters (again).
+    pub(in crate::api) fn count(&mut self, published: &Published) {
+        let live = find(&published.snapshot, &self.service);
+        for backend in live.into_iter().flat_map(|live| &live.backends) {
+            let name = backend.name.to_string();
+            self.begun.insert(name.clone(), backend.stats.begun());
+            self.in_flight.insert(name, backend.stats.in_flight());
+        }
+    }
+
+    /// Tells about the rollout, too.
+    pub(in crate::api) fn with_rollout(mut self, published: &Published) -> Self {
+        self.rollout = rollout(published, &self.service);
+        self
+    }
+}
+
+/// What a dry run has found; none if its service is not configured.
+pub(crate) fn planned(service: &str, confirmed: &Confirmed) -> Option<Planned> {
+    let applied = &confirmed.applied;
+    let (decision, published) = applied.planned.as_deref()?;
+    let before = &published.services.get(service)?.effective;
+    let after = match (
+        decision.services.get(service),
+        decision.config.services.get(service),
+    ) {
+        (Some(state), Some(file)) => Effective::new(file, state, decision.stable_only),
+        _ => Effective::clone(before),
+    };
+    let notes = decision.notes.iter();
+    Some(Planned {
+        service: service.into(),
+        dry_run: true,
+        changed: applied.changed,
+        revision: published.state.revision,
+        before: Before {
+            weights: before.weights.clone(),
+            stable: before.stable.clone(),
+            blocked: before.blocked.clone(),
+        },
+        weights: after.weights,
+        stable: after.stable,
+        previous: after.previous,
+        on_trial: after.on_trial.map(|trial| trial.backend),
+        blocked: after.blocked,
+        notes: notes.map(|note| note.message.clone()).collect(),
+    })
+}
