@@ -14,6 +14,7 @@
 
 mod api;
 mod clients;
+mod deploy;
 mod edge;
 mod health;
 mod judge;

@@ -30,9 +30,12 @@ async fn start(proxy: &Proxy, body: Value) -> Value {
 
 /// Waits until a rollout is paused or has ended.
 async fn settled(proxy: &Proxy) -> Value {
-    let view = proxy.get(&format!("{ROLLOUT}?wait=20s")).await;
-    assert_ne!(view["status"], "running", "{view}");
-    view
+    loop {
+        let view = proxy.get(&format!("{ROLLOUT}?wait=20s")).await;
+        if view["status"] != "running" {
+            return view;
+        }
+    }
 }
 
 async fn events(proxy: &Proxy) -> String {

@@ -5,6 +5,8 @@
     reason = "a test says what is wrong by panicking"
 )]
 
+mod commands;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

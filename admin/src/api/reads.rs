@@ -64,8 +64,8 @@ pub(super) struct WaitFor {
     wait: Option<TimeSpan>,
 }
 
-/// The rollout that is under way, or the last one. With `wait` it is answered when that has ended or
-/// stands still, at the latest after that time.
+/// The rollout that is under way, or the last one. With `wait` it is answered when that has moved or
+/// stands, at the latest after that time.
 #[utoipa::path(get, path = "/v1/services/{service}/rollout", operation_id = "rollout_show", tag = "rollouts",
     params(InService, WaitFor),
     responses((status = 200, body = views::Rollout, headers(("ETag" = String, description = "The state: `\"<revision>\"`")))))]
@@ -75,15 +75,17 @@ pub(super) async fn rollout(
     Query(WaitFor { wait }): Query<WaitFor>,
 ) -> Result<Response, Problem> {
     let mut published = api.controls.follow();
-    let stands = |published: &Published| {
+    let progress = |published: &Published| {
         let state = published.state.services.get(&name);
         let rollout = state.and_then(|state| state.rollout.as_ref());
-        rollout.is_none_or(|rollout| !rollout.is_running() || rollout.paused.is_some())
+        rollout.map(|rollout| (rollout.stage, rollout.status()))
     };
-    if let Some(wait) = wait {
-        let settled = published.wait_for(|published| stands(published));
-        // At the end of its time, the caller sees how far it has come.
-        let _ = tokio::time::timeout(wait.0.min(WAIT_MAX), settled)
+    let before = progress(&published.borrow_and_update());
+    let stands = before.is_none_or(|(_, status)| status != "running");
+    if let Some(wait) = wait.filter(|_| !stands) {
+        let moved = published.wait_for(|published| progress(published) != before);
+        // At the end of its time, the caller sees that it has not moved.
+        let _ = tokio::time::timeout(wait.0.min(WAIT_MAX), moved)
             .await
             .is_ok();
     }

@@ -53,7 +53,8 @@ pub(super) async fn carry_out(client: &Client, verb: RolloutVerb) -> Result<u8, 
             return Ok(0);
         }
         RolloutVerb::Wait { service, timeout } => {
-            return wait(client, &service, Instant::now() + timeout.0).await;
+            let until = Instant::now() + timeout.0;
+            return wait(client, &service, until, &Value::Null).await;
         }
     };
     let path = format!("{}{what}", path(&service)?);
@@ -88,20 +89,19 @@ fn start_body(plan: &PlanArgs, canary: Option<&str>) -> Value {
 }
 
 /// Waits for the end of a rollout; a line whenever it has moved.
-async fn wait(client: &Client, service: &str, until: Instant) -> Result<u8, Failed> {
-    let mut seen = Value::Null;
+///
+/// `shown`: a view that was printed already.
+async fn wait(client: &Client, service: &str, until: Instant, shown: &Value) -> Result<u8, Failed> {
+    let progress = |view: &Value| json!([view["status"], view["stage"], view["ended"]]);
+    let mut seen = progress(shown);
+    let mut view = client.get(&path(service)?).await?;
     loop {
-        let left = until.saturating_duration_since(Instant::now());
-        // Rounded up: a wait of less than a millisecond would not be one.
-        let ask_ms = left.min(ASK).as_millis() + 1;
-        let view = client
-            .get(&format!("{}?wait={ask_ms}ms", path(service)?))
-            .await?;
-        let now = json!([view["status"], view["stage"], view["ended"]]);
+        let now = progress(&view);
         if now != seen && client.output == Output::Table {
             print_rollout(&view);
         }
         seen = now;
+        let left = until.saturating_duration_since(Instant::now());
         let code = match view["status"].as_str() {
             Some("promoted") => Some(0),
             Some("rolled_back") => Some(exit::ROLLED_BACK),
@@ -117,6 +117,10 @@ async fn wait(client: &Client, service: &str, until: Instant) -> Result<u8, Fail
             }
             return Ok(code);
         }
+        // Rounded up: a wait of less than a millisecond would not be one.
+        let ask_ms = left.min(ASK).as_millis() + 1;
+        let path = format!("{}?wait={ask_ms}ms", path(service)?);
+        view = client.get(&path).await?;
     }
 }
 
@@ -185,7 +189,7 @@ pub(super) async fn deploy(client: &Client, args: DeployArgs) -> Result<u8, Fail
                 "version {} is being rolled out already",
                 args.version
             ));
-            return wait(client, &args.service, until).await;
+            return wait(client, &args.service, until, &Value::Null).await;
         }
         Target::Backend(backend) => backend,
     };
@@ -208,10 +212,13 @@ pub(super) async fn deploy(client: &Client, args: DeployArgs) -> Result<u8, Fail
     let body = start_body(&args.plan, Some(&backend));
     let key = args.plan.idempotency_key.as_deref();
     let path = format!("{service_path}/rollout");
-    client
+    let answer = client
         .write_with_key(Method::POST, &path, body, &write, key)
         .await?;
-    wait(client, &args.service, until).await
+    if client.output == Output::Table {
+        print_rollout(&answer["rollout"]);
+    }
+    wait(client, &args.service, until, &answer["rollout"]).await
 }
 
 /// What a deployment finds.

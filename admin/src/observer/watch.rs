@@ -60,6 +60,8 @@ pub(super) struct Watch {
     cases: Vec<Case>,
     rules: Rules,
     vitals: Vitals,
+    /// Names of the service and the backend.
+    place: (Arc<str>, Arc<str>),
     /// Name and label of the one it is compared with.
     control: Option<String>,
     share: f64,
@@ -98,6 +100,7 @@ impl Watch {
         let case = |trouble| Case::new(trouble, file, clock.now, cells(roles));
         let mut watch = Self {
             version: backend.version.to_string(),
+            place: (roles.service.name.clone(), backend.name.clone()),
             settings: file.rollback.clone(),
             cases: Trouble::all_of(&file.rollback).map(case).collect(),
             rules: Rules::new(&file.rollback, clock.now),
@@ -276,14 +279,24 @@ impl Watch {
         }
         if self.stable_fails.is_none() {
             let seen = self.stable.counts();
+            let (who, watched) = match self.trial_until {
+                None => ("stable", "the canary"),
+                Some(_) => ("the rollback target", "stable"),
+            };
             let sentence = format!(
-                "stable failed {} of {} and the canary {} of {} in the last minute: stable is the broken one, going back would not help",
+                "{who} failed {} of {} and {watched} {} of {} in the last minute: {who} is the broken one, going back would not help",
                 seen.stable_failures,
                 seen.stable_requests,
                 seen.canary_failures,
                 seen.canary_requests
             );
-            self.said.push(("stable_failing", sentence.clone()));
+            let (service, backend) = &self.place;
+            let offer = match self.trial_until {
+                None => format!("; to go forward: switchback switch {service} --to {backend}"),
+                Some(_) => String::new(),
+            };
+            self.said
+                .push(("stable_failing", format!("{sentence}{offer}")));
             self.stable_fails = Some(sentence);
         }
         self.stable_fails.clone()
