@@ -59,7 +59,7 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct WaitFor {
-    /// How long to wait for the end, at most 30 s.
+    /// How long to wait for the next move, at most 30 s.
     #[param(value_type = Option<schema::TimeSpan>)]
     wait: Option<TimeSpan>,
 }
