@@ -4,6 +4,8 @@
 //! belong to a version and must survive, and workers recognise by the pointer that their pools and
 //! samplers are still good. A weight change in one service makes one new service and nothing else.
 
+mod mirror;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -180,11 +182,16 @@ impl Builder {
             &split,
             stable,
         );
-        let cut = plan.state.services.get(name).map(|state| &state.cuts);
-        let cuts = effective
-            .backends
-            .keys()
-            .map(|backend| cut.and_then(|cut| cut.get(backend)).copied().unwrap_or(0));
+        let parts = mirror::Parts {
+            effective,
+            before: before.as_deref(),
+            backends: &backends,
+            split: &split,
+            stable,
+            workers: self.workers,
+            alarm: &self.alarm,
+        };
+        let mirror = mirror::build(file, &parts);
         let service = Service {
             name: before
                 .as_ref()
@@ -194,7 +201,7 @@ impl Builder {
                 .keys()
                 .map(|backend| effective.blocked.contains(backend))
                 .collect(),
-            cuts: cuts.collect(),
+            cuts: cuts(plan, name, effective),
             backends,
             split,
             stable,
@@ -204,6 +211,7 @@ impl Builder {
             affinity: file.affinity.clone(),
             preview: file.preview.clone(),
             rescue: file.rescue.clone(),
+            mirror,
             spill_to_canary: file.spill_to_canary,
             expose: file.expose,
             upstream_host: file.upstream_host.clone(),
@@ -363,6 +371,16 @@ impl Builder {
     }
 }
 
+/// How often the streams of each backend were cut.
+fn cuts(plan: &Plan<'_>, service: &Name, effective: &Effective) -> Vec<u64> {
+    let cut = plan.state.services.get(service).map(|state| &state.cuts);
+    let cuts = effective
+        .backends
+        .keys()
+        .map(|backend| cut.and_then(|cut| cut.get(backend)).copied().unwrap_or(0));
+    cuts.collect()
+}
+
 /// A service of a snapshot.
 pub(crate) fn find<'a>(snapshot: &'a Snapshot, name: &str) -> Option<&'a Arc<Service>> {
     let found = snapshot
@@ -446,6 +464,7 @@ fn same_service(one: &Service, other: &Service) -> bool {
             other.expose,
             &other.upstream_host,
         )
+        && one.mirror.as_ref().map(Arc::as_ptr) == other.mirror.as_ref().map(Arc::as_ptr)
         && (one.drain_streams, &one.upstream) == (other.drain_streams, &other.upstream)
 }
 

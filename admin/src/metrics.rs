@@ -3,6 +3,8 @@
 //! Nothing is counted here. The numbers live in the workers' cells, in health and in the judges'
 //! gauges; a scrape adds them up. Labels come from the configuration only, never from clients.
 
+mod mirror;
+
 use std::collections::{BTreeMap, HashMap};
 
 use prometheus::core::Collector;
@@ -198,6 +200,7 @@ fn about_version(
         retries,
     );
     about_time(labels, stats, families);
+    mirror::about_copies(labels, version, stats, families);
 }
 
 fn about_time(labels: &[(&str, &str); 2], stats: &BackendStats, families: &mut Families) {

@@ -8,7 +8,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::model::{
-    Bake, CompareTo, ErrorClass, Limits, OnFailure, Rescue, Rollback, Rollout, Step, Uncontrolled,
+    Bake, CompareTo, ErrorClass, Limits, Mirror, Name, OnFailure, Rescue, Rollback, Rollout, Step,
+    Uncontrolled,
 };
 use crate::units::{ByteSize, Percent, Period, Rate, TimeSpan};
 
@@ -223,6 +224,20 @@ pub const HEALTH_FALL: NonZeroU32 = NonZeroU32::new(3).expect("not 0");
 /// Largest request body that is kept for a rescue.
 pub const RESCUE_BODY_MAX: u64 = 1 << 20;
 
+/// Largest request body that is kept for a mirrored copy.
+pub const MIRROR_BODY_MAX: u64 = 1 << 20;
+
+/// Shortest and longest time a mirrored copy may take.
+pub const MIRROR_TIME_BOUNDS: (Duration, Duration) =
+    (Duration::from_millis(10), Duration::from_secs(300));
+
+/// Most mirrored copies of one worker at a time: with bodies of 1 MiB they hold 1 GiB.
+pub const MIRROR_CONCURRENCY_MAX: u32 = 1_000;
+
+/// A mirrored response is read up to here and then left, with its connection: what nobody wants
+/// must not fill the line.
+pub const MIRROR_RESPONSE_BYTES: u64 = 1 << 20;
+
 const fn seconds(seconds: u64) -> Option<TimeSpan> {
     Some(TimeSpan(Duration::from_secs(seconds)))
 }
@@ -279,6 +294,23 @@ pub fn rescue() -> Rescue {
         budget: Percent::from_millionths(200_000),
         // Two versions may not share the store of idempotency keys.
         idempotency_key: false,
+    }
+}
+
+/// A mirror of which the file says only where to.
+#[must_use]
+pub fn mirror(to: Name) -> Mirror {
+    Mirror {
+        to,
+        share: Percent::from_millionths(Percent::WHOLE),
+        // These change nothing (RFC 9110, 9.2.1), so executing them twice does no harm.
+        methods: ["GET", "HEAD", "OPTIONS"].map(String::from).to_vec(),
+        max_body: ByteSize(64 << 10),
+        // Whoever is slower than that is broken; nobody waits for it.
+        timeout: TimeSpan(Duration::from_secs(10)),
+        // 1 000 copies a second of 100 ms, and less than a fifth of a backend's connections.
+        concurrency: 100,
+        judge: false,
     }
 }
 

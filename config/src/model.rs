@@ -9,6 +9,7 @@
 //! `GET /v1/config` and the stored overrides show.
 
 mod limits;
+mod mirror;
 mod rollout;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::units::{ByteSize, Endpoint, Percent, Rate, TimeSpan};
 use limits::or_off;
 pub use limits::{LimitOverrides, Limits};
+pub use mirror::Mirror;
 pub use rollout::{Bake, ROLLOUT_PARTS, Rollout, RolloutFault, Step};
 
 /// Name of a service, listener or backend: letters, digits, `-`, `_` and `.`, 1 to 63 characters.
@@ -310,6 +312,9 @@ pub struct Service {
     pub health: Option<HealthCheck>,
     /// When a failed canary attempt is repeated on stable.
     pub rescue: Rescue,
+    /// Copies of stable's requests for another backend.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<Mirror>,
     /// The judge.
     pub rollback: Rollback,
     /// How a canary grows, unless whoever starts it says otherwise.

@@ -202,6 +202,8 @@ section! {
         health: HealthCheck,
         /// When a failed canary attempt is repeated on stable.
         rescue: Rescue,
+        /// Copies of stable's requests for another backend, whose responses nobody sees. Default: none.
+        mirror: Mirror,
         /// The judge.
         rollback: Rollback,
         /// What `rollout start` does. Default: 1%, 10% and 50%, then a bake.
@@ -217,7 +219,7 @@ section! {
         /// Limits of this service.
         limits: Limits,
     }
-    later ["hooks", "mirror", "runbook", "flags"]
+    later ["hooks", "runbook", "flags"]
 }
 
 section! {
@@ -298,6 +300,26 @@ section! {
         budget: Percent,
         /// Whether requests with an Idempotency-Key may be repeated. Default: false.
         idempotency_key: bool,
+    }
+}
+
+section! {
+    /// Copies of stable's requests for another backend, which executes them; its responses are compared and dropped.
+    Mirror {
+        /// The backend that gets the copies; not stable.
+        to: String,
+        /// Share of stable's requests with these methods. Default: 100%.
+        share: Percent,
+        /// Methods that are copied. Default: GET, HEAD, OPTIONS.
+        methods: Vec<TextItem>,
+        /// Requests with a larger body are not copied. Default: 64KiB.
+        max_body: ByteSize,
+        /// How much longer than its original a copy may take. Default: 10s.
+        timeout: TimeSpan,
+        /// Copies of one worker at a time; more are dropped and counted. Default: 100.
+        concurrency: NonZeroU32,
+        /// Whether the judge blocks a version that fails its copies. Default: false.
+        judge: bool,
     }
 }
 

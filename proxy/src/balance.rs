@@ -2,13 +2,15 @@
 //!
 //! A [`Claim`] is made in the same step as the choice, so two requests never both see the same
 //! endpoint as idle, and a drain waits for everybody. It is released exactly once, whatever
-//! happens: when it is ended with an outcome, or when it is dropped because the client went away.
+//! happens: when it is ended with an outcome, or when it is dropped because the client went away
+//! or, for a copy, because its time was up.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use switchback_config::model::Balance;
 
+use crate::mirror::Comparison;
 use crate::outcome::Outcome;
 use crate::view::{BackendView, EndpointView, ServiceView};
 use crate::worker::Worker;
@@ -24,6 +26,8 @@ pub(crate) enum Pick {
     Rescue,
     /// By a tester's choice. Not judged, and counted apart.
     Preview,
+    /// As a copy of a request that stable served. Counted apart, and compared with it.
+    Mirror,
 }
 
 /// Being counted as in flight at one endpoint of one backend.
@@ -38,6 +42,7 @@ pub(crate) struct Claim {
     began: bool,
     ended: bool,
     cuts: u64,
+    comparison: Option<Box<Comparison>>,
 }
 
 /// Whether a backend has an endpoint that may be used.
@@ -85,6 +90,7 @@ pub(crate) fn claim(
         began: false,
         ended: false,
         cuts: view.cuts.get(),
+        comparison: None,
     })
 }
 
@@ -177,6 +183,7 @@ impl Claim {
         };
         let open = match self.pick {
             Pick::Preview => !current.service.blocked[backend],
+            Pick::Mirror => current.service.mirrors_to(backend),
             Pick::Split | Pick::Diverted | Pick::Rescue => current.service.is_open(backend),
         };
         open && same_name.backend.version == mine.version
@@ -197,6 +204,19 @@ impl Claim {
     /// Whether the backend's streams were cut since this request was picked.
     pub(crate) fn is_cut(&self) -> bool {
         self.view().cuts.get() != self.cuts
+    }
+
+    /// What is to be compared with the end of this attempt.
+    pub(crate) fn compare(&mut self, comparison: Box<Comparison>) {
+        self.comparison = Some(comparison);
+    }
+
+    /// Notes for a comparison that the head of the response has arrived.
+    pub(crate) fn note_answer(&mut self) {
+        if let Some(comparison) = &mut self.comparison {
+            let now = self.worker.read_clock();
+            comparison.note_answer(now.saturating_duration_since(self.claimed));
+        }
     }
 
     /// Releases the claim.
@@ -221,16 +241,24 @@ impl Claim {
                 cells.end(outcome, took);
             }
         });
+        if let Some(comparison) = self.comparison.take() {
+            comparison.end(&self.worker, outcome);
+        }
     }
 
     pub(crate) fn cells(&self, count: impl FnOnce(&crate::stats::BackendCells)) {
         let stats = &self.view().backend.stats;
-        count(stats.cells(self.worker.index, self.pick == Pick::Preview));
+        count(stats.cells(self.worker.index, self.pick));
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.release(Outcome::ClientGone);
+        self.release(match self.pick {
+            Pick::Split | Pick::Diverted | Pick::Rescue | Pick::Preview => Outcome::ClientGone,
+            // A copy has no client; it is dropped when its time is up.
+            Pick::Mirror if self.began => Outcome::Timeout,
+            Pick::Mirror => Outcome::NotSent,
+        });
     }
 }

@@ -5,6 +5,7 @@
 //! its pool or is closed, the claim is released, the judge hears of it and the log line is written:
 //! each exactly once.
 
+use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -300,6 +301,27 @@ impl Exchange {
         }
     }
 
+    /// Reads and drops the body, up to a bound; a larger one is left, with its connection. So are
+    /// event streams, which have no end.
+    pub(crate) async fn drop_rest(mut self: Box<Self>, bytes_max: u64) {
+        let mut left = bytes_max;
+        while !self.is_event_stream {
+            match poll_fn(|cx| self.poll(cx)).await {
+                Ok(Piece::Content) => {
+                    let count = self.source.content().len();
+                    self.source.consume(count);
+                    match left.checked_sub(count as u64) {
+                        Some(rest) => left = rest,
+                        None => break,
+                    }
+                }
+                Ok(Piece::End) | Err(_) => return,
+            }
+        }
+        self.link = None;
+        self.end_claim(Outcome::Status(self.status));
+    }
+
     fn end_claim(&mut self, outcome: Outcome) {
         if let Some(claim) = self.claim.take() {
             claim.view().streams.leave(&mut self.streams);
@@ -310,10 +332,10 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        if self.claim.is_some() {
+        if let Some(claim) = self.claim.take() {
             self.report
                 .note(|record| record.error = Some("client_gone"));
-            self.end_claim(Outcome::ClientGone);
+            claim.view().streams.leave(&mut self.streams);
         }
     }
 }

@@ -30,6 +30,7 @@ pub(crate) enum Name {
     Te,
     Traceparent,
     TransferEncoding,
+    XSwitchbackMirrored,
     /// Contains an underscore, which some servers read as a hyphen.
     Underscore,
     Upgrade,
@@ -64,6 +65,7 @@ impl Name {
             15 => (Self::XForwardedFor, b"x-forwarded-for"),
             16 if matches!(name[0], b'x' | b'X') => (Self::XForwardedHost, b"x-forwarded-host"),
             16 => (Self::ProxyConnection, b"proxy-connection"),
+            21 => (Self::XSwitchbackMirrored, b"x-switchback-mirrored"),
             17 if matches!(name[0], b'x' | b'X') => (Self::XForwardedProto, b"x-forwarded-proto"),
             17 => (Self::TransferEncoding, b"transfer-encoding"),
             _ => (Self::Other, b""),
@@ -337,6 +339,21 @@ impl RequestHead {
         };
     }
 
+    /// Makes it the same as another one, using its own memory.
+    pub(crate) fn copy_from(&mut self, other: &Self) {
+        let mut fields = std::mem::take(&mut self.fields);
+        fields.bytes.clone_from(&other.fields.bytes);
+        fields.list.clone_from(&other.fields.list);
+        *self = Self {
+            fields,
+            listed: other.listed.clone(),
+            method: other.method.clone(),
+            target: other.target.clone(),
+            authority: other.authority.clone(),
+            ..*other
+        };
+    }
+
     /// Sets the request line from spans of the fields' bytes.
     pub(crate) fn set_line(
         &mut self,
@@ -489,6 +506,7 @@ mod tests {
             ("x_y", Name::Underscore),
             ("accept", Name::Other),
             ("content_length", Name::Underscore),
+            ("X-Switchback-Mirrored", Name::XSwitchbackMirrored),
             ("hosts", Name::Other),
             ("", Name::Other),
         ] {

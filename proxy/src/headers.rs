@@ -27,12 +27,14 @@ pub(crate) struct RequestPolicy<'a> {
     pub(crate) ids: &'a Ids,
     /// The route's changes.
     pub(crate) changes: &'a HeaderChanges,
+    /// Whether this is a copy, whose response nobody sees.
+    pub(crate) mirrored: bool,
     /// Whether this is the HTTP/1 side, where `te` must be listed.
     pub(crate) over_h1: bool,
 }
 
 /// The names by which a request is found in logs and traces.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Ids {
     /// `x-request-id`: the trusted peer's, or a new UUIDv7.
     pub(crate) request_id: String,
@@ -131,6 +133,9 @@ pub(crate) fn write_request<S: FieldSink>(
         sink.field("traceparent", traceparent);
     }
     sink.field("via", b"1.1 switchback");
+    if policy.mirrored {
+        sink.field("x-switchback-mirrored", b"1");
+    }
     if head.te_trailers {
         sink.field("te", b"trailers");
         if policy.over_h1 && !head.websocket {
@@ -168,6 +173,8 @@ fn keeps_request_field(
         Name::Forwarded | Name::XForwardedHost | Name::XForwardedProto => {
             return policy.peer_is_trusted;
         }
+        // Whoever could claim to be a copy could keep a backend from doing what it is asked for.
+        Name::XSwitchbackMirrored => return policy.peer_is_trusted && !policy.mirrored,
         Name::Traceparent => return !restarts_trace,
         Name::Authorization
         | Name::ContentType

@@ -18,6 +18,7 @@ mod h2;
 mod head;
 mod headers;
 mod message;
+mod mirror;
 mod pool;
 mod proxy_protocol;
 mod reply;

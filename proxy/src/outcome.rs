@@ -52,6 +52,24 @@ pub const CLASSES: [&str; 9] = [
     "client_gone",
 ];
 
+/// How a copy of a request can end otherwise than its original: it failed and the original did not;
+/// the other way round; a status of another class; another status (or gRPC code) of the same class.
+pub const DIFFERENCES: [&str; 4] = ["failed", "repaired", "class", "status"];
+
+/// How a copy ended otherwise than its original, as an index into [`DIFFERENCES`].
+#[must_use]
+pub fn difference(rules: &ErrorRules, original: Outcome, copy: Outcome) -> Option<usize> {
+    match (
+        rules.find(original) == Finding::Failure,
+        rules.find(copy) == Finding::Failure,
+    ) {
+        (false, true) => Some(0),
+        (true, false) => Some(1),
+        _ if original.class() != copy.class() => Some(2),
+        _ => (original != copy).then_some(3),
+    }
+}
+
 impl Outcome {
     /// Index into [`CLASSES`]; none for attempts that sent nothing.
     #[must_use]
@@ -219,6 +237,41 @@ mod tests {
             (Outcome::Grpc(200, None), Finding::Success),
         ] {
             assert_eq!(rules.find(outcome), finding, "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn copies_differ_by_failing_by_class_or_by_status() {
+        let (ok, found, gone) = (
+            Outcome::Status(200),
+            Outcome::Status(204),
+            Outcome::Status(404),
+        );
+        let (broken, overloaded) = (Outcome::Status(500), Outcome::Status(503));
+        for (original, copy, expected) in [
+            (ok, ok, None),
+            (ok, found, Some("status")),
+            (ok, gone, Some("class")),
+            (ok, broken, Some("failed")),
+            (gone, Outcome::Timeout, Some("failed")),
+            (broken, ok, Some("repaired")),
+            (Outcome::Reset, gone, Some("repaired")),
+            (broken, broken, None),
+            (broken, overloaded, Some("status")),
+            (broken, Outcome::Connect, Some("class")),
+            (
+                Outcome::Grpc(200, Some(0)),
+                Outcome::Grpc(200, Some(5)),
+                Some("status"),
+            ),
+            (
+                Outcome::Grpc(200, Some(0)),
+                Outcome::Grpc(200, Some(13)),
+                Some("failed"),
+            ),
+        ] {
+            let found = difference(&defaults(), original, copy).map(|index| DIFFERENCES[index]);
+            assert_eq!(found, expected, "{original:?}, {copy:?}");
         }
     }
 

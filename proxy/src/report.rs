@@ -13,6 +13,7 @@ use switchback_config::model::LogFormat;
 use crate::access_log::Record;
 use crate::balance::{Claim, Pick};
 use crate::error::RequestError;
+use crate::mirror::Original;
 use crate::outcome::{CLASSES, Outcome};
 use crate::stats::JudgeCells;
 use crate::view::ServiceView;
@@ -26,6 +27,7 @@ pub(crate) struct Report {
     format: LogFormat,
     record: Option<Box<Record>>,
     judged: Option<Judged>,
+    mirrored: Option<Box<Original>>,
 }
 
 /// Whom the judge will hear of.
@@ -51,6 +53,31 @@ impl Report {
             format,
             record,
             judged: None,
+            mirrored: None,
+        }
+    }
+
+    /// An account that nobody reads.
+    pub(crate) fn silent(worker: &Rc<Worker>) -> Self {
+        Self {
+            worker: worker.clone(),
+            started: worker.now(),
+            format: LogFormat::Off,
+            record: None,
+            judged: None,
+            mirrored: None,
+        }
+    }
+
+    /// The request is copied when it is over.
+    pub(crate) fn mirror(&mut self, original: Option<Box<Original>>) {
+        self.mirrored = original;
+    }
+
+    /// The head of a response has arrived.
+    pub(crate) fn note_answer(&mut self, claim: &Claim) {
+        if let Some(original) = &mut self.mirrored {
+            original.note_answer(claim);
         }
     }
 
@@ -69,6 +96,9 @@ impl Report {
 
     /// Counts an outcome of the picked backend, once.
     pub(crate) fn judge(&mut self, outcome: Outcome) {
+        if let Some(original) = self.mirrored.take() {
+            original.end(outcome);
+        }
         if let Some(judged) = self.judged.take() {
             let finding = judged.service.service.errors.find(outcome);
             judged
@@ -80,6 +110,7 @@ impl Report {
     /// Nothing that happens from now on says anything about the picked backend.
     pub(crate) fn acquit(&mut self) {
         self.judged = None;
+        self.mirrored = None;
     }
 
     /// Changes the log line, if there is one.
@@ -100,6 +131,7 @@ impl Report {
                 Pick::Split | Pick::Rescue => None,
                 Pick::Diverted => Some("diverted"),
                 Pick::Preview => Some("preview"),
+                Pick::Mirror => Some("mirror"),
             };
         });
     }

@@ -4,7 +4,8 @@
 //! split, the balancer (which claims), the header policy and the forwarder. Each returns a value; no
 //! step calls another step. If an attempt fails, [`crate::rescue`] says whether there is another.
 //! If the backend is taken away before the first byte was sent, the request begins again with the
-//! new view. The reply carries the body, which reports how it all ended.
+//! new view. The reply carries the body, which reports how it all ended; a request that is mirrored
+//! ([`crate::mirror`]) is copied then.
 
 use std::rc::Rc;
 
@@ -19,6 +20,7 @@ use crate::error::RequestError;
 use crate::forward::{self, Answer, Failure};
 use crate::head::{FieldSink, RequestHead};
 use crate::headers::{self, Ids, RequestPolicy};
+use crate::mirror;
 use crate::outcome::{Finding, Outcome};
 use crate::reply::{Reply, Response, ResponseNotes};
 use crate::report::{Report, outcome_of};
@@ -42,6 +44,8 @@ pub(crate) struct Request<'a> {
     pub(crate) route: &'a Route,
     pub(crate) limits: &'a RequestLimits,
     pub(crate) ids: &'a Ids,
+    /// Whether this is a copy, whose response nobody sees.
+    pub(crate) mirrored: bool,
 }
 
 /// Answers one request.
@@ -80,6 +84,7 @@ pub(crate) async fn handle(
             route,
             limits,
             ids: &ids,
+            mirrored: false,
         };
         let service = match &route.action {
             RouteAction::Service(index) => &view.services[*index],
@@ -115,6 +120,7 @@ async fn attempt(
     let mut choice = choose(request, service)?;
     let mut notes = ResponseNotes::new(request, service, &mut choice);
     let (mut upload, mut timer) = start_upload(request, service, course)?;
+    report.mirror(mirror::choose(request, service, &choice, &mut upload));
     service.budget.note_request(request.worker.now());
     let (mut retried_from, mut fresh) = (None, false);
     loop {
@@ -333,7 +339,7 @@ fn decide(
 }
 
 /// Tells the judge about a failed attempt, unless another one on the same side decides.
-fn end_attempt(failure: &Failure, repeat: Repeat, report: &mut Report) -> Outcome {
+pub(crate) fn end_attempt(failure: &Failure, repeat: Repeat, report: &mut Report) -> Outcome {
     let outcome = match failure.status {
         Some(status) => Outcome::Status(status),
         None if rescue::was_stale(failure.idle_for) && !failure.answered => Outcome::Stale,
@@ -348,6 +354,7 @@ fn end_attempt(failure: &Failure, repeat: Repeat, report: &mut Report) -> Outcom
 /// Turns an answer into a reply.
 fn reply(request: &Request<'_>, answer: Answer, notes: ResponseNotes, mut report: Report) -> Reply {
     let status = answer.head.status;
+    report.note_answer(&answer.claim);
     report.note(|record| record.status = status);
     if status == 101 {
         report.judge(Outcome::Status(status));
@@ -444,6 +451,7 @@ impl Request<'_> {
             secure: self.client.secure,
             ids: self.ids,
             changes: &self.route.request_headers,
+            mirrored: self.mirrored,
             over_h1,
         };
         headers::write_request(sink, self.head, &policy);

@@ -16,7 +16,7 @@ use switchback_config::model::{
     Affinity, Balance, HeaderChanges, LimitOverrides, Limits, LogFormat, Name, Preview, Redirect,
     Rescue, Rewrite,
 };
-use switchback_config::units::{ByteSize, Scheme, TimeSpan};
+use switchback_config::units::{ByteSize, Percent, Scheme, TimeSpan};
 
 use crate::h1::facts::HeadLimits;
 use crate::health::EndpointHealth;
@@ -160,6 +160,8 @@ pub struct Service {
     pub affinity: Option<Affinity>,
     /// Which testers choose a backend.
     pub preview: Option<Preview>,
+    /// Which requests are copied, while somebody gets copies.
+    pub mirror: Option<Arc<Mirror>>,
     /// When a failed canary attempt is repeated on stable.
     pub rescue: Rescue,
     /// Whether canaries take the share of a stable without healthy endpoints.
@@ -182,6 +184,62 @@ impl Service {
     #[must_use]
     pub fn is_open(&self, backend: usize) -> bool {
         self.split.weight(backend) > 0 && !self.blocked[backend]
+    }
+
+    /// Whether copies may go to a backend.
+    #[must_use]
+    pub fn mirrors_to(&self, backend: usize) -> bool {
+        self.mirror
+            .as_ref()
+            .is_some_and(|mirror| mirror.to == backend)
+    }
+}
+
+/// Copies of stable's requests for another backend.
+#[derive(Debug)]
+pub struct Mirror {
+    /// The backend that gets them; neither stable nor blocked.
+    pub to: usize,
+    /// Which requests are chosen, see [`Mirror::sampling`].
+    pub sample: Split,
+    /// Their methods.
+    pub methods: Vec<String>,
+    /// Requests with a larger body are not copied.
+    pub body_bytes_max: usize,
+    /// How much longer than its original a copy may take.
+    pub patience: Duration,
+    /// Copies of one worker at a time.
+    pub concurrency: u32,
+    /// Where pairs are counted for the judge, if it is to hear of them.
+    pub judged: Option<JudgedPairs>,
+}
+
+/// Where the judge finds copies and their originals.
+#[derive(Clone, Debug)]
+pub struct JudgedPairs {
+    /// The copies.
+    pub copies: Arc<JudgeCells>,
+    /// As many originals.
+    pub originals: Arc<JudgeCells>,
+}
+
+impl Mirror {
+    /// What a chosen request is called in [`Mirror::sample`].
+    pub(crate) const CHOSEN: usize = 1;
+
+    /// A split between requests that are not chosen and those that are.
+    #[must_use]
+    pub fn sampling(share: Percent) -> Split {
+        Split::new(
+            &[Percent::WHOLE - share.millionths(), share.millionths()],
+            0,
+        )
+    }
+
+    pub(crate) fn has_method(&self, method: &[u8]) -> bool {
+        self.methods
+            .iter()
+            .any(|listed| listed.as_bytes() == method)
     }
 }
 

@@ -11,6 +11,8 @@
 //!   their start.
 //! * [`WorkerStats`] belong to a worker.
 
+pub mod mirrored;
+
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
@@ -18,7 +20,9 @@ use std::sync::atomic::{
 use std::thread::Thread;
 use std::time::Duration;
 
+use crate::balance::Pick;
 use crate::outcome::{CLASSES, Finding, Outcome};
+use mirrored::MirroredCells;
 
 /// A number that one thread writes and all may read.
 #[derive(Debug, Default)]
@@ -81,6 +85,7 @@ impl BackendCells {
 pub struct BackendStats {
     split: Box<[BackendCells]>,
     preview: Box<[BackendCells]>,
+    mirrored: Box<[MirroredCells]>,
     /// Open connections of all workers.
     pub(crate) connections: AtomicU64,
     /// Some worker lacks connections that others hold idle.
@@ -95,18 +100,24 @@ impl BackendStats {
         Arc::new(Self {
             split: cells(),
             preview: cells(),
+            mirrored: (0..workers).map(|_| MirroredCells::default()).collect(),
             connections: AtomicU64::new(0),
             pressure: AtomicBool::new(false),
         })
     }
 
-    /// What a worker counts; `preview`: for traffic that was not split.
-    pub(crate) fn cells(&self, worker: usize, preview: bool) -> &BackendCells {
-        if preview {
-            &self.preview[worker]
-        } else {
-            &self.split[worker]
+    /// Where a worker counts requests that were picked so.
+    pub(crate) fn cells(&self, worker: usize, pick: Pick) -> &BackendCells {
+        match pick {
+            Pick::Split | Pick::Diverted | Pick::Rescue => &self.split[worker],
+            Pick::Preview => &self.preview[worker],
+            Pick::Mirror => &self.mirrored[worker].attempts,
         }
+    }
+
+    /// Where a worker counts what copies are compared by.
+    pub(crate) fn mirrored_cells(&self, worker: usize) -> &MirroredCells {
+        &self.mirrored[worker]
     }
 
     /// Split traffic, by worker.
@@ -121,6 +132,12 @@ impl BackendStats {
         &self.preview
     }
 
+    /// Copies of other backends' requests, by worker.
+    #[must_use]
+    pub fn mirrored(&self) -> &[MirroredCells] {
+        &self.mirrored
+    }
+
     /// Split requests begun so far.
     #[must_use]
     pub fn begun(&self) -> u64 {
@@ -130,7 +147,8 @@ impl BackendStats {
     /// Requests of any kind that have begun and not ended.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
-        let all = || self.split.iter().chain(&self.preview);
+        let mirrored = || self.mirrored.iter().map(|cells| &cells.attempts);
+        let all = || self.split.iter().chain(&self.preview).chain(mirrored());
         // Ended first: a request that ends in between is then seen as in flight, never as negative.
         let ended: u64 = all().map(|cells| cells.ended.get()).sum();
         let begun: u64 = all().map(|cells| cells.begun.get()).sum();

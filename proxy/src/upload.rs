@@ -5,6 +5,7 @@
 //! their fault: a client that breaks off is not the backend's failure, and a backend that stops
 //! reading may still answer.
 
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use crate::h2::body::UploadSender;
 use crate::h2::convert;
 use crate::head::{Fields, Framing};
 use crate::message::{Begin, MessageWriter, Pieces, SendError, WaitsFor};
+use crate::mirror::body::BodyCopy;
 use crate::source::{Content, Piece, Source};
 
 /// A request body under way.
@@ -35,6 +37,8 @@ struct KeptContent {
     kept_bytes_max: usize,
     /// Bytes of content that have gone.
     gone: u64,
+    /// Who else wants all of it.
+    copy: Option<Rc<BodyCopy>>,
 }
 
 impl Upload {
@@ -51,6 +55,7 @@ impl Upload {
             kept,
             kept_bytes_max: keep.unwrap_or(0),
             gone: 0,
+            copy: None,
         };
         Self {
             content,
@@ -58,6 +63,11 @@ impl Upload {
             writer: MessageWriter::new(framing, memory),
             waits_for: WaitsFor::Source,
         }
+    }
+
+    /// Has what goes copied.
+    pub(crate) fn copy_to(&mut self, copy: &Rc<BodyCopy>) {
+        self.content.copy = Some(copy.clone());
     }
 
     /// Where the head is written to before the first [`Upload::poll_h1`].
@@ -98,6 +108,7 @@ impl Upload {
             source,
             kept,
             kept_bytes_max,
+            copy,
             ..
         } = self.content;
         let keep = kept.as_ref().map(|_| kept_bytes_max);
@@ -107,7 +118,12 @@ impl Upload {
         } else {
             Source::Again(sent, Box::new(source))
         };
-        Self::new(source, self.framing, keep, self.writer.into_memory())
+        let mut again = Self::new(source, self.framing, keep, self.writer.into_memory());
+        if let Some(copy) = copy {
+            copy.begin_again();
+            again.content.copy = Some(copy);
+        }
+        again
     }
 
     /// The body of an upload that has sent nothing.
@@ -156,7 +172,7 @@ impl Upload {
                 break;
             }
             self.waits_for = WaitsFor::Source;
-            match ready!(self.content.source.poll(cx))? {
+            match ready!(self.content.poll(cx))? {
                 Piece::Content => {
                     let bytes = self.content.content().len();
                     self.content.keep(bytes);
@@ -177,6 +193,9 @@ impl KeptContent {
     /// Notes that so much content goes now, and keeps a copy while it fits.
     fn keep(&mut self, bytes: usize) {
         self.gone += bytes as u64;
+        if let Some(copy) = &self.copy {
+            copy.add(&self.source.content()[..bytes]);
+        }
         let Some(kept) = &mut self.kept else { return };
         if kept.len() + bytes > self.kept_bytes_max {
             self.kept = None;
@@ -188,7 +207,11 @@ impl KeptContent {
 
 impl Pieces for KeptContent {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, RequestError>> {
-        self.source.poll(cx)
+        let polled = self.source.poll(cx);
+        if let (Some(copy), Poll::Ready(Ok(Piece::End))) = (&self.copy, &polled) {
+            copy.end();
+        }
+        polled
     }
 
     fn content(&self) -> Content<'_> {
@@ -205,6 +228,9 @@ impl Pieces for KeptContent {
         if trailers.is_some() {
             // They are gone now, so the body could not be sent again as it was.
             self.kept = None;
+            if let Some(copy) = &self.copy {
+                copy.give_up();
+            }
         }
         trailers
     }

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::mirror::MirrorView;
 use crate::pool::Pool;
 use crate::rescue::Budget;
 use crate::snapshot::{Backend, Endpoint, Service, Snapshot};
@@ -31,6 +32,8 @@ pub(crate) struct ServiceView {
     pub(crate) backends: Vec<Rc<BackendView>>,
     /// What retries and rescues may still cost; the same for as long as the service exists.
     pub(crate) budget: Rc<Budget>,
+    /// What is copied, if anything is.
+    pub(crate) mirror: Option<MirrorView>,
     /// Where it stands in the view it was last part of.
     pub(crate) place: Cell<usize>,
     sampler: RefCell<Sampler>,
@@ -126,7 +129,9 @@ impl ServiceView {
             Some(view) if view.service.split == service.split => view.sampler.borrow().clone(),
             _ => Sampler::new(&service.split, random),
         };
+        let mirror_before = before.and_then(|view| view.mirror.as_ref());
         Self {
+            mirror: MirrorView::new(service, mirror_before, random),
             service: service.clone(),
             backends: backends.collect(),
             budget: before.map_or_else(|| Rc::new(Budget::new(now)), |view| view.budget.clone()),

@@ -77,6 +77,26 @@ async fn grpc_client_and_server_talk_through_h2() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn grpc_calls_are_mirrored_and_compared_by_their_trailers() {
+    let (_blue, stable) = python_server("grpc_peer");
+    let (_green, mirrored) = python_server("grpc_peer");
+    let [blue, green] = [stable, mirrored].map(|port| format!("h2c://127.0.0.1:{port}"));
+    let more = "mirror: {to: green, methods: [POST]}";
+    let proxy = Proxy::start(&blue_green(&blue, &green, more));
+    let address = proxy.web.to_string();
+    let (ok, text) = run(&python(), &[&script("grpc_peer"), "client", &address]);
+    assert!(ok, "{text}");
+    // The call of 3 MiB is larger than what is copied.
+    crate::support::eventually_async("three calls were compared", || async {
+        let service = proxy.service().await;
+        service["mirror"]["mirrored"] == 3 && service["mirror"]["drops"]["body"] == 1
+    })
+    .await;
+    let service = proxy.service().await;
+    assert_eq!(service["mirror"]["mismatched"], 0, "{service}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn grpc_client_is_told_in_its_own_words_when_nobody_is_there() {
     let (dead, green) = (Origin::start().await, Origin::start().await);
     let url = dead.h2c_url();

@@ -67,6 +67,30 @@ async fn https_endpoint_is_verified_against_its_authority() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_are_mirrored_to_https_endpoints() {
+    let blue = Origin::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let port = tls_endpoint(directory.path()).await;
+    let tls = "{ca: ca.crt, server_name: localhost}";
+    let config = blue_green(&blue.url(), "GREEN", "mirror: {to: green}").replace(
+        "endpoints: [\"GREEN\"]",
+        &format!("endpoints: [\"https://127.0.0.1:{port}\"], tls: {tls}"),
+    );
+    std::fs::write(directory.path().join("switchback.yaml"), config).unwrap();
+    let proxy = Proxy::start_in(directory);
+    let mut client = Http::connect(proxy.web).await;
+    for _ in 0..10 {
+        assert_eq!(client.get("/").await.text(), "hello\n");
+    }
+    eventually_async("all copies were answered", || async {
+        proxy.service().await["mirror"]["mirrored"] == 10
+    })
+    .await;
+    let service = proxy.service().await;
+    assert_eq!(service["mirror"]["mismatched"], 0, "{service}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn client_address_comes_from_trusted_proxies_and_the_proxy_protocol_only() {
     let (blue, green) = (Origin::start().await, Origin::start().await);
     let config = blue_green(&blue.url(), &green.url(), "");

@@ -18,6 +18,7 @@ mod deploy;
 mod edge;
 mod health;
 mod judge;
+mod mirror;
 mod openapi;
 mod promises;
 mod reload;

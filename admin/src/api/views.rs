@@ -7,6 +7,7 @@
 mod backend;
 pub(crate) mod judge;
 pub(super) mod list;
+mod mirror;
 mod rollout;
 pub(crate) mod schema;
 mod service;

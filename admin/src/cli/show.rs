@@ -88,6 +88,7 @@ fn print_services(answer: &Value) {
                 );
             }
         }
+        print_mirror(&service["name"], &service["mirror"]);
         for conflict in service["conflicts"].as_array().into_iter().flatten() {
             println!(
                 "{}: {}: {}",
@@ -97,6 +98,30 @@ fn print_services(answer: &Value) {
             );
         }
     }
+}
+
+/// How the copies of a service's requests did, if there are any.
+fn print_mirror(service: &Value, mirror: &Value) {
+    if mirror.is_null() {
+        return;
+    }
+    let counts = ["mirrored", "failed", "mismatched", "dropped"].map(|key| text(&mirror[key]));
+    let [mirrored, failed, mismatched, dropped] = counts;
+    let times = match (&mirror["mean_ms"], &mirror["stable_mean_ms"]) {
+        (Value::Null, _) | (_, Value::Null) => String::new(),
+        (copies, originals) => format!(", {copies} ms to answer (stable {originals} ms)"),
+    };
+    let stopped = mirror["stopped"]
+        .as_str()
+        .map(|why| format!("; none now, it is {why}"))
+        .unwrap_or_default();
+    println!(
+        "{}: mirrors {} to {} ({}): {mirrored} copies, {failed} failed, {mismatched} differed, {dropped} dropped{times}{stopped}",
+        text(service),
+        text(&mirror["share"]),
+        text(&mirror["to"]),
+        text(&mirror["version"]),
+    );
 }
 
 fn backend_row(service: String, backend: &str, view: &Value, evidence: Option<f64>) -> Vec<Cell> {

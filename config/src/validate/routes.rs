@@ -127,9 +127,7 @@ fn route(
         .as_ref()
         .map_or(Some("/".into()), |path| texts::path_prefix(path, cx));
     for method in raw.methods.iter().flat_map(|methods| &methods.value) {
-        let valid =
-            texts::is_token(&method.value) && !method.value.bytes().any(|b| b.is_ascii_lowercase());
-        if !valid {
+        if !texts::is_method(&method.value) {
             let repair = format!("write {}", method.value.to_ascii_uppercase());
             cx.error(
                 Code::InvalidValue,

@@ -1,6 +1,7 @@
 //! Services: backends, weights, roles, and everything that hangs on them.
 
 mod judge;
+mod mirror;
 mod rollout;
 mod split;
 
@@ -88,6 +89,10 @@ fn service(
     let weights = split::weights(raw, table, &stable, cx)?;
     split::check_versions(table, &weights, cx);
     split::check_affinity(raw, &weights, &stable, cx);
+    let mirror = raw
+        .mirror
+        .as_ref()
+        .and_then(|mirror| mirror::mirror(mirror, &backends, &stable, cx));
     let drain = raw
         .drain
         .as_ref()
@@ -104,6 +109,7 @@ fn service(
         preview,
         health,
         rescue,
+        mirror,
         rollback,
         rollout,
         spill_to_canary: raw

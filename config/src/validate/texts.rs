@@ -31,6 +31,11 @@ pub(super) fn is_token(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || special.contains(&b))
 }
 
+/// Whether a text is a method as clients write it: methods are case-sensitive.
+pub(super) fn is_method(text: &str) -> bool {
+    is_token(text) && !text.bytes().any(|b| b.is_ascii_lowercase())
+}
+
 /// The header name in lower case.
 pub(super) fn header_name(name: &str, at: Place, cx: &Context<'_>) -> Option<String> {
     if is_token(name) {

@@ -22,6 +22,10 @@ fn request(fields: &str) -> RequestHead {
 }
 
 fn sent_with(fields: &str, trusted: bool, changes: &HeaderChanges) -> String {
+    sent_as(fields, trusted, changes, false)
+}
+
+fn sent_as(fields: &str, trusted: bool, changes: &HeaderChanges, mirrored: bool) -> String {
     let head = request(fields);
     let ids = Ids {
         request_id: "id".into(),
@@ -33,6 +37,7 @@ fn sent_with(fields: &str, trusted: bool, changes: &HeaderChanges) -> String {
         secure: true,
         ids: &ids,
         changes,
+        mirrored,
         over_h1: true,
     };
     let mut out = Vec::new();
@@ -69,6 +74,21 @@ fn strangers_cannot_say_who_the_client_is() {
     let forged = "X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: evil\r\n\
                   Forwarded: for=1.1.1.1\r\nX-Request-Id: forged\r\n";
     assert_eq!(sent_with(forged, false, &HeaderChanges::default()), OWN);
+}
+
+#[test]
+fn copies_say_so_and_strangers_cannot() {
+    let changes = HeaderChanges::default();
+    let claimed = "x-switchback-mirrored: 1\r\n";
+    let copy = format!("{OWN}{claimed}");
+    assert_eq!(sent_as(claimed, false, &changes, false), OWN);
+    assert_eq!(sent_as("", false, &changes, true), copy);
+    assert_eq!(sent_as(claimed, false, &changes, true), copy);
+    // A copy that a trusted proxy made stays one, also when it is copied again.
+    let passed = sent_as(claimed, true, &changes, false);
+    assert!(passed.starts_with(claimed), "{passed}");
+    let again = sent_as(claimed, true, &changes, true);
+    assert_eq!(again.matches(claimed).count(), 1, "{again}");
 }
 
 #[test]
@@ -140,6 +160,7 @@ fn invalid_traces_are_restarted() {
             secure: false,
             ids: &ids,
             changes: &HeaderChanges::default(),
+            mirrored: false,
             over_h1: true,
         },
         &head.fields.list()[2],

@@ -1,10 +1,13 @@
 //! Clients: one that speaks HTTP properly, and one that sends exactly the bytes it is given.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request};
-use http_body_util::{BodyExt, Full};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Frame;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -40,7 +43,7 @@ impl Answer {
 
 /// One HTTP/1.1 connection.
 pub(crate) struct Http {
-    sender: SendRequest<Full<Bytes>>,
+    sender: SendRequest<BoxBody<Bytes, Infallible>>,
     host: String,
 }
 
@@ -87,9 +90,34 @@ impl Http {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request
-            .body(Full::new(Bytes::copy_from_slice(body)))
-            .unwrap();
+        let body = Full::new(Bytes::copy_from_slice(body));
+        self.exchange(request.body(body.boxed()).unwrap()).await
+    }
+
+    /// Sends a body without saying how long it is.
+    pub(crate) async fn send_chunks(
+        &mut self,
+        method: &str,
+        path: &str,
+        chunks: &[&[u8]],
+    ) -> Result<Answer, String> {
+        let frames: Vec<_> = chunks
+            .iter()
+            .map(|chunk| Ok(Frame::data(Bytes::copy_from_slice(chunk))))
+            .collect();
+        let body = StreamBody::new(futures_util::stream::iter(frames));
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", &self.host);
+        self.exchange(request.body(BodyExt::boxed(body)).unwrap())
+            .await
+    }
+
+    async fn exchange(
+        &mut self,
+        request: Request<BoxBody<Bytes, Infallible>>,
+    ) -> Result<Answer, String> {
         let exchange = async {
             self.sender.ready().await?;
             let (parts, body) = self.sender.send_request(request).await?.into_parts();

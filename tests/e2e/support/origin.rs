@@ -44,6 +44,7 @@ struct Seen {
     requests: AtomicU64,
     by_id: Mutex<HashMap<String, u32>>,
     last: Mutex<Option<http::request::Parts>>,
+    last_body: Mutex<Bytes>,
 }
 
 /// A backend over HTTP/1.1 and HTTP/2 with prior knowledge.
@@ -98,6 +99,11 @@ impl Origin {
     /// The head of the last request.
     pub(crate) fn last(&self) -> http::request::Parts {
         self.seen.last.lock().unwrap().clone().unwrap()
+    }
+
+    /// The body of the last request that had come to its end.
+    pub(crate) fn last_body(&self) -> Bytes {
+        self.seen.last_body.lock().unwrap().clone()
     }
 
     pub(crate) fn url(&self) -> String {
@@ -159,6 +165,7 @@ async fn answer(
         .await
         .map(|body| body.to_bytes())
         .unwrap_or_default();
+    *seen.last_body.lock().unwrap() = body.clone();
     let fails = behaviour
         .fail_every
         .is_some_and(|every| number.is_multiple_of(every));

@@ -8,7 +8,7 @@ use switchback_config::model::{self, Name};
 use switchback_proxy::health::Probed;
 use utoipa::ToSchema;
 
-use super::{backend, judge, rollout, schema};
+use super::{backend, judge, mirror, rollout, schema};
 use crate::builder::find;
 use crate::control::Published;
 use crate::state::{Block, Lease, Override, ServiceState, Trial};
@@ -50,6 +50,8 @@ pub(crate) struct Service {
     rollout: Option<rollout::Rollout>,
     /// What its judges think, by backend.
     judge: IndexMap<Name, judge::View>,
+    /// How copies of stable's requests do, if any are made.
+    mirror: Option<mirror::Mirror>,
     /// Places where file and runtime disagree, in words.
     conflicts: Vec<String>,
     /// What the file says.
@@ -148,6 +150,7 @@ pub(crate) fn service(published: &Published, name: &str) -> Option<Service> {
         judge: gauges
             .map(|(backend, gauge)| (backend.clone(), judge::view(gauge)))
             .collect(),
+        mirror: mirror::view(published, name, file, status),
         conflicts: effective.conflicts.clone(),
         file: Settings {
             stable: file.stable.clone(),
