@@ -149,6 +149,70 @@ pub const ROLLOUT_DEADLINE: Duration = Duration::from_secs(24 * 3600);
 /// After a rollback, errors must be back to usual within this time.
 pub const VERIFY: Duration = Duration::from_secs(300);
 
+/// Hooks of one service.
+pub const HOOKS_MAX: usize = 32;
+
+/// How long one attempt to reach a hook's URL may take.
+pub const HOOK_HTTP_TIME: Duration = Duration::from_secs(5);
+
+/// How long a hook's program may run.
+pub const HOOK_RUN_TIME: Duration = Duration::from_secs(300);
+
+/// Longest attempt of a hook; what takes longer should be started, not waited for.
+pub const HOOK_TIME_MAX: Duration = Duration::from_secs(3600);
+
+/// Attempts after the first to reach a hook's URL: with the waits between them, about a quarter of an
+/// hour, which outlasts a restart of whoever listens.
+pub const HOOK_RETRIES: u32 = 5;
+
+/// Most attempts after the first.
+pub const HOOK_RETRIES_MAX: u32 = 20;
+
+/// Wait before the first repeated attempt; each further one is four times as long.
+pub const HOOK_BACKOFF: Duration = Duration::from_secs(1);
+
+/// Longest wait between two attempts.
+pub const HOOK_BACKOFF_MAX: Duration = Duration::from_secs(900);
+
+/// From one look at the condition of a `before_switch` hook to the next.
+pub const UNTIL_EVERY: Duration = Duration::from_secs(2);
+
+/// Shortest time between two looks.
+pub const UNTIL_EVERY_MIN: Duration = Duration::from_millis(100);
+
+/// How long such a condition is waited for.
+pub const UNTIL_DEADLINE: Duration = Duration::from_secs(600);
+
+/// Longest wait for such a condition.
+pub const UNTIL_DEADLINE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// Words of a hook's command line, and variables of its environment.
+pub const HOOK_WORDS_MAX: usize = 256;
+
+/// Deliveries that wait for their hooks; beyond it the oldest become dead letters.
+pub const OUTBOX_MAX: usize = 1_000;
+
+/// Dead letters kept; beyond it the oldest are dropped.
+pub const DEAD_LETTERS_MAX: usize = 1_000;
+
+/// Finished deliveries kept for people to look at.
+pub const DELIVERIES_KEPT: usize = 200;
+
+/// What a hook answers or prints: the last bytes that are kept.
+pub const HOOK_OUTPUT_BYTES: usize = 16 << 10;
+
+/// Requests to hooks at a time.
+pub const HOOK_REQUESTS_MAX: usize = 32;
+
+/// Programs of hooks at a time.
+pub const HOOK_PROGRAMS_MAX: usize = 8;
+
+/// From asking a program to end to killing it.
+pub const HOOK_KILL_TIME: Duration = Duration::from_secs(2);
+
+/// Secrets that sign one request: the new one and the old one.
+pub const HOOK_SECRETS_MAX: usize = 2;
+
 /// Access log buffers on their way to the disk; further lines are dropped and counted.
 pub const ACCESS_LOG_QUEUE: usize = 64;
 

@@ -8,6 +8,7 @@
 //! Serialising a model writes it in the notation of the file, which is what `check --explain`,
 //! `GET /v1/config` and the stored overrides show.
 
+mod hooks;
 mod limits;
 mod mirror;
 mod rollout;
@@ -22,6 +23,9 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::units::{ByteSize, Endpoint, Percent, Rate, TimeSpan};
+pub use hooks::{
+    Check, Gate, GateFailure, Hook, HookAction, HookEvent, HttpHook, Preset, RunHook, Until,
+};
 use limits::or_off;
 pub use limits::{LimitOverrides, Limits};
 pub use mirror::Mirror;
@@ -319,6 +323,9 @@ pub struct Service {
     pub rollback: Rollback,
     /// How a canary grows, unless whoever starts it says otherwise.
     pub rollout: Rollout,
+    /// Whom to tell what happens, and what to ask before a switch, in the order of the file.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<Hook>,
     /// Whether canaries take the share of a stable without healthy endpoints.
     pub spill_to_canary: bool,
     /// Whether clients see which backend answered.

@@ -3,6 +3,8 @@
 //! Nothing here knows whether values fit together; that is [`crate::validate`]. What is declared here
 //! is what the decoder accepts and what the JSON Schema shows.
 
+mod hooks;
+
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 
@@ -11,6 +13,7 @@ use ipnet::IpNet;
 use crate::decode::{OrOff, Table, Words, section};
 use crate::model::{Balance, CompareTo, LogFormat, OnFailure, TlsVersion};
 use crate::units::{ByteSize, Endpoint, Percent, Rate, TimeSpan};
+pub(crate) use hooks::{Hook, Until};
 
 section! {
     /// Configuration of switchback.
@@ -45,6 +48,8 @@ pub(crate) type RouteItem = crate::decode::Spanned<Route>;
 pub(crate) type StepItem = crate::decode::Spanned<Step>;
 /// Text with its place.
 pub(crate) type TextItem = crate::decode::Spanned<String>;
+/// A hook with its place.
+pub(crate) type HookItem = crate::decode::Spanned<Hook>;
 /// An endpoint with its place.
 pub(crate) type EndpointItem = crate::decode::Spanned<Endpoint>;
 
@@ -208,6 +213,8 @@ section! {
         rollback: Rollback,
         /// What `rollout start` does. Default: 1%, 10% and 50%, then a bake.
         rollout: Rollout,
+        /// Whom to tell what happens, and what to ask before a switch. Default: nobody.
+        hooks: Vec<HookItem>,
         /// Whether canaries take the share of a stable without healthy endpoints. Default: false.
         spill_to_canary: bool,
         /// Whether clients see which backend answered. Default: false.
@@ -219,7 +226,7 @@ section! {
         /// Limits of this service.
         limits: Limits,
     }
-    later ["hooks", "runbook", "flags"]
+    later ["runbook", "flags"]
 }
 
 section! {
