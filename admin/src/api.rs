@@ -6,6 +6,7 @@
 
 mod document;
 mod guard;
+mod hooks;
 mod problem;
 mod reads;
 pub(crate) mod views;
@@ -37,6 +38,7 @@ use utoipa_axum::routes;
 use crate::auth::Auth;
 use crate::control::Controls;
 use crate::events::Events;
+use crate::hooks::Hooks;
 use crate::reload::Reloader;
 use crate::store::Store;
 use document::Document;
@@ -58,6 +60,8 @@ pub struct Api {
     pub plane: Arc<DataPlane>,
     /// Whether to send clients here.
     pub life: Arc<Life>,
+    /// Whom to tell.
+    pub hooks: Hooks,
 }
 
 /// Where the process stands between start and end.
@@ -115,6 +119,11 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(reads::events))
         .routes(routes!(reads::audit))
         .routes(routes!(writes::process::reload))
+        .routes(routes!(hooks::hooks))
+        .routes(routes!(hooks::deliveries))
+        .routes(routes!(hooks::dead_letters))
+        .routes(routes!(hooks::drop))
+        .routes(routes!(hooks::retry))
         .routes(routes!(reads::config))
         .routes(routes!(reads::whoami))
         .routes(routes!(document::openapi))

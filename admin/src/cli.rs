@@ -7,6 +7,7 @@
 mod args;
 mod client;
 mod files;
+mod hooks;
 mod rollout;
 mod show;
 mod verbs;
@@ -14,8 +15,8 @@ mod verbs;
 use std::process::ExitCode;
 
 pub use args::{
-    Args, BackendVerb, DemoArgs, DeployArgs, PlanArgs, RolloutVerb, RunArgs, Target, TokenVerb,
-    Verb,
+    Args, BackendVerb, DemoArgs, DeployArgs, HooksVerb, PlanArgs, RolloutVerb, RunArgs, Target,
+    TokenVerb, Verb,
 };
 use client::ClientError;
 pub use files::{find_config, state_dir};
@@ -124,6 +125,7 @@ fn online(target: &Target, verb: Verb) -> Result<u8, Failed> {
             Verb::Audit => show::audit(&client).await,
             Verb::Healthcheck => show::healthcheck(&client).await,
             Verb::Rollout { verb } => rollout::carry_out(&client, verb).await,
+            Verb::Hooks { verb } => hooks::carry_out(&client, verb).await,
             Verb::Deploy(args) => rollout::deploy(&client, args).await,
             verb => verbs::write(&client, verb).await,
         }

@@ -13,7 +13,9 @@ use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
-use switchback_config::model::{AdminTls, Config, ListenerTls, UpstreamTls};
+use switchback_config::model::{
+    AdminTls, Config, HookAction, HttpHook, ListenerTls, Name, UpstreamTls,
+};
 use switchback_config::units::Scheme;
 use switchback_proxy::tls::{Certificate, ClientTlsFiles, TlsError, client_config};
 
@@ -52,6 +54,14 @@ pub enum FileError {
         path: PathBuf,
         /// Its faults.
         rendered: String,
+    },
+    /// The secrets or authorities of a hook are no good.
+    #[error("{key}: {cause}")]
+    Hook {
+        /// The key that names the file.
+        key: String,
+        /// What is wrong with it.
+        cause: String,
     },
     /// The admin's TLS cannot be set up.
     #[error("admin.tls: {0}")]
@@ -216,6 +226,47 @@ pub fn tokens(path: &Path, base: &Path) -> Result<Vec<Token>, FileError> {
     Ok(entries.into_iter().map(token).collect())
 }
 
+/// Checks the files of all hooks. They are read again whenever they are used.
+///
+/// # Errors
+/// When one cannot be read or is no good.
+pub fn check_hooks(config: &Config, base: &Path) -> Result<(), FileError> {
+    for (service, hook, http) in http_hooks(config) {
+        let key = |key: &str| format!("services.{service}.hooks ({hook}).{key}");
+        if let Some(path) = &http.secret_file {
+            crate::hooks::request::secrets(&base.join(path)).map_err(|cause| FileError::Hook {
+                key: key("secret_file"),
+                cause,
+            })?;
+        }
+        if let Some(path) = &http.ca {
+            let key = key("ca");
+            let authorities = read(base, path, &key)?;
+            let files = ClientTlsFiles {
+                authorities: Some(&authorities),
+                identity: None,
+            };
+            client_config(&files).map_err(|cause| FileError::Tls {
+                key,
+                path: base.join(path),
+                cause,
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Service, name and request of every hook that makes one.
+fn http_hooks(config: &Config) -> impl Iterator<Item = (&Name, &Name, &HttpHook)> {
+    config.services.iter().flat_map(|(service, file)| {
+        let hooks = file.hooks.iter();
+        hooks.filter_map(move |hook| match &hook.action {
+            Some(HookAction::Http(http)) => Some((service, &hook.name, http)),
+            _ => None,
+        })
+    })
+}
+
 /// All files that a configuration names, apart from itself.
 #[must_use]
 pub fn named(config: &Config) -> Vec<PathBuf> {
@@ -241,6 +292,9 @@ pub fn named(config: &Config) -> Vec<PathBuf> {
                 .flatten()
                 .cloned(),
         );
+    }
+    for (_, _, http) in http_hooks(config) {
+        paths.extend([&http.secret_file, &http.ca].into_iter().flatten().cloned());
     }
     paths.sort();
     paths.dedup();

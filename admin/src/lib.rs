@@ -16,6 +16,7 @@ pub mod effective;
 pub mod events;
 pub mod files;
 pub mod history;
+pub mod hooks;
 mod metrics;
 pub mod observer;
 mod outbound;

@@ -49,6 +49,7 @@ pub(crate) fn render(api: &Api) -> String {
         about_version(&labels, &gone.version, &gone.stats, &mut families);
     }
     about_judges(&published, &mut families);
+    about_hooks(api, &mut families);
     let mut gathered: Vec<MetricFamily> = families.by_name.into_values().collect();
     gathered.extend(prometheus::process_collector::ProcessCollector::for_self().collect());
     let mut text = Vec::new();
@@ -293,6 +294,31 @@ fn about_judges(published: &Published, families: &mut Families) {
             *count,
         );
     }
+}
+
+fn about_hooks(api: &Api, families: &mut Families) {
+    let counts = &api.hooks.counts;
+    for ((service, hook, result), count) in counts.by_result() {
+        let labels = [
+            ("service", service.as_str()),
+            ("hook", hook.as_str()),
+            ("result", result),
+        ];
+        let help = "Attempts to reach hooks: delivered, failed, or dead after the last one.";
+        families.counter("switchback_hook_deliveries_total", help, &labels, count);
+    }
+    families.gauge(
+        "switchback_hook_deliveries_waiting",
+        "Messages to hooks that are not delivered yet.",
+        &[],
+        usize_float(counts.waiting()),
+    );
+    families.gauge(
+        "switchback_hook_dead_letters",
+        "Messages to hooks that were given up.",
+        &[],
+        float(counts.dead()),
+    );
 }
 
 /// Metric families by name, with their metrics by label.

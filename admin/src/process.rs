@@ -24,6 +24,7 @@ use crate::builder::Material;
 use crate::control::{self, Controls, Start};
 use crate::events::Events;
 use crate::files::{self, FileError};
+use crate::hooks::Hooks;
 use crate::prober;
 use crate::reload::{Listeners, ReloadError, Reloader, Source, base_of, set_connection_limit};
 use crate::resolver::Resolver;
@@ -102,6 +103,7 @@ pub struct Process {
     store: Store,
     events: Events,
     reloader: Arc<Reloader>,
+    hooks: Hooks,
     life: Arc<Life>,
     state_dir: PathBuf,
     admin: SocketAddr,
@@ -137,6 +139,7 @@ impl Process {
         let (store, found) = Store::open(&state_dir)?;
         let state = recover(found, &events);
         let material = Arc::new(files::upstream_tls(&config, &base, &Material::default())?);
+        files::check_hooks(&config, &base)?;
         let entrance = open_entrance(&config, &base, &state_dir)?;
         let auth = entrance.auth.clone();
         let plane = start_plane(&config)?;
@@ -183,8 +186,9 @@ impl Process {
         })?;
         let listeners = bound;
         let life = Arc::default();
+        let hooks = Hooks::new(store.clone(), controls.clone(), base);
         #[rustfmt::skip]
-        let process = Self { plane, controls, store, events, reloader, life, state_dir, admin, listeners };
+        let process = Self { plane, controls, store, events, reloader, hooks, life, state_dir, admin, listeners };
         process.spawn_tasks(entrance, resolver, addresses);
         process.announce();
         Ok(process)
@@ -203,6 +207,7 @@ impl Process {
             reloader: self.reloader.clone(),
             plane: self.plane.clone(),
             life: self.life.clone(),
+            hooks: self.hooks.clone(),
         };
         tokio::spawn(async move {
             if let Err(error) = serve(entrance, api).await {
@@ -213,6 +218,7 @@ impl Process {
         tokio::spawn(prober::run(self.controls.clone(), self.events.clone()));
         tokio::spawn(resolver.run(self.controls.clone(), addresses));
         tokio::spawn(rollout::run(self.controls.clone()));
+        tokio::spawn(self.hooks.clone().run(self.events.clone()));
     }
 
     /// Says where it listens: in the log, to the service manager, and in a file beside the state.

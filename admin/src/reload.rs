@@ -485,6 +485,7 @@ impl Reloader {
             .as_deref()
             .map(|path| files::tokens(path, base))
             .transpose()?;
+        files::check_hooks(&config, base)?;
         let prepared = listeners.prepare(&self.plane, &config, base)?;
         let changes = switchback_config::diff::changes(&before, &config);
         let limits = config.limits.clone();

@@ -11,6 +11,7 @@
 mod copies;
 mod database;
 mod lock;
+mod outbox;
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -19,12 +20,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::history::{AuditEntry, Revision};
 use crate::state::State;
 use database::Database;
 pub use lock::LockError;
+pub use outbox::{List, Outgoing, Settlement, Waiting};
 
 /// Jobs that may wait for the disk.
 const JOBS: usize = 1_024;
@@ -48,6 +50,8 @@ pub struct Commit {
     pub keep_trying: bool,
     /// How many revisions to keep.
     pub revisions_kept: NonZeroU32,
+    /// What hooks are told of it.
+    pub outgoing: Outgoing,
 }
 
 /// How the recorded state was found.
@@ -94,6 +98,8 @@ enum Job {
     Audit(AuditEntry),
     SaveConfig(String),
     Read(Box<dyn FnOnce(&Database) + Send>),
+    /// Tried again with the database opened anew if it says that it failed; told when that is so.
+    Write(Box<dyn FnMut(&Database, bool) -> bool + Send>),
     Stop(SyncSender<()>),
 }
 
@@ -101,6 +107,8 @@ enum Job {
 #[derive(Clone, Debug)]
 pub struct Store {
     jobs: SyncSender<Job>,
+    /// Tells that the outbox has changed.
+    outbox: Arc<Notify>,
 }
 
 impl std::fmt::Debug for Job {
@@ -146,18 +154,23 @@ impl Store {
             },
             found => found,
         };
+        if let Err(error) = database.release_all() {
+            tracing::warn!(%error, "release the messages of changes");
+        }
         let (jobs, queue) = sync_channel(JOBS);
+        let outbox: Arc<Notify> = Arc::default();
         let keeper = Keeper {
             directory: directory.into(),
             database,
             unsaved: Vec::new(),
+            outbox: outbox.clone(),
             _lock: lock,
         };
         std::thread::Builder::new()
             .name("store".into())
             .spawn(move || keeper.run(&queue))
             .map_err(unusable)?;
-        Ok((Self { jobs }, found))
+        Ok((Self { jobs, outbox }, found))
     }
 
     /// Persists a change; `done` is told when it is safe or has failed.
@@ -256,6 +269,7 @@ struct Keeper {
     database: Database,
     /// In force but not yet persisted.
     unsaved: Vec<Commit>,
+    outbox: Arc<Notify>,
     _lock: lock::Lock,
 }
 
@@ -284,6 +298,7 @@ impl Keeper {
                     }
                 }
                 Ok(Job::Read(read)) => read(&self.database),
+                Ok(Job::Write(mut work)) => self.work(&mut *work),
                 Ok(Job::Stop(done)) => {
                     self.save_unsaved();
                     // The lock goes before anybody hears of it.
@@ -337,7 +352,19 @@ impl Keeper {
         if let Err(error) = copies::write_state(&self.directory, &commit.state) {
             tracing::warn!(%error, "write the copy of the state");
         }
+        if !commit.outgoing.deliveries.is_empty() {
+            self.outbox.notify_waiters();
+        }
         Ok(())
+    }
+
+    fn work(&mut self, work: &mut dyn FnMut(&Database, bool) -> bool) {
+        if !work(&self.database, false) {
+            // As in [`Keeper::write`].
+            let _ = self.database.reopen(&self.directory);
+            work(&self.database, true);
+        }
+        self.outbox.notify_waiters();
     }
 
     fn log(&mut self, doing: &str, job: impl FnOnce(&mut Database) -> Result<(), String>) {

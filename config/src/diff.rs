@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::mask::{mask, mask_hooks};
 use crate::model::Config;
 
 /// One difference.
@@ -21,6 +22,15 @@ pub struct Change {
 pub fn changes(before: &Config, after: &Config) -> Vec<Change> {
     let mut found = Vec::new();
     compare("", &json(before), &json(after), &mut found);
+    // Who reads this may not be whom the secrets of hooks are for.
+    for change in &mut found {
+        let hide = match change.path.ends_with(".hooks") {
+            true => mask_hooks,
+            false => mask,
+        };
+        hide(&mut change.before);
+        hide(&mut change.after);
+    }
     found
 }
 

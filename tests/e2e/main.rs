@@ -17,6 +17,7 @@ mod clients;
 mod deploy;
 mod edge;
 mod health;
+mod hooks;
 mod judge;
 mod mirror;
 mod openapi;

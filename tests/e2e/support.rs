@@ -4,11 +4,13 @@ mod client;
 mod load;
 mod origin;
 mod proxy;
+mod receiver;
 
 pub(crate) use client::{Answer, Http, RawClient};
 pub(crate) use load::{Load, Protocol};
 pub(crate) use origin::{Behaviour, Origin};
 pub(crate) use proxy::{HEAD, Proxy, blue_green};
+pub(crate) use receiver::{Mood, Receiver};
 
 use std::time::{Duration, Instant};
 

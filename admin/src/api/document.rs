@@ -108,6 +108,7 @@ pub(super) fn outline() -> OpenApi {
             tag("traffic", "Where traffic goes"),
             tag("rollouts", "Letting a new version in step by step"),
             tag("record", "What was, and what happens"),
+            tag("hooks", "Who is told what happens"),
             tag("process", "The process itself"),
         ]))
         .build()

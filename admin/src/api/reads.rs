@@ -133,7 +133,7 @@ const PAGE: usize = 50;
 const PAGE_MAX: usize = 500;
 
 impl Page {
-    fn limit(&self) -> usize {
+    pub(super) fn limit(&self) -> usize {
         self.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX)
     }
 }
@@ -192,7 +192,7 @@ pub(super) async fn audit(
     Ok(Json(Audit { entries }).into_response())
 }
 
-fn store_failed(error: String) -> Problem {
+pub(super) fn store_failed(error: String) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", error)
 }
 
@@ -200,10 +200,12 @@ fn store_failed(error: String) -> Problem {
 #[utoipa::path(get, path = "/v1/config", operation_id = "config", tag = "process",
     responses((status = 200, body = Config)))]
 pub(super) async fn config(State(api): State<Api>) -> Response {
+    let mut config = serde_json::json!(*api.controls.published().config);
+    switchback_config::mask(&mut config);
     let view = Config {
         path: api.reloader.path().map(Into::into),
         last_reload: api.reloader.last(),
-        config: api.controls.published().config.clone(),
+        config,
     };
     Json(view).into_response()
 }

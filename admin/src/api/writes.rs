@@ -142,7 +142,7 @@ fn body<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
     })
 }
 
-type Inputs = (Extension<Caller>, RawQuery, HeaderMap);
+pub(super) type Inputs = (Extension<Caller>, RawQuery, HeaderMap);
 
 async fn carry_out(
     api: &Api,

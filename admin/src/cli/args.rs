@@ -1,5 +1,6 @@
 //! Verbs and their arguments.
 
+mod hooks;
 mod rollout;
 
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use switchback_config::units::TimeSpan;
 
 use crate::auth::Role;
+pub use hooks::HooksVerb;
 pub use rollout::{DeployArgs, PlanArgs, RolloutVerb};
 
 /// The ingress that rolls bad releases back by itself.
@@ -259,6 +261,12 @@ pub enum Verb {
     },
     /// Show who asked for what, and what came of it
     Audit,
+    /// Work on hooks and the messages to them
+    Hooks {
+        /// What to do
+        #[command(subcommand)]
+        verb: HooksVerb,
+    },
     /// Read the config file again
     Reload,
     /// Leave the stable-only state after the recorded state was lost

@@ -271,7 +271,8 @@ pub(super) async fn healthcheck(client: &Client) -> Result<u8, Failed> {
     }
 }
 
-fn table(heads: &[&str]) -> Table {
+/// A plain table.
+pub(super) fn table(heads: &[&str]) -> Table {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)

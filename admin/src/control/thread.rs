@@ -365,6 +365,7 @@ impl Keeper {
         }
         let new_routes = matches!(request.command, Command::Reload { .. });
         let fence = self.carry_out(&decision, revision, new_routes);
+        self.store.release(revision);
         self.tell(&decision, &request.asked, Some(revision));
         let applied = self.applied(Some(fence), Durable::Known(true));
         let _ = request.reply.send(Ok(applied));

@@ -7,7 +7,7 @@ use std::path::Path;
 use redb::{ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use switchback_config::defaults::VERSIONS_KEPT;
 
-use super::{Commit, seal, unseal};
+use super::{Commit, outbox, seal, unseal};
 use crate::history::{AuditEntry, Revision};
 use crate::state::{ServiceState, State};
 
@@ -58,7 +58,7 @@ impl Database {
         Ok(())
     }
 
-    fn open_one(&self) -> Result<&redb::Database, String> {
+    pub(super) fn open_one(&self) -> Result<&redb::Database, String> {
         self.0
             .as_ref()
             .ok_or_else(|| "the database is closed after an error".into())
@@ -134,6 +134,8 @@ impl Database {
                     .retain_in(..oldest, |number, _| wanted.contains(&number))
                     .map_err(text)?;
             }
+            let (number, in_force) = (commit.state.revision, commit.keep_trying);
+            outbox::commit(write, number, &commit.outgoing, in_force)?;
             append_audit(write, &commit.audit)
         })
     }
@@ -145,7 +147,7 @@ impl Database {
                 .map_err(text)?
                 .remove(revision)
                 .map_err(text)?;
-            Ok(())
+            outbox::void(write, revision)
         })
     }
 
@@ -153,13 +155,14 @@ impl Database {
         self.write(|write| append_audit(write, entry))
     }
 
-    fn write(
+    pub(super) fn write<T>(
         &self,
-        work: impl FnOnce(&WriteTransaction) -> Result<(), String>,
-    ) -> Result<(), String> {
+        work: impl FnOnce(&WriteTransaction) -> Result<T, String>,
+    ) -> Result<T, String> {
         let write = self.open_one()?.begin_write().map_err(text)?;
-        work(&write)?;
-        write.commit().map_err(text)
+        let done = work(&write)?;
+        write.commit().map_err(text)?;
+        Ok(done)
     }
 
     pub(super) fn revisions(
@@ -243,6 +246,6 @@ fn append_audit(write: &WriteTransaction, entry: &AuditEntry) -> Result<(), Stri
     Ok(())
 }
 
-fn text(error: impl std::fmt::Display) -> String {
+pub(super) fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }

@@ -1,10 +1,9 @@
 //! Pages of what is recorded, and other small answers.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use serde::Serialize;
-use switchback_config::model;
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::auth::Role;
@@ -38,7 +37,7 @@ pub(crate) struct Config {
     /// Its contents with every default filled in; `switchback schema` describes the keys. Secrets are
     /// masked.
     #[schema(value_type = Object)]
-    pub(in crate::api) config: Arc<model::Config>,
+    pub(in crate::api) config: Value,
 }
 
 /// Whose token it is.

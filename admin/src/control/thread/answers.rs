@@ -12,7 +12,8 @@ use crate::command::{Asked, Command, Refusal};
 use crate::controller::{Decision, World};
 use crate::effective::Effective;
 use crate::history::{AuditEntry, Change, Revision, Settled};
-use crate::store::Commit;
+use crate::hooks::outbox::of_change;
+use crate::store::{Commit, Outgoing};
 
 impl Keeper {
     pub(super) fn commit(
@@ -45,6 +46,10 @@ impl Keeper {
             revision: Some(record),
             audit: audit_entry(at, command, asked, "done", Some(revision)),
             keep_trying,
+            outgoing: Outgoing {
+                base: before.state.revision,
+                deliveries: of_change(before, command, asked, decision, revision, at),
+            },
             revisions_kept: decision.config.admin.revisions,
         }
     }
