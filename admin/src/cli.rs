@@ -14,6 +14,8 @@ mod verbs;
 
 use std::process::ExitCode;
 
+use switchback_config::defaults;
+
 pub use args::{
     Args, BackendVerb, DemoArgs, DeployArgs, HooksVerb, PlanArgs, RolloutVerb, RunArgs, Target,
     TokenVerb, Verb,
@@ -115,7 +117,15 @@ fn online(target: &Target, verb: Verb) -> Result<u8, Failed> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let client = client::Client::new(target)?;
+        let mut client = client::Client::new(target)?;
+        if let Verb::Switch { .. }
+        | Verb::Rollout {
+            verb: RolloutVerb::Promote { .. },
+        } = &verb
+        {
+            // Hooks may be asked first, and each has its deadline on the other side.
+            client.patience = defaults::UNTIL_DEADLINE_MAX;
+        }
         match verb {
             Verb::Status { service, watch } => {
                 show::status(&client, service.as_deref(), watch).await

@@ -188,6 +188,8 @@ pub struct Asked {
     pub if_revision: Option<u64>,
     /// Only tell what would change.
     pub dry_run: bool,
+    /// The hooks for `before_switch` were asked, and agree.
+    pub heard: bool,
 }
 
 impl Asked {
@@ -200,6 +202,7 @@ impl Asked {
             reason,
             if_revision: None,
             dry_run: false,
+            heard: false,
         }
     }
 }
@@ -220,6 +223,15 @@ impl Command {
         matches!(
             self,
             Self::StartRollout(_) | Self::Promote { .. } | Self::Pause { .. } | Self::Resume { .. }
+        )
+    }
+
+    /// Whether it is to be carried out against advice.
+    #[must_use]
+    pub const fn is_forced(&self) -> bool {
+        matches!(
+            self,
+            Self::Switch { force: true, .. } | Self::Promote { force: true, .. }
         )
     }
 
@@ -358,6 +370,22 @@ pub enum Refusal {
         /// The label.
         version: String,
     },
+    /// A hook does not agree with a switch, or did not answer.
+    #[error("hook {hook:?} does not let another backend become stable: {reason}; force skips it")]
+    BeforeSwitchFailed {
+        /// The hook.
+        hook: Name,
+        /// Why.
+        reason: String,
+        /// What it answered or printed.
+        output: String,
+    },
+    /// They are being asked for another switch.
+    #[error("hooks of service {0:?} are being asked about another switch; wait for it")]
+    BeforeSwitchRunning(Name),
+    /// They were not asked.
+    #[error("hooks want to be asked before another backend of service {0:?} becomes stable")]
+    BeforeSwitchDue(Name),
     /// The recorded state was lost.
     #[error("the recorded state was lost; acknowledge that first")]
     StableOnly,
@@ -401,6 +429,9 @@ impl Refusal {
             Self::NoRollout(_) => "no_rollout",
             Self::JudgeHolds { .. } => "judge_holds",
             Self::NotProven { .. } => "not_proven",
+            Self::BeforeSwitchFailed { .. } => "before_switch_failed",
+            Self::BeforeSwitchRunning(_) => "before_switch_running",
+            Self::BeforeSwitchDue(_) => "before_switch_due",
             Self::StableOnly => "stable_only",
             Self::RevisionMismatch { .. } => "revision_mismatch",
             Self::Overtaken => "overtaken",
@@ -424,6 +455,9 @@ impl Refusal {
             | Self::NoRollout(_)
             | Self::JudgeHolds { .. }
             | Self::NotProven { .. }
+            | Self::BeforeSwitchFailed { .. }
+            | Self::BeforeSwitchRunning(_)
+            | Self::BeforeSwitchDue(_)
             | Self::StableOnly
             | Self::Overtaken => 409,
             Self::RevisionMismatch { .. } => 412,

@@ -342,6 +342,18 @@ impl<'a> Case<'a> {
         standing.with_health(backend, self.health(backend).known)
     }
 
+    /// Another backend becomes stable only after hooks that want to be asked have agreed.
+    fn require_heard(&self, force: bool) -> Result<(), Refusal> {
+        if force || self.asked.heard || self.asked.dry_run || !self.has_gate() {
+            return Ok(());
+        }
+        Err(Refusal::BeforeSwitchDue(self.name.clone()))
+    }
+
+    fn has_gate(&self) -> bool {
+        self.file.hooks.iter().any(|hook| hook.gate.is_some())
+    }
+
     fn running_rollout(&self) -> Option<&RolloutState> {
         let rollout = self.state.rollout.as_ref();
         rollout.filter(|rollout| rollout.is_running())

@@ -7,6 +7,7 @@
 
 mod courier;
 pub(crate) mod delivery;
+pub(crate) mod gate;
 pub(crate) mod outbox;
 mod preset;
 mod program;
@@ -36,29 +37,33 @@ pub struct Hooks {
     controls: Controls,
     /// Where paths of the file begin.
     base: Arc<Path>,
+    events: Events,
+    asking: gate::Asking,
     pub(crate) counts: Arc<Counts>,
 }
 
 impl Hooks {
     /// Hooks of the file in force.
     #[must_use]
-    pub fn new(store: Store, controls: Controls, base: PathBuf) -> Self {
+    pub fn new(store: Store, controls: Controls, events: Events, base: PathBuf) -> Self {
         Self {
             store,
             controls,
             base: base.into(),
+            events,
+            asking: gate::Asking::default(),
             counts: Arc::default(),
         }
     }
 
     /// Takes messages to their receivers, for as long as the process runs.
-    pub(crate) async fn run(self, events: Events) {
-        tokio::join!(self.clone().collect(events), courier::run(self));
+    pub(crate) async fn run(self) {
+        tokio::join!(self.clone().collect(), courier::run(self));
     }
 
     /// Puts what happens without a change into the outbox. Changes put themselves there.
-    async fn collect(self, events: Events) {
-        let (kept, mut coming) = events.follow(None);
+    async fn collect(self) {
+        let (kept, mut coming) = self.events.follow(None);
         for event in kept {
             self.enqueue(&event);
         }

@@ -186,7 +186,7 @@ impl Process {
         })?;
         let listeners = bound;
         let life = Arc::default();
-        let hooks = Hooks::new(store.clone(), controls.clone(), base);
+        let hooks = Hooks::new(store.clone(), controls.clone(), events.clone(), base);
         #[rustfmt::skip]
         let process = Self { plane, controls, store, events, reloader, hooks, life, state_dir, admin, listeners };
         process.spawn_tasks(entrance, resolver, addresses);
@@ -217,8 +217,8 @@ impl Process {
         tokio::spawn(self.reloader.clone().watch());
         tokio::spawn(prober::run(self.controls.clone(), self.events.clone()));
         tokio::spawn(resolver.run(self.controls.clone(), addresses));
-        tokio::spawn(rollout::run(self.controls.clone()));
-        tokio::spawn(self.hooks.clone().run(self.events.clone()));
+        tokio::spawn(rollout::run(self.controls.clone(), self.hooks.clone()));
+        tokio::spawn(self.hooks.clone().run());
     }
 
     /// Says where it listens: in the log, to the service manager, and in a file beside the state.

@@ -10,25 +10,32 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use switchback_config::defaults::ROLLOUT_POLL;
 use switchback_config::model::Name;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::builder::find;
-use crate::command::{Asked, Command};
+use crate::command::{Asked, Command, Refusal};
 use crate::control::{Controls, Published};
+use crate::hooks::Hooks;
+use crate::hooks::gate::has_gate;
 use crate::state::{RolloutState, Standing};
 
 /// After a refusal a service is left alone for so long.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Looks at all rollouts and leases for as long as the process runs.
-pub(crate) async fn run(controls: Controls) {
+pub(crate) async fn run(controls: Controls, hooks: Hooks) {
     let mut ticks = tokio::time::interval(ROLLOUT_POLL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut refused: BTreeMap<Name, Instant> = BTreeMap::new();
+    let mut asking = Asking::default();
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            Some(answer) = asking.answers.join_next() => asking.heed(&controls, answer).await,
+        }
         refused.retain(|_, at| at.elapsed() < RETRY);
         for service in due(&controls.published(), Timestamp::now()) {
-            if refused.contains_key(&service) {
+            if refused.contains_key(&service) || asking.begin(&controls, &hooks, &service) {
                 continue;
             }
             let command = Command::Progress {
@@ -41,6 +48,85 @@ pub(crate) async fn run(controls: Controls) {
             }
         }
     }
+}
+
+/// Hooks that are asked before canaries become stable. Everything else goes on meanwhile.
+#[derive(Debug, Default)]
+struct Asking {
+    /// By service, when the rollout began that they are asked about.
+    rollouts: BTreeMap<Name, Timestamp>,
+    answers: JoinSet<(Name, Result<(), Refusal>)>,
+}
+
+impl Asking {
+    /// Asks them if that is what comes next for a service; whether they are being asked.
+    fn begin(&mut self, controls: &Controls, hooks: &Hooks, service: &Name) -> bool {
+        let published = controls.published();
+        let Some(rollout) = ends_now(&published, service, Timestamp::now()) else {
+            return false;
+        };
+        if self.rollouts.contains_key(service) {
+            return true;
+        }
+        self.rollouts.insert(service.clone(), rollout.began);
+        let (hooks, service, canary) = (hooks.clone(), service.clone(), rollout.canary.clone());
+        self.answers.spawn(async move {
+            let asked = Asked::by_itself("rollout", None);
+            let answer = hooks.pass(&service, &canary, &asked).await;
+            (service, answer)
+        });
+        true
+    }
+
+    /// Makes the canary stable, or lets the rollout stand for somebody to look at.
+    async fn heed(
+        &mut self,
+        controls: &Controls,
+        answer: Result<(Name, Result<(), Refusal>), JoinError>,
+    ) {
+        let Ok((service, answer)) = answer else {
+            // They are asked again.
+            self.rollouts.clear();
+            return;
+        };
+        let began = self.rollouts.remove(&service);
+        let published = controls.published();
+        let state = published.state.services.get(&service);
+        let rollout = state.and_then(|state| state.rollout.as_ref());
+        if rollout.map(|rollout| rollout.began) != began {
+            return;
+        }
+        let mut asked = Asked::by_itself("rollout", None);
+        let command = match answer {
+            Ok(()) => {
+                asked.heard = true;
+                Command::Progress { service }
+            }
+            Err(refusal) => {
+                asked.reason = Some(refusal.to_string());
+                Command::Pause { service }
+            }
+        };
+        if let Err(error) = controls.ask(command, asked).await {
+            tracing::debug!(%error, "heed the hooks before a switch");
+        }
+    }
+}
+
+/// The rollout of a service whose canary would become stable now, where hooks want to be asked.
+fn ends_now<'a>(
+    published: &'a Published,
+    service: &str,
+    at: Timestamp,
+) -> Option<&'a RolloutState> {
+    let state = published.state.services.get(service)?;
+    if !has_gate(published, service) || state.lease.as_ref().is_some_and(|l| at >= l.until) {
+        return None;
+    }
+    let rollout = state.rollout.as_ref().filter(|r| r.is_running())?;
+    let is_last = rollout.next_stage().is_none() && at < rollout.expires();
+    let standing = standing(published, service, rollout);
+    (is_last && rollout.waits_for(at, &standing).is_none()).then_some(rollout)
 }
 
 /// The services about which something is to be done now.

@@ -92,14 +92,17 @@ pub enum OpenError {
     },
 }
 
+/// Changes the database; whether that worked. The flag tells that it is not tried again.
+type Work = Box<dyn FnMut(&Database, bool) -> bool + Send>;
+
 enum Job {
     Commit(Box<Commit>, Done),
     Void(u64),
     Audit(AuditEntry),
     SaveConfig(String),
     Read(Box<dyn FnOnce(&Database) + Send>),
-    /// Tried again with the database opened anew if it says that it failed; told when that is so.
-    Write(Box<dyn FnMut(&Database, bool) -> bool + Send>),
+    /// Tried again with the database opened anew if it says that it failed.
+    Write(Work),
     Stop(SyncSender<()>),
 }
 

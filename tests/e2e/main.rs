@@ -18,6 +18,8 @@ mod deploy;
 mod edge;
 mod health;
 mod hooks;
+mod hooks_before_switch;
+mod hooks_standards;
 mod judge;
 mod mirror;
 mod openapi;

@@ -3,6 +3,7 @@
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
@@ -157,7 +158,9 @@ pub(super) async fn drop(
 
 fn answer(id: u64, retried: bool, dropped: bool) -> Result<Response, Problem> {
     if !retried && !dropped {
-        return Err(Problem::not_found(format!("there is no dead letter {id}")));
+        let detail = format!("there is no dead letter {id}");
+        let status = StatusCode::NOT_FOUND;
+        return Err(Problem::new(status, "unknown_dead_letter", detail));
     }
     #[rustfmt::skip]
     let view = LetterChanged { id, retried, dropped };

@@ -105,6 +105,9 @@ impl From<Refusal> for Problem {
         let problem = Self::new(status, refusal.code(), refusal.to_string());
         match refusal {
             Refusal::RevisionMismatch { current, .. } => problem.with("revision", current.into()),
+            Refusal::BeforeSwitchFailed { hook, output, .. } => problem
+                .with("hook", hook.into())
+                .with("output", output.into()),
             _ => problem,
         }
     }

@@ -15,4 +15,6 @@ mod written;
 
 pub(crate) use rollout::{Rollout, rollout};
 pub(crate) use service::{Service, Services, panics, service, services};
-pub(crate) use written::{Answer, AnswerOrRefused, Answers, Refused, planned, written};
+pub(crate) use written::{
+    Answer, AnswerOrRefused, Answers, BeforeSwitch, Refused, planned, written,
+};

@@ -2,6 +2,7 @@
 //!
 //! The endpoints themselves are in the files below, by what they change.
 
+mod gated;
 pub(super) mod process;
 pub(super) mod rollout;
 pub(super) mod traffic;
@@ -20,7 +21,7 @@ use switchback_config::units::TimeSpan;
 use utoipa::{IntoParams, ToSchema};
 
 use super::problem::Problem;
-use super::views::{Answer, schema};
+use super::views::{Answer, BeforeSwitch, schema};
 use super::{Api, views};
 use crate::auth::{Caller, Role};
 use crate::builder::find;
@@ -82,6 +83,8 @@ pub(super) struct Write {
     caller: Caller,
     options: Options,
     if_revision: Option<u64>,
+    /// Whether hooks were asked about it.
+    before_switch: Option<BeforeSwitch>,
 }
 
 impl Write {
@@ -106,6 +109,7 @@ impl Write {
             caller,
             options,
             if_revision: if_match(headers)?,
+            before_switch: None,
         })
     }
 
@@ -116,6 +120,7 @@ impl Write {
             reason,
             if_revision: self.if_revision,
             dry_run: self.options.dry_run,
+            heard: self.before_switch == Some(BeforeSwitch::Passed),
         }
     }
 }
@@ -189,6 +194,7 @@ async fn ask(
         answer.count(published);
         answer.drained = Some(drained.is_ok());
     }
+    answer.before_switch = write.before_switch;
     if about_rollout {
         answer = answer.with_rollout(published);
     }

@@ -66,6 +66,8 @@ pub(super) struct Client {
     token: Result<String, String>,
     server: Outbound,
     pub(super) output: Output,
+    /// How long an answer may take.
+    pub(super) patience: Duration,
 }
 
 impl Client {
@@ -88,6 +90,7 @@ impl Client {
             token: token(target),
             server,
             output: target.output,
+            patience: ANSWER_TIME,
         })
     }
 
@@ -152,7 +155,7 @@ impl Client {
         let request = request(method, path, Some(&token), body, headers)?;
         let response = self
             .server
-            .fetch(request, ANSWER_TIME, ANSWER_BYTES_MAX)
+            .fetch(request, self.patience, ANSWER_BYTES_MAX)
             .await
             .map_err(|error| self.unreachable(error))?;
         let status = response.status();

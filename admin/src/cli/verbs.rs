@@ -332,6 +332,9 @@ pub(super) fn print_answer(answer: &Value) {
             "not yet durable".yellow()
         );
     }
+    if answer["before_switch"] == "skipped" {
+        println!("  {}", "hooks for before_switch were not asked".yellow());
+    }
     if answer["drained"] == false {
         println!("  {}", "requests are still in flight".yellow());
     }

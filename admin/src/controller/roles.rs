@@ -92,6 +92,9 @@ pub(super) fn switch(case: &mut Case<'_>, to: &Name, force: bool) -> Result<(), 
     if *to == from && weights == case.before.weights {
         return Ok(());
     }
+    if *to != from {
+        case.require_heard(force)?;
+    }
     rollout::supersede(case, &format!("all traffic was switched to {to}"));
     if *to != from {
         make_stable(case, to);

@@ -210,6 +210,7 @@ fn finish(case: &mut Case<'_>, mut rollout: RolloutState, force: bool) -> Result
     if !force && !case.health(&canary).known {
         return Err(Refusal::TargetUnhealthy { backend: canary });
     }
+    case.require_heard(force)?;
     let from = case.before.stable.clone();
     let message = format!(
         "{canary} ({}) is stable now, on trial; {from} is the rollback target",
@@ -285,6 +286,8 @@ pub(super) fn progress(case: &mut Case<'_>) -> Result<(), Refusal> {
     }
     let moved = match rollout.next_stage() {
         Some(stage) => advance(case, rollout, stage),
+        // Hooks are asked by whoever looks at the clock, who comes again with their answer.
+        None if case.has_gate() && !case.asked.heard => Ok(()),
         None => finish(case, rollout, false),
     };
     // Nobody is there to be refused: whoever looks at the rollout learns why it stands.

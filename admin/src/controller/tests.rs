@@ -447,3 +447,39 @@ proptest! {
         prop_assert!(!changed);
     }
 }
+
+#[test]
+fn stable_changes_only_after_hooks_have_agreed_but_rollback_and_block_ask_nobody() {
+    let file = format!("{FILE}    hooks: [{{on: [before_switch], run: [\"true\"]}}]\n");
+    let mut play = Play::new();
+    play.world.config = config(&file);
+    let due = Refusal::BeforeSwitchDue(shop());
+    assert_eq!(play.act(switch("red")), Err(due));
+    let health = |_: &str, _: &str| Health {
+        healthy: true,
+        known: true,
+    };
+    let standing = |_: &str, _: &str| Standing::default();
+    for (heard, dry_run) in [(true, false), (false, true)] {
+        let asked = Asked {
+            heard,
+            dry_run,
+            ..Asked::by_itself("api", None)
+        };
+        let outlook = Outlook {
+            health: &health,
+            standing: &standing,
+        };
+        let decision = apply(&play.world, play.now, outlook, &switch("red"), &asked);
+        assert!(decision.is_ok_and(|decision| decision.changes(&play.world)));
+    }
+    assert_eq!(play.act(weights([70, 30, 0])), Ok(true));
+    assert_eq!(play.act(block("green")), Ok(true));
+    let forced = Command::Switch {
+        service: shop(),
+        to: "red".into(),
+        force: true,
+    };
+    assert_eq!(play.act(forced), Ok(true));
+    assert_eq!(play.act(rollback()), Ok(true));
+}

@@ -259,7 +259,7 @@ impl Courier {
 
 /// How long to wait before an attempt, counted from 1. Waits are spread, so that hooks that failed
 /// together are not tried together. `random`: 0 to 1.
-fn wait_before(attempt: u32, random: f64) -> Duration {
+pub(super) fn wait_before(attempt: u32, random: f64) -> Duration {
     let growth = 4_u32.saturating_pow(attempt.saturating_sub(2));
     let whole = HOOK_BACKOFF.saturating_mul(growth).min(HOOK_BACKOFF_MAX);
     whole.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0)

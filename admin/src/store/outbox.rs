@@ -398,3 +398,6 @@ fn keep_last(table: &mut redb::Table<'_, u64, &[u8]>, most: usize) -> Result<(),
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

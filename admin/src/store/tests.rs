@@ -25,7 +25,7 @@ fn state(revision: u64) -> State {
     }
 }
 
-fn commit_of(revision: u64) -> Commit {
+pub(super) fn commit_of(revision: u64) -> Commit {
     let state = state(revision);
     let change = Change {
         before: ServiceState::default(),
@@ -57,6 +57,7 @@ fn commit_of(revision: u64) -> Commit {
         state: Arc::new(state),
         keep_trying: false,
         revisions_kept: switchback_config::defaults::REVISIONS_KEPT,
+        outgoing: Outgoing::default(),
     }
 }
 
@@ -69,7 +70,7 @@ fn commit(store: &Store, revision: u64) -> Result<(), String> {
     done.recv().expect("an answer")
 }
 
-fn ask<T>(future: impl Future<Output = T>) -> T {
+pub(super) fn ask<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("runtime")

@@ -59,6 +59,19 @@ pub(crate) struct Written {
     /// With `wait=drained`: whether backends without weight have finished their requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::api) drained: Option<bool>,
+    /// Where another backend became stable and hooks want to be asked before: whether they were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::api) before_switch: Option<BeforeSwitch>,
+}
+
+/// Whether hooks were asked before another backend became stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum BeforeSwitch {
+    /// They were, and agree.
+    Passed,
+    /// They were not, because of `force`.
+    Skipped,
 }
 
 /// What would be in force after a write. Nothing has changed.
@@ -150,6 +163,7 @@ pub(crate) fn written(service: &str, confirmed: &Confirmed) -> Option<Written> {
         durable: confirmed.durable,
         rollout: None,
         drained: None,
+        before_switch: None,
     };
     written.count(published);
     Some(written)

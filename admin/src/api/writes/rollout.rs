@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use switchback_config::model::{Bake, Name, Step};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{IfMatch, Inputs, Options, Reason, Write, body, carry_out};
+use super::{IfMatch, Inputs, Options, Reason, Write, body, carry_out, gated};
 use crate::api::Api;
 use crate::api::document::InService;
 use crate::api::problem::Problem;
@@ -141,7 +141,7 @@ pub(in crate::api) async fn promote(
         full,
         force,
     };
-    carry_out(&api, &write, command, reason).await
+    gated::carry_out(&api, write, command, reason).await
 }
 
 /// Keeps a rollout at its step.

@@ -12,7 +12,7 @@ use switchback_config::model::Name;
 use switchback_config::units::{Endpoint, TimeSpan};
 use utoipa::ToSchema;
 
-use super::{IfMatch, Inputs, Options, Reason, Write, ask, body, carry_out};
+use super::{IfMatch, Inputs, Options, Reason, Write, ask, body, carry_out, gated};
 use crate::api::Api;
 use crate::api::document::{InService, OfBackend};
 use crate::api::problem::Problem;
@@ -124,7 +124,8 @@ pub(in crate::api) async fn switch(
 ) -> Result<Response, Problem> {
     let write = Write::new(caller, Role::Operator, query, &headers)?;
     let SwitchTo { to, reason, force } = body(&text)?;
-    carry_out(&api, &write, Command::Switch { service, to, force }, reason).await
+    let command = Command::Switch { service, to, force };
+    gated::carry_out(&api, write, command, reason).await
 }
 
 /// The red button: takes all traffic from canaries, or goes back to the previous stable. Never waits,

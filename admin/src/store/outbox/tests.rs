@@ -1,0 +1,175 @@
+//! The outbox on a real disk: what is sent, what never is, and what survives.
+
+use jiff::Timestamp;
+use switchback_config::model::HookEvent;
+
+use super::*;
+use crate::hooks::delivery::{CloudEvent, Happening};
+use crate::store::tests::{ask, commit_of};
+
+fn message(text: &str) -> Delivery {
+    let data = Happening {
+        service: "shop".into(),
+        event: HookEvent::Rollback,
+        kind: "rolled_back".into(),
+        message: text.into(),
+        backend: None,
+        version: None,
+        revision: None,
+        by: "ops".into(),
+        reason: None,
+        cause: None,
+        weights: indexmap::IndexMap::new(),
+        stable: "blue".into(),
+    };
+    Delivery::new(
+        "hook-1".into(),
+        CloudEvent::new(Timestamp::UNIX_EPOCH, data),
+    )
+}
+
+/// Persists a change that tells this.
+fn commit(store: &Store, base: u64, revision: u64, in_force: bool, text: &str) {
+    let mut commit = commit_of(revision);
+    commit.keep_trying = in_force;
+    commit.outgoing = Outgoing {
+        base,
+        deliveries: vec![message(text)],
+    };
+    let (sender, done) = std::sync::mpsc::sync_channel(1);
+    store.commit(
+        commit,
+        Box::new(move |result| sender.send(result).expect("waiting")),
+    );
+    done.recv().expect("an answer").expect("persisted");
+}
+
+fn texts(deliveries: &[Delivery]) -> Vec<&str> {
+    let messages = deliveries.iter();
+    messages
+        .map(|delivery| delivery.event.data.message.as_str())
+        .collect()
+}
+
+fn waiting(store: &Store) -> Vec<Delivery> {
+    ask(store.waiting(0)).expect("read").fresh
+}
+
+fn open() -> (tempfile::TempDir, Store) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (store, _) = Store::open(directory.path()).expect("opened");
+    (directory, store)
+}
+
+#[test]
+fn message_of_a_change_goes_when_the_change_is_in_force() {
+    let (_directory, store) = open();
+    commit(&store, 0, 1, false, "held");
+    assert_eq!(texts(&waiting(&store)), [""; 0]);
+    store.release(1);
+    commit(&store, 1, 2, true, "at once");
+    assert_eq!(texts(&waiting(&store)), ["held", "at once"]);
+    let last = waiting(&store)[1].id;
+    assert_eq!(
+        texts(&ask(store.waiting(last - 1)).expect("read").fresh),
+        ["at once"]
+    );
+}
+
+#[test]
+fn message_of_a_change_that_was_overtaken_never_goes() {
+    let (directory, store) = open();
+    // A rollback is persisted while the change waits to be applied: it is decided again.
+    commit(&store, 1, 2, false, "overtaken");
+    commit(&store, 1, 3, true, "rollback");
+    store.void(2);
+    store.release(2);
+    commit(&store, 3, 4, false, "void");
+    store.void(4);
+    assert_eq!(texts(&waiting(&store)), ["rollback"]);
+    store.stop(std::time::Duration::from_secs(10));
+    let (store, _) = Store::open(directory.path()).expect("opened");
+    assert_eq!(texts(&waiting(&store)), ["rollback"]);
+}
+
+#[test]
+fn message_of_a_change_in_force_is_not_dropped_by_a_rollback_after_it() {
+    let (_directory, store) = open();
+    commit(&store, 1, 2, false, "applied");
+    // The control thread has applied it; its word that it is in force is still on the way.
+    commit(&store, 2, 3, true, "rollback");
+    store.release(2);
+    assert_eq!(texts(&waiting(&store)), ["rollback", "applied"]);
+}
+
+#[test]
+fn held_messages_go_after_a_restart_since_what_is_persisted_is_in_force() {
+    let (directory, store) = open();
+    commit(&store, 0, 1, false, "held");
+    store.stop(std::time::Duration::from_secs(10));
+    let (store, _) = Store::open(directory.path()).expect("opened");
+    assert_eq!(texts(&waiting(&store)), ["held"]);
+}
+
+#[test]
+fn dead_letters_survive_and_keep_their_id_when_sent_again() {
+    let (directory, store) = open();
+    store.enqueue(vec![message("one"), message("two")]);
+    let mut one = waiting(&store).remove(0);
+    one.attempts = 3;
+    assert_eq!(ask(store.settle(Settlement::Again(one.clone()))), Ok(0));
+    assert_eq!(waiting(&store)[0].attempts, 3);
+    assert_eq!(ask(store.settle(Settlement::Dead(one.clone()))), Ok(1));
+    store.stop(std::time::Duration::from_secs(10));
+    let (store, _) = Store::open(directory.path()).expect("opened");
+    let dead = ask(store.deliveries(List::Dead, 10)).expect("read");
+    assert_eq!(dead, std::slice::from_ref(&one));
+    assert_eq!(ask(store.revive(one.id)), Ok(true));
+    assert_eq!(ask(store.revive(one.id)), Ok(false));
+    let again = waiting(&store).pop().expect("a message");
+    assert_eq!(again.event, one.event);
+    assert_eq!(again.attempts, 0);
+    assert!(again.id > one.id + 1);
+    assert_eq!(ask(store.settle(Settlement::Dead(again.clone()))), Ok(1));
+    assert_eq!(ask(store.bury(again.id)), Ok(true));
+    assert_eq!(ask(store.bury(again.id)), Ok(false));
+    assert_eq!(ask(store.deliveries(List::Dead, 10)), Ok(Vec::new()));
+}
+
+#[test]
+fn full_outbox_gives_up_its_oldest_messages_and_says_why() {
+    let (_directory, store) = open();
+    let many = (0..=OUTBOX_MAX).map(|number| message(&number.to_string()));
+    store.enqueue(many.collect());
+    let read = ask(store.waiting(0)).expect("read");
+    assert_eq!(read.fresh.len(), OUTBOX_MAX);
+    assert_eq!((read.oldest, read.dead), (read.fresh[0].id, 1));
+    assert_eq!(read.fresh[0].event.data.message, "1");
+    let dead = ask(store.deliveries(List::Dead, 10)).expect("read");
+    let last = dead[0].last.as_ref().expect("a reason");
+    assert_eq!(last.result, "more than 1000 messages were waiting");
+    // What was pushed out does not come back by what became of it.
+    assert_eq!(ask(store.settle(Settlement::Again(dead[0].clone()))), Ok(1));
+    assert_eq!(waiting(&store).len(), OUTBOX_MAX);
+}
+
+#[test]
+fn only_so_many_dead_letters_and_deliveries_are_kept() {
+    let (_directory, store) = open();
+    store.enqueue(
+        (0..300)
+            .map(|number| message(&number.to_string()))
+            .collect(),
+    );
+    for delivery in waiting(&store) {
+        assert_eq!(ask(store.settle(Settlement::Delivered(delivery))), Ok(0));
+    }
+    let kept = ask(store.deliveries(List::Delivered, 1_000)).expect("read");
+    assert_eq!(kept.len(), DELIVERIES_KEPT);
+    assert_eq!(kept[0].event.data.message, "299");
+    for _ in 0..3 {
+        store.enqueue((0..OUTBOX_MAX).map(|_| message("more")).collect());
+    }
+    let read = ask(store.waiting(0)).expect("read");
+    assert_eq!(read.dead, u64::try_from(DEAD_LETTERS_MAX).expect("small"));
+}
