@@ -47,6 +47,17 @@ pub enum Command {
         /// The verdict in one sentence.
         sentence: String,
     },
+    /// The judge's block of a version without weight, which failed the copies it got.
+    Reject {
+        /// The service.
+        service: Name,
+        /// The backend that failed.
+        backend: Name,
+        /// The label it was judged under; nothing happens if it has another one by now.
+        version: String,
+        /// The verdict in one sentence.
+        sentence: String,
+    },
     /// Makes another backend stable, at once.
     Switch {
         /// The service.
@@ -213,7 +224,7 @@ impl Command {
     pub const fn is_urgent(&self) -> bool {
         matches!(
             self,
-            Self::Rollback { .. } | Self::Condemn { .. } | Self::Block { .. }
+            Self::Rollback { .. } | Self::Condemn { .. } | Self::Reject { .. } | Self::Block { .. }
         )
     }
 
@@ -242,7 +253,7 @@ impl Command {
             Self::SetWeights { .. } => "weights",
             Self::Rollback { .. } | Self::Condemn { .. } => "rollback",
             Self::Switch { .. } => "switch",
-            Self::Block { .. } => "block",
+            Self::Block { .. } | Self::Reject { .. } => "block",
             Self::Unblock { .. } => "unblock",
             Self::SetBackend { .. } => "backend_set",
             Self::StartRollout(_) => "rollout_start",
@@ -263,6 +274,7 @@ impl Command {
             Self::SetWeights { service, .. }
             | Self::Rollback { service, .. }
             | Self::Condemn { service, .. }
+            | Self::Reject { service, .. }
             | Self::Switch { service, .. }
             | Self::Block { service, .. }
             | Self::Unblock { service, .. }

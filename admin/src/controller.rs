@@ -139,6 +139,12 @@ fn carry_out(case: &mut Case<'_>, world: &World, command: &Command) -> Result<()
             sentence,
             ..
         } => roles::condemn(case, backend, version, *cause, sentence),
+        Command::Reject {
+            backend,
+            version,
+            sentence,
+            ..
+        } => roles::reject(case, backend, version, sentence),
         Command::Switch { to, force, .. } => roles::switch(case, to, *force),
         Command::Block { backend, force, .. } => roles::block(case, backend, *force),
         Command::Unblock { backend, .. } => roles::unblock(case, backend),

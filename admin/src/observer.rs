@@ -7,6 +7,7 @@
 
 mod case;
 mod gauge;
+mod mirror;
 mod reader;
 mod rules;
 mod vitals;
@@ -26,6 +27,8 @@ use crate::controller::Note;
 use crate::effective::Effective;
 use crate::state::{Standing, State};
 pub use gauge::{Gauge, Reading};
+pub use mirror::MirrorAlert;
+use mirror::MirrorWatch;
 use watch::{Roles, Watch};
 
 /// A watched version has failed.
@@ -52,6 +55,8 @@ pub struct Alert {
 pub enum Notice {
     /// Something is to be done about a version.
     Failing(Alert),
+    /// A version fails that gets only copies.
+    MirrorFailing(MirrorAlert),
     /// Somebody should hear of this.
     Tell(Note),
 }
@@ -60,6 +65,7 @@ pub enum Notice {
 #[derive(Debug, Default)]
 pub struct Observer {
     services: BTreeMap<Name, BTreeMap<Name, Watch>>,
+    mirrors: BTreeMap<Name, MirrorWatch>,
 }
 
 /// What the observer has to know about the time.
@@ -84,6 +90,8 @@ impl Observer {
     ) {
         self.services
             .retain(|name, _| config.services.contains_key(name));
+        self.mirrors
+            .retain(|name, _| config.services.contains_key(name));
         for name in changed {
             let (Some(file), Some(effective)) = (config.services.get(name), effective.get(name))
             else {
@@ -92,6 +100,11 @@ impl Observer {
             let changed_at = state.services.get(name).and_then(|state| state.changed);
             let watches = self.services.entry(name.clone()).or_default();
             follow_service(watches, clock, name, file, effective, snapshot, changed_at);
+            let before = self.mirrors.remove(name);
+            let mirror = find(snapshot, name)
+                .and_then(|service| MirrorWatch::follow(before, clock.now, file, service));
+            self.mirrors
+                .extend(mirror.map(|mirror| (name.clone(), mirror)));
         }
     }
 
@@ -120,6 +133,12 @@ impl Observer {
                 }
             }
         }
+        let mirrors = self.mirrors.iter_mut();
+        notices.extend(
+            mirrors
+                .filter_map(|(service, mirror)| mirror.tick(clock.now, service))
+                .map(Notice::MirrorFailing),
+        );
         notices
     }
 

@@ -23,6 +23,7 @@ use crate::health::EndpointHealth;
 use crate::outcome::ErrorRules;
 use crate::router::Router;
 use crate::split::Split;
+use crate::stats::mirrored::PairCells;
 use crate::stats::{BackendStats, JudgeCells};
 use crate::tls::ClientTls;
 
@@ -211,16 +212,7 @@ pub struct Mirror {
     /// Copies of one worker at a time.
     pub concurrency: u32,
     /// Where pairs are counted for the judge, if it is to hear of them.
-    pub judged: Option<JudgedPairs>,
-}
-
-/// Where the judge finds copies and their originals.
-#[derive(Clone, Debug)]
-pub struct JudgedPairs {
-    /// The copies.
-    pub copies: Arc<JudgeCells>,
-    /// As many originals.
-    pub originals: Arc<JudgeCells>,
+    pub judged: Option<Arc<PairCells>>,
 }
 
 impl Mirror {

@@ -22,6 +22,7 @@ mod hooks_before_switch;
 mod hooks_standards;
 mod judge;
 mod mirror;
+mod mirror_judge;
 mod openapi;
 mod promises;
 mod reload;

@@ -7,9 +7,10 @@
 use std::sync::Arc;
 
 use switchback_config::model;
-use switchback_proxy::snapshot::{Backend, JudgedPairs, Mirror, Service};
+use switchback_proxy::snapshot::{Backend, Mirror, Service};
 use switchback_proxy::split::Split;
-use switchback_proxy::stats::{Alarm, JudgeCells};
+use switchback_proxy::stats::Alarm;
+use switchback_proxy::stats::mirrored::PairCells;
 
 use crate::effective::Effective;
 
@@ -35,7 +36,9 @@ pub(super) fn build(file: &model::Service, parts: &Parts<'_>) -> Option<Arc<Mirr
     let before = parts
         .before
         .and_then(|service| Some((service, service.mirror.as_ref()?)));
-    let is_judged = written.judge && parts.split.weight(to) == 0;
+    // Nor are the copies for where rollback goes: it is not the judge's to close.
+    let is_previous = parts.effective.previous.as_ref() == Some(&written.to);
+    let is_judged = written.judge && parts.split.weight(to) == 0 && !is_previous;
     let mirror = Mirror {
         to,
         sample: Mirror::sampling(written.share),
@@ -52,7 +55,11 @@ pub(super) fn build(file: &model::Service, parts: &Parts<'_>) -> Option<Arc<Mirr
 }
 
 /// The cells of the pairs: those from before, unless one side has another version now.
-fn judged(parts: &Parts<'_>, to: usize, before: Option<(&Service, &Arc<Mirror>)>) -> JudgedPairs {
+fn judged(
+    parts: &Parts<'_>,
+    to: usize,
+    before: Option<(&Service, &Arc<Mirror>)>,
+) -> Arc<PairCells> {
     let same = before.and_then(|(service, mirror)| {
         let same_side = |old: usize, new: usize| {
             Arc::ptr_eq(&service.backends[old].stats, &parts.backends[new].stats)
@@ -61,16 +68,13 @@ fn judged(parts: &Parts<'_>, to: usize, before: Option<(&Service, &Arc<Mirror>)>
             .then(|| mirror.judged.clone())
             .flatten()
     });
-    same.unwrap_or_else(|| JudgedPairs {
-        copies: JudgeCells::new(parts.workers, Some(parts.alarm.clone()), None),
-        originals: JudgeCells::new(parts.workers, None, None),
-    })
+    same.unwrap_or_else(|| PairCells::new(parts.workers, Some(parts.alarm.clone())))
 }
 
 fn is_same(one: &Mirror, other: &Mirror) -> bool {
     let same_pairs = match (&one.judged, &other.judged) {
         (None, None) => true,
-        (Some(one), Some(other)) => Arc::ptr_eq(&one.copies, &other.copies),
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
         _ => false,
     };
     same_pairs

@@ -1,6 +1,7 @@
 //! The loop of the control thread.
 
 mod answers;
+mod mirror;
 mod ticks;
 
 use std::collections::BTreeMap;

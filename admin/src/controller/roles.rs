@@ -77,6 +77,33 @@ pub(super) fn condemn(
     Ok(())
 }
 
+/// The judge's block of a version that no user has met. Where rollback goes stays open, and so does
+/// what has got weight since: there, users decide.
+pub(super) fn reject(
+    case: &mut Case<'_>,
+    backend: &Name,
+    version: &str,
+    sentence: &str,
+) -> Result<(), Refusal> {
+    case.require_backend(backend)?;
+    let before = &case.before;
+    let is_refuge = *backend == before.stable || Some(backend) == before.previous.as_ref();
+    if is_refuge
+        || before.weight(backend) > 0
+        || before.version(backend) != version
+        || case.state.blocked.contains_key(version)
+    {
+        return Ok(());
+    }
+    let failed = BTreeSet::from([backend.clone()]);
+    block_all(case, &failed, Cause::Judge, Some(sentence));
+    case.note(
+        "blocked",
+        format!("{backend} ({version}) is blocked: {sentence}"),
+    );
+    Ok(())
+}
+
 /// Makes `to` stable and puts it on trial.
 pub(super) fn switch(case: &mut Case<'_>, to: &Name, force: bool) -> Result<(), Refusal> {
     case.require_backend(to)?;

@@ -151,6 +151,15 @@ fn condemn(backend: &str, version: &str) -> Command {
     }
 }
 
+fn reject(backend: &str, version: &str) -> Command {
+    Command::Reject {
+        service: shop(),
+        backend: backend.into(),
+        version: version.into(),
+        sentence: "of mirrored requests, it fails".into(),
+    }
+}
+
 fn block(backend: &str) -> Command {
     Command::Block {
         service: shop(),
@@ -221,6 +230,35 @@ fn judge_takes_only_the_failing_canary() {
         !play.must(condemn("blue", "1")),
         "stable that is not on trial"
     );
+}
+
+#[test]
+fn judge_blocks_a_mirrored_version_only_while_no_user_meets_it() {
+    let mut play = Play::new();
+    for (command, why) in [
+        (reject("green", "2"), "it has weight"),
+        (reject("red", "old label"), "judged under another label"),
+        (reject("blue", "1"), "it is stable"),
+    ] {
+        assert!(!play.must(command), "{why}");
+    }
+    let before = play.weights();
+    assert!(play.must(reject("red", "3")));
+    assert!(!play.must(reject("red", "3")), "once is enough");
+    assert_eq!(play.weights(), before, "there is nothing to take");
+    let block = &play.world.state.services["shop"].blocked["3"];
+    let reason = block.reason.as_deref();
+    assert_eq!(
+        (block.cause.as_str(), reason),
+        ("judge", Some("of mirrored requests, it fails"))
+    );
+    assert!(matches!(
+        play.act(weights([80, 10, 10])),
+        Err(Refusal::Blocked { .. })
+    ));
+    let mut play = Play::new();
+    play.must(switch("green"));
+    assert!(!play.must(reject("blue", "1")), "rollback goes there");
 }
 
 #[test]

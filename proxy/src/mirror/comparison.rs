@@ -69,11 +69,10 @@ impl Comparison {
             cells.originals_us.add(micros(original));
             cells.copies_us.add(micros(copy));
         }
-        if let Some(judged) = &self.mirror.judged {
-            let now = worker.uptime();
+        if let Some(pairs) = &self.mirror.judged {
+            let failed = |finding| finding == Finding::Failure;
             let original = errors.find(self.original);
-            judged.originals.record(worker.index, original, None, now);
-            judged.copies.record(worker.index, finding, None, now);
+            pairs.record(worker.index, failed(finding), failed(original));
         }
     }
 }

@@ -25,6 +25,7 @@ impl Keeper {
         for notice in self.observer.tick(clock) {
             match notice {
                 Notice::Failing(alert) => self.heed(alert),
+                Notice::MirrorFailing(alert) => self.heed_mirror(alert),
                 Notice::Tell(note) => {
                     let service = note.service.as_deref();
                     self.events
