@@ -4,11 +4,18 @@
 //! time, bodies are small, and nothing is routed before [`guard`] has let it pass. The API never
 //! decides anything: it asks the control thread and describes the answer.
 
+mod body;
+mod condition;
+#[cfg(feature = "api-docs")]
+mod docs;
 mod document;
+mod extract;
 mod guard;
 mod hooks;
 mod problem;
 mod reads;
+mod stall;
+mod stream;
 pub(crate) mod views;
 mod writes;
 
@@ -26,7 +33,9 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use switchback_config::defaults::{ADMIN_BODY_BYTES, ADMIN_CONNECTIONS, ADMIN_REQUEST_TIME};
+use switchback_config::defaults::{
+    ADMIN_BODY_BYTES, ADMIN_CONNECTIONS, ADMIN_REQUEST_TIME, ADMIN_WRITE_STALL,
+};
 use switchback_proxy::data_plane::DataPlane;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -44,6 +53,7 @@ use crate::store::Store;
 use document::Document;
 use guard::Doors;
 use problem::Problem;
+use stall::Impatient;
 
 /// Everything the endpoints need. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -99,7 +109,13 @@ pub struct Entrance {
 /// The routes, and the document that describes them: what is registered here is described, and the
 /// other way around.
 fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::with_openapi(document::outline())
+    let routes = OpenApiRouter::with_openapi(document::outline());
+    #[cfg(feature = "api-docs")]
+    let routes = routes
+        .routes(routes!(docs::moved))
+        .routes(routes!(docs::page))
+        .routes(routes!(docs::file));
+    routes
         .routes(routes!(reads::services))
         .routes(routes!(reads::service))
         .routes(routes!(writes::traffic::weights))
@@ -116,7 +132,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(writes::process::acknowledge))
         .routes(routes!(reads::revisions))
         .routes(routes!(reads::revision))
-        .routes(routes!(reads::events))
+        .routes(routes!(stream::events))
         .routes(routes!(reads::audit))
         .routes(routes!(writes::process::reload))
         .routes(routes!(hooks::hooks))
@@ -221,7 +237,10 @@ impl Door {
             .timer(TokioTimer::new())
             .header_read_timeout(ADMIN_REQUEST_TIME);
         if let Err(error) = builder
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(
+                TokioIo::new(Impatient::new(stream, ADMIN_WRITE_STALL)),
+                service,
+            )
             .await
         {
             tracing::debug!(%error, %peer, "admin connection");

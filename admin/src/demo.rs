@@ -162,7 +162,7 @@ async fn story(
     process: &Process,
     broken: &AtomicBool,
 ) -> io::Result<()> {
-    let mut events = process.events().follow(None).1;
+    let mut events = process.events().follow(None).coming;
     let service = || "shop".to_owned();
     sleep_until(stage.started + SPLIT_AT).await;
     let weights = IndexMap::from([("blue".to_owned(), 50), ("green".to_owned(), 50)]);

@@ -1,16 +1,16 @@
 //! What happened, for those who watch: a bounded ring, and a stream of what comes.
 //!
-//! Ids grow over restarts too, so a client that reconnects with the last id it saw misses nothing
-//! that is still kept.
+//! Ids count up without holes, and grow over restarts too, so a client that reconnects with the last id
+//! it saw misses nothing that is still kept, and is told if something is not.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use serde::Serialize;
-use switchback_config::defaults::EVENTS_KEPT;
+use switchback_config::defaults::{EVENT_READERS, EVENTS_KEPT};
 use switchback_config::model::Name;
-use tokio::sync::broadcast;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use utoipa::ToSchema;
 
 /// Something that happened.
@@ -40,6 +40,17 @@ pub struct Event {
 pub struct Events {
     kept: Arc<Mutex<Kept>>,
     stream: broadcast::Sender<Event>,
+    readers: Arc<Semaphore>,
+}
+
+/// What a reader gets.
+#[derive(Debug)]
+pub struct Reading {
+    /// What is kept of what the reader has not seen; first, if something is missing, an event of the kind
+    /// `gap` that says so.
+    pub kept: Vec<Event>,
+    /// What comes, without a hole between. Who falls behind by more than the ring holds is told so.
+    pub coming: broadcast::Receiver<Event>,
 }
 
 #[derive(Debug)]
@@ -57,6 +68,7 @@ impl Events {
         Self {
             kept: Arc::new(Mutex::new(Kept { next, ring })),
             stream: broadcast::channel(EVENTS_KEPT).0,
+            readers: Arc::new(Semaphore::new(EVENT_READERS)),
         }
     }
 
@@ -90,17 +102,49 @@ impl Events {
         let _ = self.stream.send(event);
     }
 
-    /// What is kept after an id, and everything that comes. A reader that falls behind by more than
-    /// the ring holds is told so by the stream.
+    /// A place for somebody who stays to read; none if there are too many already.
     #[must_use]
-    pub fn follow(&self, after: Option<u64>) -> (Vec<Event>, broadcast::Receiver<Event>) {
+    pub fn reader(&self) -> Option<OwnedSemaphorePermit> {
+        self.readers.clone().try_acquire_owned().ok()
+    }
+
+    /// What is kept after an id, and everything that comes.
+    #[must_use]
+    pub fn follow(&self, after: Option<u64>) -> Reading {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let stream = self.stream.subscribe();
-        let missed = kept
-            .ring
-            .iter()
-            .filter(|event| after.is_none_or(|id| event.id > id));
-        (missed.cloned().collect(), stream)
+        let coming = self.stream.subscribe();
+        let gap = after.and_then(|after| kept.gap(after));
+        let after = after.filter(|_| gap.is_none());
+        let missed = kept.ring.iter();
+        let missed = missed.filter(|event| after.is_none_or(|id| event.id > id));
+        Reading {
+            kept: gap.into_iter().chain(missed.cloned()).collect(),
+            coming,
+        }
+    }
+}
+
+impl Kept {
+    /// What is said to a reader for whom something is missing. Its id is the one before the first that is
+    /// kept, so that it is not said again to who resumes after it.
+    fn gap(&self, after: u64) -> Option<Event> {
+        let first = self.ring.front().map_or(self.next, |event| event.id);
+        if (first..=self.next).contains(&after.saturating_add(1)) {
+            return None;
+        }
+        let message = format!(
+            "what happened after event {after} is not all kept: there were more than {EVENTS_KEPT} events \
+             since, or switchback was started again; history and audit have all changes"
+        );
+        Some(Event {
+            id: first.saturating_sub(1),
+            at: Timestamp::now(),
+            kind: "gap",
+            service: None,
+            by: "switchback".into(),
+            message,
+            revision: None,
+        })
     }
 }
 
@@ -123,5 +167,87 @@ fn log(kind: &str, service: Option<&str>, by: &str, message: &str) {
         tracing::warn!(kind, service, by, "{message}");
     } else {
         tracing::info!(kind, service, by, "{message}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events(count: usize) -> Events {
+        let events = Events::new(Timestamp::UNIX_EPOCH);
+        for number in 0..count {
+            events.emit("test", None, "test", number.to_string(), None);
+        }
+        events
+    }
+
+    /// What a reader gets at once, as kind and message.
+    fn kept(events: &Events, after: Option<u64>) -> Vec<(&'static str, String)> {
+        let kept = events.follow(after).kept.into_iter();
+        kept.map(|event| (event.kind, event.message)).collect()
+    }
+
+    #[test]
+    fn reader_gets_what_came_after_the_last_id_and_nothing_twice() {
+        let events = events(3);
+        let message = |number: u64| ("test", number.to_string());
+        assert_eq!(kept(&events, None), [message(0), message(1), message(2)]);
+        assert_eq!(kept(&events, Some(0)), [message(1), message(2)]);
+        assert!(kept(&events, Some(2)).is_empty());
+        let mut reading = events.follow(Some(2));
+        events.emit("test", None, "test", "3", None);
+        assert_eq!(reading.coming.try_recv().unwrap().id, 3);
+    }
+
+    #[test]
+    fn ring_that_has_moved_on_is_told_as_a_gap_on_both_sides_of_its_end() {
+        let events = events(EVENTS_KEPT + 5);
+        // The ring begins with event 5.
+        assert_eq!(kept(&events, Some(4)).len(), EVENTS_KEPT);
+        let after_gap = kept(&events, Some(3));
+        assert_eq!((after_gap.len(), after_gap[0].0), (EVENTS_KEPT + 1, "gap"));
+        let gap = events.follow(Some(3)).kept[0].id;
+        assert_eq!(
+            kept(&events, Some(gap)).len(),
+            EVENTS_KEPT,
+            "it is told once"
+        );
+    }
+
+    #[test]
+    fn ids_of_another_life_of_the_process_are_a_gap() {
+        let events = Events::new(Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_secs(1));
+        assert_eq!(kept(&events, Some(7))[0].0, "gap", "before it");
+        assert_eq!(kept(&events, Some(u64::MAX))[0].0, "gap", "after it");
+        assert!(kept(&events, None).is_empty());
+        let gap = events.follow(Some(7)).kept[0].id;
+        assert!(kept(&events, Some(gap)).is_empty());
+    }
+
+    #[test]
+    fn reader_that_falls_behind_is_told_and_can_resume() {
+        let events = events(1);
+        let mut reading = events.follow(None);
+        for _ in 0..=EVENTS_KEPT {
+            events.emit("test", None, "test", "", None);
+        }
+        let lagged = reading.coming.try_recv();
+        assert!(matches!(
+            lagged,
+            Err(broadcast::error::TryRecvError::Lagged(1))
+        ));
+        assert_eq!(kept(&events, Some(0))[0].0, "gap");
+    }
+
+    #[test]
+    fn places_for_readers_are_bounded() {
+        let events = events(0);
+        let places: Vec<_> = (0..EVENT_READERS)
+            .map(|_| events.reader().unwrap())
+            .collect();
+        assert!(events.reader().is_none());
+        drop(places);
+        assert!(events.reader().is_some());
     }
 }

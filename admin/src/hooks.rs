@@ -25,7 +25,7 @@ use switchback_config::model::{Hook, HookAction, Name};
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::control::Controls;
-use crate::events::Events;
+use crate::events::{Events, Reading};
 use crate::store::Store;
 use delivery::{Attempt, CloudEvent};
 use program::Program;
@@ -63,7 +63,7 @@ impl Hooks {
 
     /// Puts what happens without a change into the outbox. Changes put themselves there.
     async fn collect(self) {
-        let (kept, mut coming) = self.events.follow(None);
+        let Reading { kept, mut coming } = self.events.follow(None);
         for event in kept {
             self.enqueue(&event);
         }

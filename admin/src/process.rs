@@ -321,7 +321,7 @@ impl Process {
                 _ = int.recv() => break,
                 _ = hup.recv() => {
                     // The outcome is told by an event.
-                    let _ = self.reloader.reload().await;
+                    let _ = self.reloader.reload(None).await;
                 }
                 _ = usr1.recv() => self.reopen_logs(),
             }

@@ -4,9 +4,9 @@
 //! controller hears of it. If anything is wrong, nothing has changed, and the fault is logged, shown
 //! in the API and in a metric. Sockets of listeners that stay are never touched.
 
+mod listeners;
 mod watch;
 
-use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,14 +16,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 use switchback_config::diagnostic::{Diagnostic, render_all};
 use switchback_config::diff::{Change, restart_only};
-use switchback_config::model::{Config, Limits, ListenerTls, Name, TlsVersion};
-use switchback_proxy::data_plane::{Bound, DataPlane};
-use switchback_proxy::server::{ConnectionLimits, Listener};
-use switchback_proxy::tls::{Certificate, ServerTls};
+use switchback_config::model::{Config, Name};
+use switchback_proxy::data_plane::DataPlane;
 use utoipa::ToSchema;
 
 use crate::api::views::schema;
-use crate::auth::Auth;
+use crate::auth::{Auth, Token};
 use crate::builder::Material;
 use crate::command::{Asked, Command, Refusal};
 use crate::control::{AskError, Controls, Extent};
@@ -31,6 +29,8 @@ use crate::events::Events;
 use crate::files::{self, FileError};
 use crate::resolver::Resolver;
 use crate::store::Store;
+use listeners::Prepared;
+pub use listeners::{Listeners, set_connection_limit};
 
 /// A file could not be taken over. The last good one stays in force.
 #[derive(Debug, thiserror::Error)]
@@ -116,8 +116,11 @@ pub struct Report {
     /// The state after it.
     pub revision: u64,
     /// What differs.
-    #[schema(value_type = Vec<schema::Change>)]
+    #[schema(value_type = Vec<schema::Difference>)]
     pub changes: Vec<Change>,
+    /// It was a dry run: the file was only looked at.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
 }
 
 /// A file that was read and found good.
@@ -163,163 +166,6 @@ pub fn parse(text: String, name: &str) -> Result<Source, ReloadError> {
             })
         }
     }
-}
-
-/// TLS that is in use, and the version it was made for.
-type OpenTls = (ServerTls, TlsVersion);
-
-/// A listener that is open.
-#[derive(Debug)]
-struct Open {
-    /// As configured; port 0 stays 0.
-    configured: std::net::SocketAddr,
-    bound: std::net::SocketAddr,
-    listener: Arc<Listener>,
-    tls: Option<OpenTls>,
-}
-
-/// Listeners by name.
-#[derive(Debug, Default)]
-pub struct Listeners(HashMap<Name, Open>);
-
-/// Listeners ready to be opened, changed and closed.
-#[derive(Debug)]
-pub struct Prepared {
-    fresh: Vec<(Name, Bound, Open)>,
-    /// With new certificates for TLS that stays, so that sessions resume.
-    kept: Vec<(Name, Open, Vec<Certificate>)>,
-}
-
-impl Listeners {
-    /// Loads certificates and binds new addresses. Changes nothing yet, except that the certificates
-    /// of listeners that stay are replaced by [`Listeners::open`].
-    ///
-    /// # Errors
-    /// When a file is no good or an address cannot be bound.
-    pub fn prepare(
-        &self,
-        plane: &DataPlane,
-        config: &Config,
-        base: &Path,
-    ) -> Result<Prepared, ReloadError> {
-        let mut prepared = Prepared {
-            fresh: Vec::new(),
-            kept: Vec::new(),
-        };
-        for (name, wanted) in &config.listeners {
-            let before = self.0.get(name);
-            let before = before.filter(|before| before.configured == wanted.address);
-            let (tls, certificates) = prepare_tls(name, wanted.tls.as_ref(), before, base)?;
-            let limits = config.limits.overridden_by(&wanted.limits);
-            let listener = Arc::new(Listener {
-                name: name.as_str().into(),
-                tls: tls.as_ref().map(|(tls, _)| tls.clone()),
-                proxy_protocol: wanted.proxy_protocol,
-                limits: ConnectionLimits::resolve(&limits),
-                trusted_proxies: config.trusted_proxies.clone(),
-            });
-            let configured = wanted.address;
-            match before {
-                Some(before) => {
-                    let open = Open {
-                        configured,
-                        bound: before.bound,
-                        listener,
-                        tls,
-                    };
-                    prepared.kept.push((name.clone(), open, certificates));
-                }
-                None => {
-                    let bound = plane.bind(configured).map_err(|cause| ReloadError::Bind {
-                        name: name.clone(),
-                        address: configured,
-                        cause,
-                    })?;
-                    let open = Open {
-                        configured,
-                        bound: bound.address,
-                        listener,
-                        tls,
-                    };
-                    prepared.fresh.push((name.clone(), bound, open));
-                }
-            }
-        }
-        Ok(prepared)
-    }
-
-    /// Makes prepared listeners the ones that accept.
-    pub fn open(&mut self, plane: &DataPlane, prepared: Prepared) {
-        let mut open = HashMap::new();
-        for (name, next, certificates) in prepared.kept {
-            if let Some((tls, _)) = next.tls.as_ref().filter(|_| !certificates.is_empty()) {
-                tls.set_certificates(certificates);
-            }
-            plane.update_listener(&next.listener);
-            self.0.remove(&name);
-            open.insert(name, next);
-        }
-        for (name, bound, next) in prepared.fresh {
-            plane.listen(bound, &next.listener);
-            self.0.remove(&name);
-            open.insert(name, next);
-        }
-        for gone in self.0.values() {
-            plane.unlisten(&gone.listener.name);
-        }
-        self.0 = open;
-    }
-
-    /// Where each listener accepts.
-    #[must_use]
-    pub fn addresses(&self) -> Vec<(Name, std::net::SocketAddr)> {
-        let mut addresses: Vec<_> = self
-            .0
-            .iter()
-            .map(|(name, open)| (name.clone(), open.bound))
-            .collect();
-        addresses.sort();
-        addresses
-    }
-}
-
-/// TLS of a listener. If it stays as it is but for its certificates, those are returned beside it.
-fn prepare_tls(
-    name: &str,
-    settings: Option<&ListenerTls>,
-    before: Option<&Open>,
-    base: &Path,
-) -> Result<(Option<OpenTls>, Vec<Certificate>), FileError> {
-    let Some(settings) = settings else {
-        return Ok((None, Vec::new()));
-    };
-    let certificates = files::certificates(name, settings, base)?;
-    let same = before
-        .and_then(|before| before.tls.clone())
-        .filter(|(_, version)| *version == settings.min_version);
-    if let Some(same) = same {
-        return Ok((Some(same), certificates));
-    }
-    let made =
-        ServerTls::new(certificates, settings.min_version).map_err(|cause| FileError::Tls {
-            key: format!("listeners.{name}.tls"),
-            path: PathBuf::new(),
-            cause,
-        })?;
-    Ok((Some((made, settings.min_version)), Vec::new()))
-}
-
-/// The limit on client connections: what is configured, and never more than file descriptors allow.
-pub fn set_connection_limit(plane: &DataPlane, limits: &Limits) {
-    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    // A fifth is left for upstream connections and files.
-    let allowed = descriptors.map_or(usize::MAX, |max| {
-        usize::try_from(max / 5 * 4).unwrap_or(usize::MAX)
-    });
-    let configured = limits.connections.map_or(usize::MAX, |max| {
-        usize::try_from(max.get()).unwrap_or(usize::MAX)
-    });
-    plane.set_connections_max(configured.min(allowed));
 }
 
 /// The last attempt to read the file.
@@ -412,17 +258,17 @@ impl Reloader {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = last;
     }
 
-    /// Reads the file and makes it the truth.
+    /// Reads the file and makes it the truth; with `if_revision` only if the state is still that one.
     ///
     /// # Errors
     /// When anything is wrong with it; nothing has changed then.
     ///
     /// # Cancel safety
     /// Not safe: run it in a task of its own.
-    pub async fn reload(self: &Arc<Self>) -> Result<Report, ReloadError> {
+    pub async fn reload(self: &Arc<Self>, if_revision: Option<u64>) -> Result<Report, ReloadError> {
         let this = self.clone();
         let task = tokio::spawn(async move {
-            let result = this.try_reload().await;
+            let result = this.try_reload(if_revision).await;
             this.note(result.as_ref().err().map(ToString::to_string));
             match &result {
                 Ok(report) if report.changed => {
@@ -452,24 +298,35 @@ impl Reloader {
             ))))
     }
 
-    async fn try_reload(&self) -> Result<Report, ReloadError> {
+    /// Reads the file as a reload would, and tells what would change.
+    ///
+    /// # Errors
+    /// When the reload would be refused.
+    pub async fn plan(&self) -> Result<Report, ReloadError> {
+        let listeners = self.listeners.lock().await;
+        let changes = self.check(&listeners)?.changes;
+        Ok(Report {
+            changed: !changes.is_empty(),
+            revision: self.controls.published().state.revision,
+            changes,
+            dry_run: true,
+        })
+    }
+
+    /// Reads the file, and all it names. Changes nothing.
+    fn check(&self, listeners: &Listeners) -> Result<Checked, ReloadError> {
         let path = self.path.as_deref().ok_or(ReloadError::NoFile)?;
         let base = base_of(path);
-        // One reload at a time.
-        let mut listeners = self.listeners.lock().await;
-        let Source {
-            text,
-            config,
-            warnings,
-        } = read(path)?;
-        for warning in &warnings {
+        let source = read(path)?;
+        for warning in &source.warnings {
             tracing::warn!(
                 "{}",
-                warning.render(&text, &path.display().to_string(), false)
+                warning.render(&source.text, &path.display().to_string(), false)
             );
         }
+        let config = &source.config;
         let before = self.controls.published().config.clone();
-        let needs_restart = restart_only(&before, &config);
+        let needs_restart = restart_only(&before, config);
         if !needs_restart.is_empty() {
             return Err(ReloadError::RestartOnly(needs_restart));
         }
@@ -478,42 +335,77 @@ impl Reloader {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let material = Arc::new(files::upstream_tls(&config, base, &old_material)?);
+        let material = Arc::new(files::upstream_tls(config, base, &old_material)?);
         let tokens = config
             .admin
             .tokens_file
             .as_deref()
             .map(|path| files::tokens(path, base))
             .transpose()?;
-        files::check_hooks(&config, base)?;
-        let prepared = listeners.prepare(&self.plane, &config, base)?;
-        let changes = switchback_config::diff::changes(&before, &config);
+        files::check_hooks(config, base)?;
+        let prepared = listeners.prepare(&self.plane, config, base)?;
+        Ok(Checked {
+            changes: switchback_config::diff::changes(&before, config),
+            has_new_material: !material.is_same(&old_material),
+            source,
+            before,
+            material,
+            tokens,
+            prepared,
+        })
+    }
+
+    async fn try_reload(&self, if_revision: Option<u64>) -> Result<Report, ReloadError> {
+        // One reload at a time.
+        let mut listeners = self.listeners.lock().await;
+        let checked = self.check(&listeners)?;
+        let Source { text, config, .. } = checked.source;
         let limits = config.limits.clone();
         // New names have addresses before anybody is sent to them.
-        let found = self.resolver.look_up_file(&config, Some(&before)).await;
+        let found = self
+            .resolver
+            .look_up_file(&config, Some(&checked.before))
+            .await;
         if !found.is_empty() {
             self.controls.set_addresses(found, Extent::Some);
         }
         let command = Command::Reload {
             config: Arc::new(config),
         };
-        let asked = Asked::by_itself("file", None);
-        let new_material = (!material.is_same(&old_material)).then(|| material.clone());
+        let asked = Asked {
+            if_revision,
+            ..Asked::by_itself("file", None)
+        };
+        let material = checked.material;
+        let new_material = checked.has_new_material.then(|| material.clone());
         let confirmed = self.controls.ask_with(command, asked, new_material).await?;
-        listeners.open(&self.plane, prepared);
+        listeners.open(&self.plane, checked.prepared);
         set_connection_limit(&self.plane, &limits);
-        if let Some(tokens) = tokens {
+        if let Some(tokens) = checked.tokens {
             self.auth.set_tokens(tokens);
         }
         *self.material.lock().unwrap_or_else(PoisonError::into_inner) = material;
         self.store.save_config(text);
         let revision = confirmed.applied.published.state.revision;
         Ok(Report {
-            changed: !changes.is_empty(),
+            changed: !checked.changes.is_empty(),
             revision,
-            changes,
+            changes: checked.changes,
+            dry_run: false,
         })
     }
+}
+
+/// A file that can be taken over, with all it names.
+struct Checked {
+    source: Source,
+    /// What is in force.
+    before: Arc<Config>,
+    material: Arc<Material>,
+    has_new_material: bool,
+    tokens: Option<Vec<Token>>,
+    prepared: Prepared,
+    changes: Vec<Change>,
 }
 
 /// The directory that paths in a config file are relative to.

@@ -122,6 +122,12 @@ pub const COMMAND_QUEUE: usize = 256;
 /// Events kept for clients that reconnect.
 pub const EVENTS_KEPT: usize = 1_024;
 
+/// Streams of events at a time: half of [`ADMIN_CONNECTIONS`], so that there is always room to act.
+pub const EVENT_READERS: usize = 32;
+
+/// How soon a client of a broken stream of events comes back.
+pub const EVENT_RETRY: Duration = Duration::from_secs(1);
+
 /// Revisions kept in the history: months of changes by people, days of changes by machines.
 pub const REVISIONS_KEPT: NonZeroU32 = NonZeroU32::new(500).expect("not 0");
 
@@ -225,8 +231,17 @@ pub const SERIES_KEPT: Duration = Duration::from_secs(3600);
 /// Admin request body: the largest legitimate one is a backend with 1 024 endpoints.
 pub const ADMIN_BODY_BYTES: usize = 256 << 10;
 
+/// Arrays and objects around each other in an admin request: none of the API's own has more than five.
+pub const ADMIN_BODY_DEPTH: usize = 32;
+
 /// Time for one admin request to arrive.
 pub const ADMIN_REQUEST_TIME: Duration = Duration::from_secs(10);
+
+/// An admin connection that takes no byte of its answer for so long is cut: its place is needed.
+pub const ADMIN_WRITE_STALL: Duration = Duration::from_secs(30);
+
+/// Longest reason given for a change: it is kept with the revision, the audit and the event.
+pub const REASON_CHARS_MAX: usize = 1_000;
 
 /// Admin connections at a time.
 pub const ADMIN_CONNECTIONS: usize = 64;

@@ -20,8 +20,7 @@ pub struct Change {
 /// All differences, in the order of the keys.
 #[must_use]
 pub fn changes(before: &Config, after: &Config) -> Vec<Change> {
-    let mut found = Vec::new();
-    compare("", &json(before), &json(after), &mut found);
+    let mut found = differences(&json(before), &json(after));
     // Who reads this may not be whom the secrets of hooks are for.
     for change in &mut found {
         let hide = match change.path.ends_with(".hooks") {
@@ -31,6 +30,14 @@ pub fn changes(before: &Config, after: &Config) -> Vec<Change> {
         hide(&mut change.before);
         hide(&mut change.after);
     }
+    found
+}
+
+/// All differences between two values, in the order of the keys.
+#[must_use]
+pub fn differences(before: &Value, after: &Value) -> Vec<Change> {
+    let mut found = Vec::new();
+    compare("", before, after, &mut found);
     found
 }
 

@@ -14,8 +14,10 @@
 
 mod api;
 mod clients;
+mod conditions;
 mod deploy;
 mod edge;
+mod events;
 mod health;
 mod hooks;
 mod hooks_before_switch;

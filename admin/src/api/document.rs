@@ -4,11 +4,12 @@
 //! name an endpoint that does not exist or miss one that does. What all endpoints have in common —
 //! the token, the errors that are met before a handler is reached — is added here, once.
 
+mod polish;
+
 use axum::Extension;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderValue, header};
-use serde_json::{Value, json};
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -27,7 +28,7 @@ use super::problem::ProblemBody;
 #[expect(dead_code, reason = "described here, read by the router")]
 pub(super) struct InService {
     /// Name of the service.
-    #[param(example = "checkout")]
+    #[param(pattern = r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$", example = "checkout")]
     service: String,
 }
 
@@ -37,10 +38,10 @@ pub(super) struct InService {
 #[expect(dead_code, reason = "described here, read by the router")]
 pub(super) struct OfBackend {
     /// Name of the service.
-    #[param(example = "checkout")]
+    #[param(pattern = r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$", example = "checkout")]
     service: String,
     /// Name of the backend.
-    #[param(example = "green")]
+    #[param(pattern = r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$", example = "green")]
     backend: String,
 }
 
@@ -53,11 +54,7 @@ impl Document {
     pub(super) fn new(described: OpenApi) -> Self {
         // A document is made of plain data only.
         let mut document = serde_json::to_value(complete(described)).unwrap_or_default();
-        name_names(&mut document);
-        document["components"]["schemas"]["Name"] = json!({
-            "type": "string",
-            "description": "Name of a service or a backend, as in the config file.",
-        });
+        polish::polish(&mut document);
         Self(format!("{document:#}\n").into())
     }
 }
@@ -152,36 +149,6 @@ const OF_WRITES: [(&str, &str); 9] = [
     ("507", "It could not be persisted; nothing has changed"),
 ];
 
-/// What utoipa calls the alias [`switchback_config::model::Name`], and what it is called here.
-const NAMES: [(&str, &str); 2] = [("String", "Name"), ("Override_String", "Override_Name")];
-
-/// Calls names names, wherever they are referred to.
-fn name_names(document: &mut Value) {
-    match document {
-        Value::Object(members) => {
-            for (from, to) in NAMES {
-                if let Some(schema) = members.remove(from) {
-                    members.insert(to.into(), schema);
-                }
-            }
-            members.values_mut().for_each(name_names);
-        }
-        Value::Array(items) => items.iter_mut().for_each(name_names),
-        Value::String(text) => {
-            for (from, to) in NAMES {
-                if text.strip_prefix(SCHEMAS) == Some(from) {
-                    *text = format!("{SCHEMAS}{to}");
-                    break;
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
-/// Where schemas are, within the document.
-const SCHEMAS: &str = "#/components/schemas/";
-
 fn complete(mut document: OpenApi) -> OpenApi {
     for (path, item) in &mut document.paths.paths {
         let in_path = path.contains('{');
@@ -194,6 +161,7 @@ fn complete(mut document: OpenApi) -> OpenApi {
         } = item;
         for operation in get.iter_mut() {
             let open = operation.security.is_some();
+            add(operation, COMMON[..1].iter());
             add(operation, COMMON.iter().filter(|_| !open));
             add(
                 operation,

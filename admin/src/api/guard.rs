@@ -2,7 +2,7 @@
 //!
 //! In this order: a plain path, a known `Host` (against DNS rebinding), no foreign web page behind it
 //! (against cross-site requests), and a token. What is open to everybody (`/livez`, `/readyz`,
-//! `/metrics`) passes the first two only.
+//! `/metrics`, and the static files of `/docs/`) passes the first two only.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,7 +12,10 @@ use super::problem::Problem;
 use crate::auth::{Auth, Caller, Rejection};
 
 /// Paths that need no token.
-const OPEN: [&str; 4] = ["/livez", "/readyz", "/healthz", "/metrics"];
+const OPEN: [&str; 5] = ["/livez", "/readyz", "/healthz", "/metrics", "/docs"];
+
+/// Below this are static files, the same for everybody.
+const OPEN_FILES: &str = "/docs/";
 
 /// The addresses and names under which the API may be called.
 #[derive(Clone, Debug)]
@@ -30,7 +33,8 @@ pub(crate) fn pass(
 ) -> Result<Option<Caller>, Problem> {
     check_path(request)?;
     check_host(doors, request)?;
-    if OPEN.contains(&request.uri.path()) {
+    let path = request.uri.path();
+    if OPEN.contains(&path) || path.starts_with(OPEN_FILES) {
         return Ok(None);
     }
     check_site(doors, &request.headers)?;

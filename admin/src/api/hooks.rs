@@ -1,6 +1,6 @@
 //! The endpoints about hooks: who is told, what is on its way, what arrived, and what did not.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use http::StatusCode;
@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
+use super::extract::{Named, Query};
 use super::problem::Problem;
-use super::reads::{Page, store_failed};
+use super::reads::{Newest, store_failed};
 use super::writes::{Inputs, Write};
 use crate::auth::{Caller, Role};
 use crate::hooks::delivery::Delivery;
@@ -89,26 +90,26 @@ pub(super) async fn hooks(State(api): State<Api>) -> Response {
 /// Messages that are on their way, and the last ones that arrived. What receivers have answered is shown
 /// to operators only.
 #[utoipa::path(get, path = "/v1/hooks/deliveries", operation_id = "hook_deliveries", tag = "hooks",
-    params(Page), responses((status = 200, body = Deliveries)))]
+    params(Newest), responses((status = 200, body = Deliveries)))]
 pub(super) async fn deliveries(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
-    Query(page): Query<Page>,
+    Query(newest): Query<Newest>,
 ) -> Result<Response, Problem> {
-    let waiting = read(&api, &caller, List::Waiting, page.limit()).await?;
-    let delivered = read(&api, &caller, List::Delivered, page.limit()).await?;
+    let waiting = read(&api, &caller, List::Waiting, newest.limit()).await?;
+    let delivered = read(&api, &caller, List::Delivered, newest.limit()).await?;
     Ok(Json(Deliveries { waiting, delivered }).into_response())
 }
 
 /// Dead letters: messages that were given up. They are kept until somebody retries or drops them.
 #[utoipa::path(get, path = "/v1/hooks/dead", operation_id = "dead_letters", tag = "hooks",
-    params(Page), responses((status = 200, body = DeadLetters)))]
+    params(Newest), responses((status = 200, body = DeadLetters)))]
 pub(super) async fn dead_letters(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
-    Query(page): Query<Page>,
+    Query(newest): Query<Newest>,
 ) -> Result<Response, Problem> {
-    let dead = read(&api, &caller, List::Dead, page.limit()).await?;
+    let dead = read(&api, &caller, List::Dead, newest.limit()).await?;
     Ok(Json(DeadLetters { dead }).into_response())
 }
 
@@ -135,10 +136,10 @@ async fn read(
     params(OfLetter), responses((status = 200, body = LetterChanged)))]
 pub(super) async fn retry(
     State(api): State<Api>,
-    Path(id): Path<u64>,
+    Named(id): Named<u64>,
     (Extension(caller), query, headers): Inputs,
 ) -> Result<Response, Problem> {
-    Write::new(caller, Role::Operator, query.0, &headers)?;
+    Write::without_options(caller, Role::Operator, query.0, &headers)?;
     let retried = api.hooks.store.revive(id).await.map_err(store_failed)?;
     answer(id, retried, false)
 }
@@ -148,10 +149,10 @@ pub(super) async fn retry(
     params(OfLetter), responses((status = 200, body = LetterChanged)))]
 pub(super) async fn drop(
     State(api): State<Api>,
-    Path(id): Path<u64>,
+    Named(id): Named<u64>,
     (Extension(caller), query, headers): Inputs,
 ) -> Result<Response, Problem> {
-    Write::new(caller, Role::Operator, query.0, &headers)?;
+    Write::without_options(caller, Role::Operator, query.0, &headers)?;
     let dropped = api.hooks.store.bury(id).await.map_err(store_failed)?;
     answer(id, false, dropped)
 }

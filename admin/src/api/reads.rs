@@ -1,39 +1,37 @@
 //! The endpoints that only look.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::extract::{Path, Query, State};
-use axum::response::sse::{self, KeepAlive, Sse};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use futures_util::{Stream, StreamExt, stream};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use switchback_config::model::Name;
 use switchback_config::units::TimeSpan;
-use tokio::sync::broadcast::{Receiver, error::RecvError};
 use utoipa::IntoParams;
 
+use super::condition::tagged;
 use super::document::InService;
+use super::extract::{Named, Query};
 use super::problem::Problem;
 use super::views::list::{Audit, Config, Identity, Revisions};
 use super::views::schema;
 use super::{Api, views};
 use crate::auth::Caller;
 use crate::control::Published;
-use crate::events::Event;
 use crate::history::Revision;
 
 /// All services: who gets how much, and how they do.
 #[utoipa::path(get, path = "/v1/services", operation_id = "status", tag = "look",
     responses((status = 200, body = views::Services, headers(("ETag" = String, description = "The state: `\"<revision>\"`")))))]
-pub(super) async fn services(State(api): State<Api>) -> Response {
+pub(super) async fn services(
+    State(api): State<Api>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let published = api.controls.published();
-    with_etag(
-        published.state.revision,
-        Json(views::services(&published)).into_response(),
-    )
+    let view = Json(views::services(&published));
+    tagged(&headers, published.state.revision, view.into_response())
 }
 
 /// One service: who gets how much, and how its backends do.
@@ -42,14 +40,13 @@ pub(super) async fn services(State(api): State<Api>) -> Response {
     responses((status = 200, body = views::Service, headers(("ETag" = String, description = "The state: `\"<revision>\"`")))))]
 pub(super) async fn service(
     State(api): State<Api>,
-    Path(name): Path<Name>,
+    Named(name): Named<Name>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let published = api.controls.published();
     let view = views::service(&published, &name).ok_or_else(|| unknown(&name))?;
-    Ok(with_etag(
-        published.state.revision,
-        Json(view).into_response(),
-    ))
+    let revision = published.state.revision;
+    tagged(&headers, revision, Json(view).into_response())
 }
 
 /// How long somebody may wait for a rollout in one request.
@@ -60,7 +57,7 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 #[into_params(parameter_in = Query)]
 pub(super) struct WaitFor {
     /// How long to wait for the next move, at most 30 s.
-    #[param(value_type = Option<schema::TimeSpan>)]
+    #[param(value_type = Option<schema::TimeSpan>, inline)]
     wait: Option<TimeSpan>,
 }
 
@@ -71,8 +68,9 @@ pub(super) struct WaitFor {
     responses((status = 200, body = views::Rollout, headers(("ETag" = String, description = "The state: `\"<revision>\"`")))))]
 pub(super) async fn rollout(
     State(api): State<Api>,
-    Path(name): Path<Name>,
+    Named(name): Named<Name>,
     Query(WaitFor { wait }): Query<WaitFor>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let mut published = api.controls.follow();
     let progress = |published: &Published| {
@@ -97,10 +95,8 @@ pub(super) async fn rollout(
         let detail = format!("there was no rollout of service {name:?} yet");
         Problem::new(StatusCode::NOT_FOUND, "no_rollout", detail)
     })?;
-    Ok(with_etag(
-        published.state.revision,
-        Json(view).into_response(),
-    ))
+    let revision = published.state.revision;
+    tagged(&headers, revision, Json(view).into_response())
 }
 
 fn unknown(service: &str) -> Problem {
@@ -108,33 +104,58 @@ fn unknown(service: &str) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "unknown_service", detail)
 }
 
-fn with_etag(revision: u64, mut response: Response) -> Response {
-    if let Ok(value) = HeaderValue::try_from(format!("\"{revision}\"")) {
-        response.headers_mut().insert(header::ETAG, value);
-    }
-    response
-}
-
+/// A part of a list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Page {
-    /// How many at most: 1 to 500, 50 if it is not said.
-    #[param(minimum = 1, maximum = 500)]
-    limit: Option<usize>,
+    /// How many at most; 50 if it is not said.
+    #[param(value_type = Option<usize>, minimum = 1, maximum = 500)]
+    limit: Option<Limit>,
     /// Only those before this number.
     before: Option<u64>,
 }
 
-/// Entries of a list, if the caller does not say.
-const PAGE: usize = 50;
+/// The newest part of a list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Newest {
+    /// How many at most; 50 if it is not said.
+    #[param(value_type = Option<usize>, minimum = 1, maximum = 500)]
+    limit: Option<Limit>,
+}
 
-/// Entries of a list at most.
-const PAGE_MAX: usize = 500;
+/// Entries of a list: 1 to [`Limit::MAX`].
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "usize")]
+struct Limit(usize);
 
-impl Page {
+impl Newest {
     pub(super) fn limit(&self) -> usize {
-        self.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX)
+        self.limit.unwrap_or_default().0
+    }
+}
+
+impl Limit {
+    const MAX: usize = 500;
+}
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self(50)
+    }
+}
+
+impl TryFrom<usize> for Limit {
+    type Error = String;
+
+    fn try_from(limit: usize) -> Result<Self, String> {
+        if (1..=Self::MAX).contains(&limit) {
+            Ok(Self(limit))
+        } else {
+            Err(format!("limit: {limit} is not within 1 to {}", Self::MAX))
+        }
     }
 }
 
@@ -146,15 +167,16 @@ pub(super) async fn revisions(
     State(api): State<Api>,
     Query(page): Query<Page>,
 ) -> Result<Response, Problem> {
+    let Limit(limit) = page.limit.unwrap_or_default();
     let revisions = api
         .store
-        .revisions(page.before, page.limit())
+        .revisions(page.before, limit)
         .await
         .map_err(store_failed)?;
     let next = revisions
         .last()
         .map(|last| last.revision)
-        .filter(|_| revisions.len() == page.limit());
+        .filter(|_| revisions.len() == limit);
     let page = Revisions {
         revisions,
         next_before: next,
@@ -168,7 +190,7 @@ pub(super) async fn revisions(
     responses((status = 200, body = Revision)))]
 pub(super) async fn revision(
     State(api): State<Api>,
-    Path(number): Path<u64>,
+    Named(number): Named<u64>,
 ) -> Result<Response, Problem> {
     let found = api.store.revision(number).await.map_err(store_failed)?;
     let found =
@@ -178,15 +200,15 @@ pub(super) async fn revision(
 
 /// What was asked for, by whom, and what came of it, the newest first.
 #[utoipa::path(get, path = "/v1/audit", operation_id = "audit", tag = "record",
-    params(Page),
+    params(Newest),
     responses((status = 200, body = Audit)))]
 pub(super) async fn audit(
     State(api): State<Api>,
-    Query(page): Query<Page>,
+    Query(newest): Query<Newest>,
 ) -> Result<Response, Problem> {
     let entries = api
         .store
-        .audit_entries(page.limit())
+        .audit_entries(newest.limit())
         .await
         .map_err(store_failed)?;
     Ok(Json(Audit { entries }).into_response())
@@ -216,52 +238,6 @@ pub(super) async fn config(State(api): State<Api>) -> Response {
 pub(super) async fn whoami(Extension(caller): Extension<Caller>) -> Response {
     let Caller { name, role } = caller;
     Json(Identity { name, role }).into_response()
-}
-
-/// How often an idle stream shows that it lives.
-const HEARTBEAT: Duration = Duration::from_secs(15);
-
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Follow {
-    /// `false`: only what is kept, then the end.
-    follow: Option<bool>,
-}
-
-/// What happens, as server-sent events: first what is kept, then what comes. Resumes after `Last-Event-ID`.
-#[utoipa::path(get, path = "/v1/events", operation_id = "events", tag = "record",
-    params(Follow, ("Last-Event-ID" = Option<String>, Header, description = "Only what came after this event")),
-    responses((status = 200, body = String, content_type = "text/event-stream", description = "Messages with `id`, `event` (the kind) and `data` (the Event as JSON)")))]
-pub(super) async fn events(
-    State(api): State<Api>,
-    Query(Follow { follow }): Query<Follow>,
-    headers: HeaderMap,
-) -> Response {
-    let last = headers
-        .get("last-event-id")
-        .and_then(|id| id.to_str().ok()?.parse().ok());
-    let (kept, coming) = api.events.follow(last);
-    let coming = live(coming).take(if follow == Some(false) { 0 } else { usize::MAX });
-    let stream = stream::iter(kept).chain(coming).map(|event| {
-        let message = sse::Event::default()
-            .id(event.id.to_string())
-            .event(event.kind);
-        Ok::<_, Infallible>(message.json_data(&event).unwrap_or_default())
-    });
-    Sse::new(stream)
-        .keep_alive(KeepAlive::new().interval(HEARTBEAT))
-        .into_response()
-}
-
-/// Events as they come. A reader that falls behind is cut off, and resumes with `Last-Event-ID`.
-fn live(coming: Receiver<Event>) -> impl Stream<Item = Event> {
-    stream::unfold(coming, |mut coming| async move {
-        match coming.recv().await {
-            Ok(event) => Some((event, coming)),
-            Err(RecvError::Lagged(_) | RecvError::Closed) => None,
-        }
-    })
 }
 
 /// Whether the process lives.

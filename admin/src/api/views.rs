@@ -8,13 +8,13 @@ mod backend;
 pub(crate) mod judge;
 pub(super) mod list;
 mod mirror;
+mod planned;
 mod rollout;
 pub(crate) mod schema;
 mod service;
 mod written;
 
+pub(crate) use planned::planned;
 pub(crate) use rollout::{Rollout, rollout};
 pub(crate) use service::{Service, Services, panics, service, services};
-pub(crate) use written::{
-    Answer, AnswerOrRefused, Answers, BeforeSwitch, Refused, planned, written,
-};
+pub(crate) use written::{Answer, AnswerOrRefused, Answers, BeforeSwitch, Refused, written};

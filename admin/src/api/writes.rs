@@ -12,17 +12,16 @@ use std::time::Duration;
 use axum::extract::RawQuery;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::json;
+use switchback_config::defaults::REASON_CHARS_MAX;
 use switchback_config::units::TimeSpan;
 use utoipa::{IntoParams, ToSchema};
 
 use super::problem::Problem;
 use super::views::{Answer, BeforeSwitch, schema};
-use super::{Api, views};
+use super::{Api, condition, extract, views};
 use crate::auth::{Caller, Role};
 use crate::builder::find;
 use crate::command::{Asked, Command};
@@ -37,12 +36,27 @@ pub(super) struct Options {
     #[serde(default)]
     dry_run: bool,
     /// `drained`: answer when backends without weight have finished their requests.
-    #[param(value_type = Option<Wait>)]
+    #[param(inline)]
     wait: Option<Wait>,
     /// How long to wait for that at most; 30 s if it is not said.
-    #[param(value_type = Option<schema::TimeSpan>)]
+    #[param(value_type = Option<schema::TimeSpan>, inline)]
     timeout: Option<TimeSpan>,
 }
+
+/// What a write that has nothing to wait for may be asked in its query.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct DryRun {
+    /// `true`: tell what would change, and change nothing.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// What a write that takes no options may be asked in its query.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
 
 /// What a write may wait for.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
@@ -56,10 +70,11 @@ enum Wait {
 /// Under which condition a write is carried out.
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "described here, read by `if_match`")]
+#[expect(dead_code, reason = "described here, read by `condition`")]
 pub(super) struct IfMatch {
-    /// Only if the state is still at this revision; otherwise 412 with the current one.
-    #[param(rename = "If-Match", example = "\"12\"")]
+    /// Only if the state is still at this revision, or at one of a list of them; otherwise 412 with the
+    /// current one.
+    #[param(rename = "If-Match", pattern = r#"^(\*|"[0-9]{1,19}")$"#)]
     if_match: Option<String>,
 }
 
@@ -72,8 +87,10 @@ const DRAIN_POLL: Duration = Duration::from_millis(20);
 /// Why something is done.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schema(as = ReasonRequest)]
 pub(super) struct Reason {
     /// For the record.
+    #[schema(max_length = 1000)]
     pub(super) reason: Option<String>,
 }
 
@@ -82,7 +99,7 @@ pub(super) struct Reason {
 pub(super) struct Write {
     caller: Caller,
     options: Options,
-    if_revision: Option<u64>,
+    condition: condition::IfMatch,
     /// Whether hooks were asked about it.
     before_switch: Option<BeforeSwitch>,
 }
@@ -94,6 +111,44 @@ impl Write {
         query: Option<String>,
         headers: &HeaderMap,
     ) -> Result<Self, Problem> {
+        Self::with_options(caller, needed, headers, || extract::query(query.as_deref()))
+    }
+
+    /// A write that has nothing to wait for.
+    fn without_wait(
+        caller: Caller,
+        needed: Role,
+        query: Option<String>,
+        headers: &HeaderMap,
+    ) -> Result<Self, Problem> {
+        Self::with_options(caller, needed, headers, || {
+            let DryRun { dry_run } = extract::query(query.as_deref())?;
+            Ok(Options {
+                dry_run,
+                ..Options::default()
+            })
+        })
+    }
+
+    /// A write that takes no options: neither a dry run nor a wait is silently left out.
+    pub(super) fn without_options(
+        caller: Caller,
+        needed: Role,
+        query: Option<String>,
+        headers: &HeaderMap,
+    ) -> Result<Self, Problem> {
+        Self::with_options(caller, needed, headers, || {
+            let Nothing {} = extract::query(query.as_deref())?;
+            Ok(Options::default())
+        })
+    }
+
+    fn with_options(
+        caller: Caller,
+        needed: Role,
+        headers: &HeaderMap,
+        options: impl FnOnce() -> Result<Options, Problem>,
+    ) -> Result<Self, Problem> {
         if caller.role < needed {
             let detail = format!(
                 "this needs the role {needed:?}, and token {:?} has {:?}",
@@ -102,49 +157,37 @@ impl Write {
             .to_lowercase();
             return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail));
         }
-        let query = query.unwrap_or_default();
-        let options: Options = serde_urlencoded::from_str(&query)
-            .map_err(|error| Problem::bad_request("invalid_query", error.to_string()))?;
         Ok(Self {
             caller,
-            options,
-            if_revision: if_match(headers)?,
+            options: options()?,
+            condition: condition::IfMatch::of(headers)?,
             before_switch: None,
         })
     }
 
-    fn asked(&self, reason: Option<String>) -> Asked {
-        Asked {
+    /// Who asks, why, and under which condition.
+    fn asked(&self, api: &Api, reason: Option<String>) -> Result<Asked, Problem> {
+        let length = reason.as_ref().map_or(0, |reason| reason.chars().count());
+        if length > REASON_CHARS_MAX {
+            let detail =
+                format!("a reason has at most {REASON_CHARS_MAX} characters, not {length}");
+            let status = StatusCode::UNPROCESSABLE_ENTITY;
+            return Err(Problem::new(status, "invalid_reason", detail));
+        }
+        Ok(Asked {
             by: self.caller.name.clone(),
             via: "api",
             reason,
-            if_revision: self.if_revision,
+            if_revision: self.if_revision(api),
             dry_run: self.options.dry_run,
             heard: self.before_switch == Some(BeforeSwitch::Passed),
-        }
+        })
     }
-}
 
-fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
-    let Some(value) = headers.get(header::IF_MATCH) else {
-        return Ok(None);
-    };
-    let revision = value.to_str().ok().map(|value| value.trim_matches('"'));
-    let revision = revision.and_then(|revision| revision.parse().ok());
-    revision.map(Some).ok_or_else(|| {
-        Problem::bad_request("invalid_if_match", "If-Match holds a revision: \"12\"")
-    })
-}
-
-/// Reads a body; an empty one stands for `{}` where nothing is required.
-fn body<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
-    let text: &[u8] = if body.is_empty() { b"{}" } else { body };
-    serde_json::from_slice(text).map_err(|error| {
-        let problem = Problem::bad_request("invalid_body", error.to_string());
-        problem
-            .with("line", error.line().into())
-            .with("column", error.column().into())
-    })
+    fn if_revision(&self, api: &Api) -> Option<u64> {
+        let current = api.controls.published().state.revision;
+        self.condition.expected(current)
+    }
 }
 
 pub(super) type Inputs = (Extension<Caller>, RawQuery, HeaderMap);
@@ -169,7 +212,7 @@ async fn ask(
 ) -> Result<Answer, Problem> {
     let service = command.service().cloned().unwrap_or_default();
     let about_rollout = command.is_about_rollout();
-    let confirmed = match api.controls.ask(command, write.asked(reason)).await {
+    let confirmed = match api.controls.ask(command, write.asked(api, reason)?).await {
         Ok(confirmed) => confirmed,
         Err(error) => {
             let problem = Problem::from(error);

@@ -33,7 +33,7 @@ impl Reloader {
             if seen != Some(now) {
                 seen = Some(now);
                 // The outcome is told by an event.
-                let _ = self.reload().await;
+                let _ = self.reload(None).await;
                 continue;
             }
             tokio::select! {

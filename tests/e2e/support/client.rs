@@ -165,6 +165,14 @@ impl RawClient {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// Whatever comes next; nothing if the other side has closed.
+    pub(crate) async fn read_some(&mut self) -> String {
+        let mut buffer = [0; 512];
+        let read = tokio::time::timeout(DEADLINE, self.stream.read(&mut buffer)).await;
+        let count = read.map_or(0, |count| count.unwrap_or(0));
+        String::from_utf8_lossy(&buffer[..count]).into_owned()
+    }
+
     /// Reads until what was read contains `end`, or the other side closes.
     pub(crate) async fn read_until(&mut self, end: &str) -> String {
         let mut text = String::new();

@@ -52,6 +52,7 @@ struct Live {
 /// What a backend is to its service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = BackendRole)]
 enum Role {
     /// The rollback target.
     Stable,

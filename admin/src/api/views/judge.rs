@@ -1,21 +1,49 @@
 //! What a judge shows of itself.
 
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::observer::{Gauge, Reading};
 
-/// What the judge of a backend thinks.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-#[schema(as = Judge)]
+/// What the judge of a backend thinks: how close it is to a rollback, and what it last had to say, which
+/// is nothing before it has seen requests.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct View {
-    /// How close it is to a rollback: 0 to 1.
-    #[schema(minimum = 0, maximum = 1)]
     evidence: f64,
-    /// What it last had to say; nothing before it has seen requests.
     #[serde(flatten)]
-    #[schema(inline)]
     reading: Option<Reading>,
+}
+
+impl ToSchema for View {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "Judge".into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        Reading::schemas(schemas);
+    }
+}
+
+/// By hand: that of a reading, none of whose members need be there, and one more.
+impl PartialSchema for View {
+    fn schema() -> RefOr<Schema> {
+        let RefOr::T(Schema::Object(mut judge)) = Reading::schema() else {
+            return Reading::schema();
+        };
+        let evidence = ObjectBuilder::new()
+            .schema_type(Type::Number)
+            .description(Some("How close it is to a rollback"))
+            .minimum(Some(0))
+            .maximum(Some(1));
+        judge.description = Some("What the judge of a backend thinks. There is only evidence before it has seen requests.".into());
+        judge
+            .properties
+            .insert("evidence".into(), evidence.build().into());
+        judge.required = vec!["evidence".into()];
+        Schema::Object(judge).into()
+    }
 }
 
 /// The view of a judge's gauge.

@@ -56,4 +56,23 @@ pub(crate) struct Changed {
     pub(in crate::api) changed: bool,
     /// The state after it.
     pub(in crate::api) revision: u64,
+    /// It was a dry run: nothing has changed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(in crate::api) dry_run: bool,
+}
+
+/// One message of the stream of events.
+#[derive(ToSchema)]
+#[schema(as = EventMessage)]
+#[expect(dead_code, reason = "described, made by the stream")]
+pub(crate) struct Message {
+    /// To resume after it, with `Last-Event-ID`.
+    id: Option<String>,
+    /// The kind of the event.
+    #[schema(example = "rolled_back")]
+    event: Option<String>,
+    /// An `Event` as JSON.
+    data: Option<String>,
+    /// How long to wait before a new connection, in milliseconds.
+    retry: Option<u64>,
 }

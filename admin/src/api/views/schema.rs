@@ -115,10 +115,9 @@ pub(crate) enum Off {
     Off,
 }
 
-/// One difference between two configurations.
+/// One difference.
 #[derive(ToSchema)]
-#[schema(as = ConfigChange)]
-pub(crate) struct Change {
+pub(crate) struct Difference {
     /// The key.
     #[schema(example = "services.checkout.weights.green")]
     path: String,

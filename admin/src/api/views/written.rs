@@ -1,5 +1,4 @@
-//! Answers to writes: what is in force, how fast it got there, what each backend has begun; or, for a
-//! dry run, what would be.
+//! Answers to writes: what is in force, how fast it got there, what each backend has begun.
 
 use std::collections::BTreeSet;
 
@@ -8,11 +7,11 @@ use serde::Serialize;
 use switchback_config::model::Name;
 use utoipa::ToSchema;
 
+use super::planned::Planned;
 use super::rollout::{Rollout, rollout};
 use crate::api::problem::ProblemBody;
 use crate::builder::find;
 use crate::control::{Confirmed, Published};
-use crate::effective::Effective;
 
 /// The answer to a write.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -72,44 +71,6 @@ pub(crate) enum BeforeSwitch {
     Passed,
     /// They were not, because of `force`.
     Skipped,
-}
-
-/// What would be in force after a write. Nothing has changed.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-pub(crate) struct Planned {
-    /// The service.
-    service: Name,
-    /// Always true.
-    dry_run: bool,
-    /// Whether anything would be different.
-    changed: bool,
-    /// The state now.
-    revision: u64,
-    /// What is in force now.
-    before: Before,
-    /// Weight each backend would have.
-    weights: IndexMap<Name, u32>,
-    /// The rollback target there would be.
-    stable: Name,
-    /// Where rollback would go.
-    previous: Option<Name>,
-    /// The stable backend that would be watched.
-    on_trial: Option<Name>,
-    /// Backends whose version would get no traffic.
-    blocked: BTreeSet<Name>,
-    /// What would be told, in words.
-    notes: Vec<String>,
-}
-
-/// What is in force before a write.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-struct Before {
-    /// Weight of each backend.
-    weights: IndexMap<Name, u32>,
-    /// The rollback target.
-    stable: Name,
-    /// Backends whose version gets no traffic.
-    blocked: BTreeSet<Name>,
 }
 
 /// The answers to a write about all services.
@@ -185,36 +146,4 @@ impl Written {
         self.rollout = rollout(published, &self.service);
         self
     }
-}
-
-/// What a dry run has found; none if its service is not configured.
-pub(crate) fn planned(service: &str, confirmed: &Confirmed) -> Option<Planned> {
-    let applied = &confirmed.applied;
-    let (decision, published) = applied.planned.as_deref()?;
-    let before = &published.services.get(service)?.effective;
-    let after = match (
-        decision.services.get(service),
-        decision.config.services.get(service),
-    ) {
-        (Some(state), Some(file)) => Effective::new(file, state, decision.stable_only),
-        _ => Effective::clone(before),
-    };
-    let notes = decision.notes.iter();
-    Some(Planned {
-        service: service.into(),
-        dry_run: true,
-        changed: applied.changed,
-        revision: published.state.revision,
-        before: Before {
-            weights: before.weights.clone(),
-            stable: before.stable.clone(),
-            blocked: before.blocked.clone(),
-        },
-        weights: after.weights,
-        stable: after.stable,
-        previous: after.previous,
-        on_trial: after.on_trial.map(|trial| trial.backend),
-        blocked: after.blocked,
-        notes: notes.map(|note| note.message.clone()).collect(),
-    })
 }

@@ -27,7 +27,7 @@ pub(super) async fn carry_out(
     if !asks {
         return carry_out_at_once(api, &write, command, reason).await;
     }
-    let asked = write.asked(reason.clone());
+    let asked = write.asked(api, reason.clone())?;
     if let Some(to) = next_stable(api, &service, &command, &asked).await? {
         write.before_switch = Some(match command.is_forced() {
             true => BeforeSwitch::Skipped,

@@ -3,32 +3,43 @@
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use bytes::Bytes;
 use http::StatusCode;
 use serde_json::json;
 
-use super::{Inputs, Write};
-use crate::api::Api;
+use super::{DryRun, IfMatch, Inputs, Reason, Write};
 use crate::api::problem::Problem;
 use crate::api::views::list::Changed;
+use crate::api::{Api, body};
 use crate::auth::Role;
 use crate::command::Command;
+use crate::reload::{ReloadError, Report};
 
 /// Reads the config file again.
+///
+/// It is taken over as a whole or not at all. A dry run checks it and tells what would change.
 #[utoipa::path(post, path = "/v1/reload", operation_id = "reload", tag = "process",
-    responses((status = 200, body = crate::reload::Report)))]
+    params(DryRun, IfMatch),
+    responses((status = 200, body = Report)))]
 pub(in crate::api) async fn reload(
     State(api): State<Api>,
     (Extension(caller), RawQuery(query), headers): Inputs,
+    text: Bytes,
 ) -> Result<Response, Problem> {
-    Write::new(caller, Role::Operator, query, &headers)?;
-    match api.reloader.reload().await {
+    let write = Write::without_wait(caller, Role::Operator, query, &headers)?;
+    // The file is the reason; whatever else is said would not be kept.
+    body::read_nothing(&text)?;
+    let report = if write.options.dry_run {
+        api.reloader.plan().await
+    } else {
+        api.reloader.reload(write.if_revision(&api)).await
+    };
+    match report {
         Ok(report) => Ok(Json(report).into_response()),
+        Err(ReloadError::Refused(refused)) => Err(refused.into()),
         Err(error) => {
-            let problem = Problem::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                error.code(),
-                error.to_string(),
-            );
+            let status = StatusCode::UNPROCESSABLE_ENTITY;
+            let problem = Problem::new(status, error.code(), error.to_string());
             Err(problem.with("diagnostics", json!(error.diagnostics())))
         }
     }
@@ -36,17 +47,22 @@ pub(in crate::api) async fn reload(
 
 /// Leaves the stable-only state after the recorded state was lost.
 #[utoipa::path(post, path = "/v1/acknowledge", operation_id = "acknowledge", tag = "process",
+    params(DryRun, IfMatch), request_body = Option<Reason>,
     responses((status = 200, body = Changed)))]
 pub(in crate::api) async fn acknowledge(
     State(api): State<Api>,
     (Extension(caller), RawQuery(query), headers): Inputs,
+    text: Bytes,
 ) -> Result<Response, Problem> {
-    let write = Write::new(caller, Role::Admin, query, &headers)?;
-    let confirmed = api
-        .controls
-        .ask(Command::Acknowledge, write.asked(None))
-        .await?;
-    let revision = confirmed.applied.published.state.revision;
-    let changed = confirmed.applied.changed;
-    Ok(Json(Changed { changed, revision }).into_response())
+    let write = Write::without_wait(caller, Role::Admin, query, &headers)?;
+    let Reason { reason } = body::read(&text)?;
+    let asked = write.asked(&api, reason)?;
+    let confirmed = api.controls.ask(Command::Acknowledge, asked).await?;
+    let applied = confirmed.applied;
+    let answer = Changed {
+        changed: applied.changed,
+        revision: applied.published.state.revision,
+        dry_run: write.options.dry_run,
+    };
+    Ok(Json(answer).into_response())
 }

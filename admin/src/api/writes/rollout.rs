@@ -1,7 +1,7 @@
 //! The endpoints that begin a rollout and move it along.
 
 use axum::Extension;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -9,18 +9,19 @@ use serde::{Deserialize, Serialize};
 use switchback_config::model::{Bake, Name, Step};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{IfMatch, Inputs, Options, Reason, Write, body, carry_out, gated};
-use crate::api::Api;
+use super::{IfMatch, Inputs, Options, Reason, Write, carry_out, gated};
 use crate::api::document::InService;
+use crate::api::extract::Named;
 use crate::api::problem::Problem;
 use crate::api::views::{Answer, schema};
+use crate::api::{Api, body};
 use crate::auth::Role;
 use crate::command::{Command, StartRollout};
 
 /// What to roll out, and how; what is not given comes from the file.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-#[schema(as = RolloutStart)]
+#[schema(as = RolloutRequest)]
 pub(in crate::api) struct Start {
     /// The backend that grows; may be left out where there is only one besides stable.
     #[schema(example = "green")]
@@ -36,6 +37,7 @@ pub(in crate::api) struct Start {
     /// Even if the canary is not known to be healthy.
     force: bool,
     /// Why, for the record.
+    #[schema(max_length = 1000)]
     reason: Option<String>,
 }
 
@@ -56,13 +58,14 @@ enum Off {
 /// How far to go on.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-#[schema(as = RolloutPromote)]
+#[schema(as = PromoteRequest)]
 pub(in crate::api) struct Promote {
     /// To the end: the canary becomes stable.
     full: bool,
     /// Even if the judge holds.
     force: bool,
     /// Why, for the record.
+    #[schema(max_length = 1000)]
     reason: Option<String>,
 }
 
@@ -99,12 +102,12 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     params(InService, Options, IfMatch, IdempotencyKey), request_body = Option<Start>, responses((status = 200, body = Answer)))]
 pub(in crate::api) async fn start(
     State(api): State<Api>,
-    Path(service): Path<Name>,
+    Named(service): Named<Name>,
     (Extension(caller), RawQuery(query), headers): Inputs,
     text: Bytes,
 ) -> Result<Response, Problem> {
     let write = Write::new(caller, Role::Operator, query, &headers)?;
-    let start: Start = body(&text)?;
+    let start: Start = body::read(&text)?;
     let bake = start.bake.map(|bake| match bake {
         BakeOrOff::Off(Off::Off) => None,
         BakeOrOff::Bake(bake) => Some(bake),
@@ -126,7 +129,7 @@ pub(in crate::api) async fn start(
     params(InService, Options, IfMatch), request_body = Option<Promote>, responses((status = 200, body = Answer)))]
 pub(in crate::api) async fn promote(
     State(api): State<Api>,
-    Path(service): Path<Name>,
+    Named(service): Named<Name>,
     (Extension(caller), RawQuery(query), headers): Inputs,
     text: Bytes,
 ) -> Result<Response, Problem> {
@@ -135,7 +138,7 @@ pub(in crate::api) async fn promote(
         full,
         force,
         reason,
-    } = body(&text)?;
+    } = body::read(&text)?;
     let command = Command::Promote {
         service,
         full,
@@ -149,12 +152,12 @@ pub(in crate::api) async fn promote(
     params(InService, Options, IfMatch), request_body = Option<Reason>, responses((status = 200, body = Answer)))]
 pub(in crate::api) async fn pause(
     State(api): State<Api>,
-    Path(service): Path<Name>,
+    Named(service): Named<Name>,
     (Extension(caller), RawQuery(query), headers): Inputs,
     text: Bytes,
 ) -> Result<Response, Problem> {
     let write = Write::new(caller, Role::Operator, query, &headers)?;
-    let Reason { reason } = body(&text)?;
+    let Reason { reason } = body::read(&text)?;
     carry_out(&api, &write, Command::Pause { service }, reason).await
 }
 
@@ -163,11 +166,11 @@ pub(in crate::api) async fn pause(
     params(InService, Options, IfMatch), request_body = Option<Reason>, responses((status = 200, body = Answer)))]
 pub(in crate::api) async fn resume(
     State(api): State<Api>,
-    Path(service): Path<Name>,
+    Named(service): Named<Name>,
     (Extension(caller), RawQuery(query), headers): Inputs,
     text: Bytes,
 ) -> Result<Response, Problem> {
     let write = Write::new(caller, Role::Operator, query, &headers)?;
-    let Reason { reason } = body(&text)?;
+    let Reason { reason } = body::read(&text)?;
     carry_out(&api, &write, Command::Resume { service }, reason).await
 }

@@ -2,7 +2,7 @@
 
 use axum::Extension;
 use axum::Json;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::StatusCode;
@@ -12,19 +12,22 @@ use switchback_config::model::Name;
 use switchback_config::units::{Endpoint, TimeSpan};
 use utoipa::ToSchema;
 
-use super::{IfMatch, Inputs, Options, Reason, Write, ask, body, carry_out, gated};
-use crate::api::Api;
+use super::{IfMatch, Inputs, Options, Reason, Write, ask, carry_out, gated};
 use crate::api::document::{InService, OfBackend};
+use crate::api::extract::Named;
 use crate::api::problem::Problem;
 use crate::api::views::{Answer, AnswerOrRefused, Answers, Refused, schema};
+use crate::api::{Api, body};
 use crate::auth::Role;
 use crate::command::Command;
 
 /// How to roll back.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schema(as = RollbackRequest)]
 pub(in crate::api) struct Rollback {
     /// Why, for the record.
+    #[schema(max_length = 1000)]
     reason: Option<String>,
     /// Even if the target has no healthy endpoint.
     force: bool,
@@ -35,8 +38,10 @@ pub(in crate::api) struct Rollback {
 /// How to block a version.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schema(as = BlockRequest)]
 pub(in crate::api) struct Block {
     /// Why, for the record.
+    #[schema(max_length = 1000)]
     reason: Option<String>,
     /// Even if stable has no healthy endpoint.
     force: bool,
@@ -45,7 +50,7 @@ pub(in crate::api) struct Block {
 /// The whole split of a service.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = SetWeights)]
+#[schema(as = WeightsRequest)]
 pub(in crate::api) struct Weights {
     /// The weight of every backend; not all are 0.
     #[schema(value_type = schema::Weights)]
@@ -54,18 +59,20 @@ pub(in crate::api) struct Weights {
     #[schema(value_type = Option<schema::TimeSpan>)]
     lease: Option<TimeSpan>,
     /// Why, for the record.
+    #[schema(max_length = 1000)]
     reason: Option<String>,
 }
 
 /// The backend that becomes stable.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = Switch)]
+#[schema(as = SwitchRequest)]
 pub(in crate::api) struct SwitchTo {
     /// The new stable.
     #[schema(example = "green")]
     to: Name,
     /// Why, for the record.
+    #[schema(max_length = 1000)]
     reason: Option<String>,
     /// Even if it is not known to be healthy.
     #[serde(default)]
@@ -75,6 +82,7 @@ pub(in crate::api) struct SwitchTo {
 /// What is deployed on a backend.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = BackendRequest)]
 pub(in crate::api) struct SetBackend {
     /// Label of what is deployed: digest, tag, build number.
     #[schema(min_length = 1, max_length = 128, example = "43")]
@@ -83,6 +91,7 @@ pub(in crate::api) struct SetBackend {
     #[schema(value_type = Vec<schema::Endpoint>)]
     endpoints: Vec<Endpoint>,
     /// Why, for the record.
+    #[schema(max_length = 1000)]
     reason: Option<String>,
     /// Even if the backend has weight.
     #[serde(default)]
@@ -94,7 +103,7 @@ pub(in crate::api) struct SetBackend {
     params(InService, Options, IfMatch), request_body = Weights, responses((status = 200, body = Answer)))]
 pub(in crate::api) async fn weights(
     State(api): State<Api>,
-    Path(service): Path<Name>,
+    Named(service): Named<Name>,
     (Extension(caller), RawQuery(query), headers): Inputs,
     text: Bytes,
 ) -> Result<Response, Problem> {
@@ -103,7 +112,7 @@ pub(in crate::api) async fn weights(
         weights,
         lease,
         reason,
-    } = body(&text)?;
+    } = body::read(&text)?;
     let command = Command::SetWeights {
         service,
         weights,
@@ -118,12 +127,12 @@ pub(in crate::api) async fn weights(
     params(InService, Options, IfMatch), request_body = SwitchTo, responses((status = 200, body = Answer)))]
 pub(in crate::api) async fn switch(
     State(api): State<Api>,
-    Path(service): Path<Name>,
+    Named(service): Named<Name>,
     (Extension(caller), RawQuery(query), headers): Inputs,
     text: Bytes,
 ) -> Result<Response, Problem> {
     let write = Write::new(caller, Role::Operator, query, &headers)?;
-    let SwitchTo { to, reason, force } = body(&text)?;
+    let SwitchTo { to, reason, force } = body::read(&text)?;
     let command = Command::Switch { service, to, force };
     gated::carry_out(&api, write, command, reason).await
 }
@@ -134,12 +143,12 @@ pub(in crate::api) async fn switch(
     params(InService, Options), request_body = Option<Rollback>, responses((status = 200, body = Answer)))]
 pub(in crate::api) async fn rollback(
     State(api): State<Api>,
-    Path(service): Path<Name>,
+    Named(service): Named<Name>,
     (Extension(caller), RawQuery(query), headers): Inputs,
     text: Bytes,
 ) -> Result<Response, Problem> {
     let write = Write::new(caller, Role::Rollback, query, &headers)?;
-    let Rollback { reason, force, cut } = body(&text)?;
+    let Rollback { reason, force, cut } = body::read(&text)?;
     carry_out(
         &api,
         &write,
@@ -162,7 +171,9 @@ pub(in crate::api) async fn rollback_all(
     text: Bytes,
 ) -> Result<Response, Problem> {
     let write = Write::new(caller, Role::Rollback, query, &headers)?;
-    let Rollback { reason, force, cut } = body(&text)?;
+    let Rollback { reason, force, cut } = body::read(&text)?;
+    // What is wrong with the request is not each service's refusal.
+    write.asked(&api, reason.clone())?;
     let names: Vec<Name> = api.controls.published().services.keys().cloned().collect();
     let (mut results, mut refused) = (Vec::new(), 0_u32);
     for service in names {
@@ -195,12 +206,12 @@ pub(in crate::api) async fn rollback_all(
     params(OfBackend, Options), request_body = Option<Block>, responses((status = 200, body = Answer)))]
 pub(in crate::api) async fn block(
     State(api): State<Api>,
-    Path((service, backend)): Path<(Name, Name)>,
+    Named((service, backend)): Named<(Name, Name)>,
     (Extension(caller), RawQuery(query), headers): Inputs,
     text: Bytes,
 ) -> Result<Response, Problem> {
     let write = Write::new(caller, Role::Rollback, query, &headers)?;
-    let Block { reason, force } = body(&text)?;
+    let Block { reason, force } = body::read(&text)?;
     carry_out(
         &api,
         &write,
@@ -219,12 +230,12 @@ pub(in crate::api) async fn block(
     params(OfBackend, Options, IfMatch), request_body = Option<Reason>, responses((status = 200, body = Answer)))]
 pub(in crate::api) async fn unblock(
     State(api): State<Api>,
-    Path((service, backend)): Path<(Name, Name)>,
+    Named((service, backend)): Named<(Name, Name)>,
     (Extension(caller), RawQuery(query), headers): Inputs,
     text: Bytes,
 ) -> Result<Response, Problem> {
     let write = Write::new(caller, Role::Operator, query, &headers)?;
-    let Reason { reason } = body(&text)?;
+    let Reason { reason } = body::read(&text)?;
     carry_out(&api, &write, Command::Unblock { service, backend }, reason).await
 }
 
@@ -233,7 +244,7 @@ pub(in crate::api) async fn unblock(
     params(OfBackend, Options, IfMatch), request_body = SetBackend, responses((status = 200, body = Answer)))]
 pub(in crate::api) async fn set_backend(
     State(api): State<Api>,
-    Path((service, backend)): Path<(Name, Name)>,
+    Named((service, backend)): Named<(Name, Name)>,
     (Extension(caller), RawQuery(query), headers): Inputs,
     text: Bytes,
 ) -> Result<Response, Problem> {
@@ -243,7 +254,7 @@ pub(in crate::api) async fn set_backend(
         endpoints,
         reason,
         force,
-    } = body(&text)?;
+    } = body::read(&text)?;
     if version.is_empty() || version.len() > VERSION_BYTES_MAX {
         let detail = format!("version is a label of 1 to {VERSION_BYTES_MAX} characters");
         return Err(Problem::new(
