@@ -75,6 +75,7 @@ const fn trouble(event: HookEvent) -> Option<(&'static str, &'static str)> {
         HookEvent::StableFailing => ("SwitchbackStableFailing", "critical"),
         HookEvent::JudgeHold => ("SwitchbackJudgeHold", "warning"),
         HookEvent::JudgeNotify => ("SwitchbackJudgeNotify", "warning"),
+        HookEvent::BeforeSwitchFailed => ("SwitchbackBeforeSwitchFailed", "warning"),
         HookEvent::Conflict => ("SwitchbackConflict", "warning"),
         _ => return None,
     })

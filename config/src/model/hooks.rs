@@ -92,6 +92,8 @@ hook_events! {
     JudgeNotify = "judge_notify", "judge_notify";
     /// Stable itself is the one that fails.
     StableFailing = "stable_failing", "stable_failing";
+    /// A hook did not agree with a switch, or did not answer.
+    BeforeSwitchFailed = "before_switch_failed", "before_switch_failed";
 }
 
 impl HookEvent {
