@@ -149,12 +149,13 @@ impl Kept {
 }
 
 /// Kinds that somebody should look at.
-const ALARMING: [&str; 10] = [
+const ALARMING: [&str; 11] = [
     "rolled_back",
     "rollback_held",
     "judge_hold",
     "judge_notify",
     "stable_failing",
+    "signal_missing",
     "rollout_ended",
     "reload_failed",
     "state_lost",

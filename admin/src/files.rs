@@ -14,7 +14,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 use switchback_config::model::{
-    AdminTls, Config, HookAction, HttpHook, ListenerTls, Name, UpstreamTls,
+    AdminTls, Config, HookAction, HttpHook, ListenerTls, Name, Rule, UpstreamTls,
 };
 use switchback_config::units::Scheme;
 use switchback_proxy::tls::{Certificate, ClientTlsFiles, TlsError, client_config};
@@ -62,6 +62,14 @@ pub enum FileError {
         key: String,
         /// What is wrong with it.
         cause: String,
+    },
+    /// A file of a signal from outside.
+    #[error("{key}: {reason}")]
+    Signal {
+        /// The rule that names it.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// The admin's TLS cannot be set up.
     #[error("admin.tls: {0}")]
@@ -295,6 +303,17 @@ pub fn named(config: &Config) -> Vec<PathBuf> {
     }
     for (_, _, http) in http_hooks(config) {
         paths.extend([&http.secret_file, &http.ca].into_iter().flatten().cloned());
+    }
+    let services = config.services.values();
+    for rule in services.flat_map(|service| &service.rollback.rules) {
+        if let Rule::Signal(signal) = rule {
+            paths.extend(
+                [&signal.ca, &signal.token_file]
+                    .into_iter()
+                    .flatten()
+                    .cloned(),
+            );
+        }
     }
     paths.sort();
     paths.dedup();

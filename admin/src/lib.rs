@@ -25,5 +25,6 @@ pub mod process;
 pub mod reload;
 pub mod resolver;
 mod rollout;
+pub mod signals;
 pub mod state;
 pub mod store;

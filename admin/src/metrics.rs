@@ -18,6 +18,7 @@ use switchback_proxy::stats::{BackendCells, BackendStats, LATENCY_BOUNDS_US};
 
 use crate::api::Api;
 use crate::control::Published;
+use crate::signals::{SignalCondition, SignalView, signals};
 
 /// All metrics.
 pub(crate) fn render(api: &Api) -> String {
@@ -277,6 +278,9 @@ fn about_judges(published: &Published, families: &mut Families) {
             let help = "How close the judge is to a rollback: 1 rolls back.";
             families.gauge("switchback_judge_evidence", help, &labels, gauge.evidence());
         }
+        for view in signals(published, service) {
+            about_signal(service, &view, families);
+        }
         let panic = f64::from(u8::from(crate::api::views::panics(published, service)));
         families.gauge(
             "switchback_health_panic",
@@ -319,6 +323,33 @@ fn about_hooks(api: &Api, families: &mut Families) {
         &[],
         float(counts.dead()),
     );
+}
+
+fn about_signal(service: &str, view: &SignalView, families: &mut Families) {
+    let Some(backend) = view.backend.as_deref() else {
+        return;
+    };
+    let labels = [
+        ("service", service),
+        ("backend", backend),
+        ("signal", view.name.as_str()),
+    ];
+    for (state, name) in SignalCondition::WATCHED {
+        families.gauge(
+            "switchback_signal_state",
+            "Whether a signal from outside is in this state.",
+            &[labels[0], labels[1], labels[2], ("state", name)],
+            f64::from(u8::from(view.state == state)),
+        );
+    }
+    if let Some(value) = view.value {
+        families.gauge(
+            "switchback_signal_value",
+            "What was last heard from a signal from outside.",
+            &labels,
+            value,
+        );
+    }
 }
 
 /// Metric families by name, with their metrics by label.

@@ -10,6 +10,7 @@ mod gauge;
 mod mirror;
 mod reader;
 mod rules;
+mod signal;
 mod vitals;
 mod watch;
 

@@ -29,6 +29,7 @@ use crate::prober;
 use crate::reload::{Listeners, ReloadError, Reloader, Source, base_of, set_connection_limit};
 use crate::resolver::Resolver;
 use crate::rollout;
+use crate::signals;
 use crate::state::State;
 use crate::store::{Found, OpenError, Store};
 
@@ -140,6 +141,7 @@ impl Process {
         let state = recover(found, &events);
         let material = Arc::new(files::upstream_tls(&config, &base, &Material::default())?);
         files::check_hooks(&config, &base)?;
+        signals::check_files(&config, &base)?;
         let entrance = open_entrance(&config, &base, &state_dir)?;
         let auth = entrance.auth.clone();
         let plane = start_plane(&config)?;
@@ -186,10 +188,16 @@ impl Process {
         })?;
         let listeners = bound;
         let life = Arc::default();
-        let hooks = Hooks::new(store.clone(), controls.clone(), events.clone(), base);
+        let hooks = Hooks::new(
+            store.clone(),
+            controls.clone(),
+            events.clone(),
+            base.clone(),
+        );
         #[rustfmt::skip]
         let process = Self { plane, controls, store, events, reloader, hooks, life, state_dir, admin, listeners };
         process.spawn_tasks(entrance, resolver, addresses);
+        tokio::spawn(signals::run(process.controls.clone(), base));
         process.announce();
         Ok(process)
     }

@@ -28,6 +28,7 @@ use crate::control::{AskError, Controls, Extent};
 use crate::events::Events;
 use crate::files::{self, FileError};
 use crate::resolver::Resolver;
+use crate::signals;
 use crate::store::Store;
 use listeners::Prepared;
 pub use listeners::{Listeners, set_connection_limit};
@@ -336,6 +337,7 @@ impl Reloader {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         let material = Arc::new(files::upstream_tls(config, base, &old_material)?);
+        signals::check_files(config, base)?;
         let tokens = config
             .admin
             .tokens_file

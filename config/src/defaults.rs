@@ -282,6 +282,36 @@ pub const FALSE_ROLLBACKS: Rate = Rate {
 /// `min_failures`: one or two failures are an anecdote.
 pub const MIN_FAILURES: u32 = 3;
 
+/// Plain rules of one service: each is looked at in every tick.
+pub const RULES_MAX: usize = 32;
+
+/// From one look at a signal to the next: metrics are rarely scraped more often.
+pub const SIGNAL_EVERY: Duration = Duration::from_secs(10);
+
+/// Shortest time between two looks; the judge's tick is not much shorter.
+pub const SIGNAL_EVERY_MIN: Duration = Duration::from_millis(100);
+
+/// How long one look may take.
+pub const SIGNAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A signal that has said nothing for so many times `every` has no data.
+pub const SIGNAL_FRESH: u32 = 3;
+
+/// Longest query or URL of a signal: it travels in a request's first line.
+pub const SIGNAL_TEXT_BYTES_MAX: usize = 4 << 10;
+
+/// Largest answer to a look that is read: some thousand series.
+pub const SIGNAL_ANSWER_BYTES_MAX: usize = 512 << 10;
+
+/// Looks under way at the same time, so that many services do not fall over one metrics store.
+pub const SIGNALS_AT_ONCE: usize = 16;
+
+/// Largest file of authorities for a signal; those of whole systems have some 200 KiB.
+pub const SIGNAL_AUTHORITIES_BYTES_MAX: usize = 1 << 20;
+
+/// Largest token file; bearer tokens travel in one header line.
+pub const SIGNAL_TOKEN_BYTES_MAX: usize = 8 << 10;
+
 /// The header by which testers choose a backend.
 pub const PREVIEW_HEADER: &str = "x-switchback-backend";
 

@@ -16,6 +16,7 @@ mod node;
 mod raw;
 mod schema;
 mod suggest;
+pub mod template;
 mod tokens;
 pub mod units;
 mod validate;

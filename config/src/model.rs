@@ -12,6 +12,7 @@ mod hooks;
 mod limits;
 mod mirror;
 mod rollout;
+mod rule;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -30,6 +31,7 @@ use limits::or_off;
 pub use limits::{LimitOverrides, Limits};
 pub use mirror::Mirror;
 pub use rollout::{Bake, ROLLOUT_PARTS, Rollout, RolloutFault, Step};
+pub use rule::{RateRule, Rule, Signal, SignalSource};
 
 /// Name of a service, listener or backend: letters, digits, `-`, `_` and `.`, 1 to 63 characters.
 pub type Name = String;
@@ -518,29 +520,6 @@ impl From<ErrorClass> for String {
             ErrorClass::Timeout => "timeout".into(),
             ErrorClass::Reset => "reset".into(),
         }
-    }
-}
-
-/// A plain rule: `error_rate > 5% for 5m`, optionally followed by `and not stable`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(into = "String")]
-pub struct Rule {
-    /// Failures / requests above which a bucket counts.
-    pub threshold: Percent,
-    /// How long it must stay so.
-    pub span: TimeSpan,
-    /// Whether a shared outage vetoes the rule.
-    pub not_stable: bool,
-}
-
-impl From<Rule> for String {
-    fn from(rule: Rule) -> Self {
-        let veto = if rule.not_stable {
-            " and not stable"
-        } else {
-            ""
-        };
-        format!("error_rate > {} for {}{veto}", rule.threshold, rule.span)
     }
 }
 

@@ -4,6 +4,7 @@
 //! is what the decoder accepts and what the JSON Schema shows.
 
 mod hooks;
+mod rule;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -14,6 +15,7 @@ use crate::decode::{OrOff, Table, Words, section};
 use crate::model::{Balance, CompareTo, LogFormat, OnFailure, TlsVersion};
 use crate::units::{ByteSize, Endpoint, Percent, Rate, TimeSpan};
 pub(crate) use hooks::{Hook, Until};
+pub(crate) use rule::{Rule, RuleItem, Signal};
 
 section! {
     /// Configuration of switchback.
@@ -345,8 +347,8 @@ section! {
         min_requests: u32,
         /// Outcomes that are failures: 5xx, 4xx, "503", grpc:13,14, connect, timeout, reset.
         errors: Vec<TextItem>,
-        /// Plain rules beside the judge: error_rate > 5% for 5m [and not stable].
-        rules: Vec<TextItem>,
+        /// Plain rules beside the judge: error_rate > 5% for 5m [and not stable], or a table about what is measured elsewhere.
+        rules: Vec<RuleItem>,
         /// What a verdict does: `rollback` (default), `hold` or `notify`.
         on_failure: OnFailure,
         /// How long a new stable is watched, and the previous one stays the rollback target. Default: 48h.

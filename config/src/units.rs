@@ -5,6 +5,7 @@
 //! seconds or milliseconds, and at 3 a.m. nobody should have to guess.
 
 mod endpoint;
+mod threshold;
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use endpoint::{Endpoint, EndpointHost, Scheme, is_dns_name};
+pub use threshold::{StatusRange, Threshold};
 
 /// Why a quantity could not be read, and what would be accepted instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,7 +27,7 @@ pub struct UnitError {
 }
 
 impl UnitError {
-    fn new(reason: impl Into<String>, repair: impl Into<String>) -> Self {
+    pub(crate) fn new(reason: impl Into<String>, repair: impl Into<String>) -> Self {
         Self {
             reason: reason.into(),
             repair: repair.into(),

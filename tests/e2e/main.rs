@@ -31,6 +31,7 @@ mod reload;
 mod rescue;
 mod rollout;
 mod routing;
+mod signals;
 mod state;
 mod support;
 mod wire;

@@ -3,12 +3,14 @@
 mod client;
 mod load;
 mod origin;
+mod prometheus;
 mod proxy;
 mod receiver;
 
 pub(crate) use client::{Answer, Http, RawClient};
 pub(crate) use load::{Load, Protocol};
 pub(crate) use origin::{Behaviour, Origin};
+pub(crate) use prometheus::Prometheus;
 pub(crate) use proxy::{HEAD, Proxy, blue_green};
 pub(crate) use receiver::{Mood, Receiver};
 

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use switchback_config::model::Rule;
+use switchback_config::model::RateRule;
 use switchback_config::units::{Percent, TimeSpan};
 use switchback_judge::{Counts, RuleState};
 
 fn rule(percent: u32, seconds: u64, not_stable: bool) -> RuleState {
-    let rule = Rule {
+    let rule = RateRule {
         threshold: Percent::from_millionths(percent * 10_000),
         span: TimeSpan(Duration::from_secs(seconds)),
         not_stable,

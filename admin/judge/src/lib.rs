@@ -9,7 +9,7 @@
 //! ([`Judge`], five CUSUM charts against [`baseline`]); its threshold keeps the mean time between
 //! false rollbacks above a promised period at any traffic. The second asks whether the canary is worse
 //! than stable *right now* ([`likelihood`]); it is what keeps shared outages from rolling anything
-//! back. Plain rules ([`RuleState`]) stand beside both. After a rollback [`Recovery`] asks whether it has
+//! back. Plain rules ([`RuleState`], [`SignalState`]) stand beside both. After a rollback [`Recovery`] asks whether it has
 //! helped; [`StableCheck`] notices when stable is the broken one.
 
 pub mod baseline;
@@ -18,10 +18,12 @@ mod judge;
 pub mod likelihood;
 mod recovery;
 mod rule;
+mod signal;
 mod stable;
 
 pub use explain::Explanation;
 pub use judge::{Control, Counts, HoldReason, Judge, Reading, Settings, Verdict};
 pub use recovery::{Recovered, Recovery};
 pub use rule::RuleState;
+pub use signal::{SignalStanding, SignalState};
 pub use stable::StableCheck;

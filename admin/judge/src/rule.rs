@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use switchback_config::model::Rule;
+use switchback_config::model::RateRule;
 
 use crate::judge::Counts;
 use crate::likelihood::float;
@@ -34,7 +34,7 @@ pub struct RuleState {
 impl RuleState {
     /// A rule that has not been broken until now.
     #[must_use]
-    pub fn new(rule: &Rule, now: Duration) -> Self {
+    pub fn new(rule: &RateRule, now: Duration) -> Self {
         Self {
             threshold: rule.threshold.fraction(),
             span: rule.span.0,

@@ -15,7 +15,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use switchback_config::model::Rule;
+use switchback_config::model::RateRule;
 use switchback_config::units::{Percent, TimeSpan};
 use switchback_judge::likelihood::ratio;
 use switchback_judge::{Control, Counts, Judge, RuleState, Settings, Verdict};
@@ -321,7 +321,7 @@ fn plain_rules_fire_when_recorded() {
             )]
             let threshold = Percent::from_millionths((case.threshold * 1e6).round() as u32);
             let span = TimeSpan(Duration::from_secs(case.for_s));
-            let rule = Rule {
+            let rule = RateRule {
                 threshold,
                 span,
                 not_stable: false,

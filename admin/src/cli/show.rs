@@ -89,6 +89,9 @@ fn print_services(answer: &Value) {
             }
         }
         print_mirror(&service["name"], &service["mirror"]);
+        for signal in service["signals"].as_array().into_iter().flatten() {
+            print_signal(&text(&service["name"]), signal);
+        }
         for conflict in service["conflicts"].as_array().into_iter().flatten() {
             println!(
                 "{}: {}: {}",
@@ -122,6 +125,24 @@ fn print_mirror(service: &Value, mirror: &Value) {
         text(&mirror["to"]),
         text(&mirror["version"]),
     );
+}
+
+/// A signal that somebody should look at.
+fn print_signal(service: &str, signal: &Value) {
+    let state = text(&signal["state"]);
+    let state = match state.as_str() {
+        "firing" => state.red().to_string(),
+        "missing" | "pending" => state.yellow().to_string(),
+        _ => return,
+    };
+    let [name, backend, source, threshold, span] =
+        ["name", "backend", "source", "threshold", "for"].map(|key| text(&signal[key]));
+    let seen = match (&signal["error"], &signal["value"]) {
+        (Value::String(error), _) => error.clone(),
+        (_, Value::Null) => "no answer yet".into(),
+        (_, value) => format!("{value}, bad: {threshold} for {span}"),
+    };
+    println!("{service} {backend}: signal {name} ({source}) is {state}: {seen}");
 }
 
 fn backend_row(service: String, backend: &str, view: &Value, evidence: Option<f64>) -> Vec<Cell> {

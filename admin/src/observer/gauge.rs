@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use serde::Serialize;
 use switchback_judge::Explanation;
 use utoipa::ToSchema;
 
+use crate::signals::Feed;
 use crate::state::{Hold, Standing};
 
 /// What a watch shows of itself to other threads.
@@ -17,6 +18,7 @@ pub struct Gauge {
     answered: AtomicU64,
     hold: ArcSwapOption<Hold>,
     reading: ArcSwapOption<Reading>,
+    signals: ArcSwap<Vec<Arc<Feed>>>,
 }
 
 /// The state of a judge in words.
@@ -55,6 +57,16 @@ impl Gauge {
     #[must_use]
     pub fn reading(&self) -> Option<Arc<Reading>> {
         self.reading.load_full()
+    }
+
+    /// The signals of the watched version.
+    #[must_use]
+    pub fn signals(&self) -> Arc<Vec<Arc<Feed>>> {
+        self.signals.load_full()
+    }
+
+    pub(super) fn set_signals(&self, signals: Vec<Arc<Feed>>) {
+        self.signals.store(Arc::new(signals));
     }
 
     pub(super) fn set_evidence(&self, evidence: f64) {

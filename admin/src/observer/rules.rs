@@ -1,40 +1,80 @@
 //! The plain rules of a service beside its judge: whichever fires first, stays fired.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use switchback_config::model::Rollback;
+use switchback_config::model::{Rollback, Rule};
+use switchback_config::template::Subject;
 use switchback_judge::{Counts, RuleState};
+
+use super::Clock;
+use super::signal::Signal;
+use crate::signals::Feed;
 
 /// The rules for one watched version.
 #[derive(Debug)]
 pub(super) struct Rules {
-    /// Each with its words in the file.
-    rules: Vec<(String, RuleState)>,
-    fired: Option<usize>,
+    /// Those about requests, each with its words in the file.
+    rates: Vec<(String, RuleState)>,
+    /// Those about what is measured elsewhere.
+    signals: Vec<Signal>,
+    fired: Option<String>,
 }
 
 impl Rules {
-    pub(super) fn new(settings: &Rollback, now: Duration) -> Self {
-        let rule = |rule: &switchback_config::model::Rule| {
-            (String::from(rule.clone()), RuleState::new(rule, now))
-        };
-        Self {
-            rules: settings.rules.iter().map(rule).collect(),
+    pub(super) fn new(settings: &Rollback, subject: Subject<'_>, now: Duration) -> Self {
+        let mut rules = Self {
+            rates: Vec::new(),
+            signals: Vec::new(),
             fired: None,
+        };
+        for rule in &settings.rules {
+            match rule {
+                Rule::Rate(rate) => {
+                    let words = String::from(rate.clone());
+                    rules.rates.push((words, RuleState::new(rate, now)));
+                }
+                Rule::Signal(signal) => rules.signals.push(Signal::new(signal, subject, now)),
+            }
         }
+        rules
     }
 
     /// Adds what happened since the last tick.
-    pub(super) fn tick(&mut self, now: Duration, counts: Counts) {
-        for (index, (_, rule)) in self.rules.iter_mut().enumerate() {
-            if rule.tick(now, counts) {
-                self.fired.get_or_insert(index);
+    pub(super) fn tick(&mut self, clock: Clock, counts: Counts) {
+        for (words, rule) in &mut self.rates {
+            if rule.tick(clock.now, counts) && self.fired.is_none() {
+                self.fired = Some(words.clone());
+            }
+        }
+        for signal in &mut self.signals {
+            signal.tick(clock);
+            if self.fired.is_none() {
+                self.fired = signal.fired().map(str::to_owned);
             }
         }
     }
 
     /// The rule that has fired, in its words.
     pub(super) fn fired(&self) -> Option<&str> {
-        self.fired.map(|index| &*self.rules[index].0)
+        self.fired.as_deref()
+    }
+
+    /// Why a share should not rise although no rule has fired.
+    pub(super) fn hold(&self) -> Option<&str> {
+        self.signals.iter().find_map(Signal::hold)
+    }
+
+    /// What somebody should hear of, once.
+    pub(super) fn take_said(&mut self) -> impl Iterator<Item = (&'static str, String)> {
+        self.signals.iter_mut().filter_map(Signal::take_said)
+    }
+
+    /// Where those who look at signals put what they see.
+    pub(super) fn feeds(&self) -> Vec<Arc<Feed>> {
+        self.signals
+            .iter()
+            .map(|signal| signal.feed().clone())
+            .collect()
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use switchback_config::model::{CompareTo, OnFailure, Rollback, Service};
+use switchback_config::template::Subject;
 use switchback_judge::{Control, Counts, StableCheck, Verdict};
 use switchback_proxy::snapshot;
 
@@ -103,7 +104,7 @@ impl Watch {
             place: (roles.service.name.clone(), backend.name.clone()),
             settings: file.rollback.clone(),
             cases: Trouble::all_of(&file.rollback).map(case).collect(),
-            rules: Rules::new(&file.rollback, clock.now),
+            rules: Rules::new(&file.rollback, subject(roles), clock.now),
             vitals: Vitals::new(backend.clone()),
             control: roles.control.map(|control| identity(roles, control)),
             share: 0.0,
@@ -120,7 +121,7 @@ impl Watch {
             gauge: Arc::default(),
             next_reading: Duration::ZERO,
         };
-        watch.note_share(clock.now, roles.service.split.share(roles.index), false);
+        watch.note_share(clock.now, roles, false);
         watch
     }
 
@@ -133,7 +134,7 @@ impl Watch {
             self.cases
                 .iter_mut()
                 .for_each(|case| case.renew(file, clock.now));
-            self.rules = Rules::new(&file.rollback, clock.now);
+            self.rules = Rules::new(&file.rollback, subject(roles), clock.now);
             self.reported = None;
         }
         let control = roles.control.map(|control| identity(roles, control));
@@ -153,15 +154,12 @@ impl Watch {
         self.changed_at = roles.changed_at;
         let new_version = *backend.version != self.version;
         self.version = backend.version.to_string();
-        self.note_share(
-            clock.now,
-            roles.service.split.share(roles.index),
-            new_version,
-        );
+        self.note_share(clock.now, roles, new_version);
     }
 
     /// A canary that starts is judged from the beginning; one that grows gets a head start.
-    fn note_share(&mut self, now: Duration, share: f64, new_version: bool) {
+    fn note_share(&mut self, now: Duration, roles: &Roles<'_>, new_version: bool) {
+        let share = roles.service.split.share(roles.index);
         let before = std::mem::replace(&mut self.share, share);
         if share > before || new_version {
             self.answered = 0;
@@ -169,7 +167,7 @@ impl Watch {
         }
         if share > 0.0 && (before <= 0.0 || new_version) {
             self.cases.iter_mut().for_each(|case| case.new_version(now));
-            self.rules = Rules::new(&self.settings, now);
+            self.rules = Rules::new(&self.settings, subject(roles), now);
             self.vitals.reset();
             self.stable.reset();
             self.stable_fails = None;
@@ -184,6 +182,7 @@ impl Watch {
             self.cases.iter_mut().for_each(|case| case.head_start(now));
             self.head_start = Some(now);
         }
+        self.gauge.set_signals(self.rules.feeds());
     }
 
     pub(super) fn version(&self) -> &str {
@@ -213,7 +212,8 @@ impl Watch {
         let counts = self.errors().counts();
         self.answered += counts.canary_requests;
         self.gauge.set_answered(self.answered);
-        self.rules.tick(clock.now, counts);
+        self.rules.tick(clock, counts);
+        self.said.extend(self.rules.take_said());
         let stable_fails = self.note_stable(clock.now, counts);
         let finding = match self.find(clock.now) {
             Some((cause, sentence)) => {
@@ -246,6 +246,7 @@ impl Watch {
             })
             .or_else(|| {
                 let hold = self.cases.iter().find_map(Case::hold);
+                let hold = hold.or_else(|| self.rules.hold());
                 hold.map(|hold| Hold::canary(hold.to_owned()))
             });
         self.hold_for(hold);
@@ -373,6 +374,15 @@ fn cells<'a>(roles: &Roles<'a>) -> Cells<'a> {
     Cells {
         canary: of(roles.index),
         control: roles.control.and_then(of),
+    }
+}
+
+fn subject<'a>(roles: &Roles<'a>) -> Subject<'a> {
+    let backend = &roles.service.backends[roles.index];
+    Subject {
+        service: &roles.service.name,
+        backend: &backend.name,
+        version: &backend.version,
     }
 }
 

@@ -10,7 +10,7 @@ use super::{Context, Decode, wrong_type};
 use crate::diagnostic::Code;
 use crate::node::{Node, Value};
 use crate::suggest;
-use crate::units::{ByteSize, Endpoint, Percent, Rate, TimeSpan, UnitError};
+use crate::units::{ByteSize, Endpoint, Percent, Rate, Threshold, TimeSpan, UnitError};
 
 fn scalar<'a>(
     node: &'a Node,
@@ -158,6 +158,7 @@ text_values! {
     ByteSize: "a size such as 64KiB", r"^\d[\d.]* ?[A-Za-z]+$", |text| text.parse();
     Percent: "a percent such as 5%", r"^\d[\d.]* ?%$", |text| text.parse();
     Rate: "a rate such as 1/year", r"^\d+ ?/ ?[a-z]+$", |text| text.parse();
+    Threshold: "a threshold such as \"> 5\"", r"^\s*[<>]=?\s*[-+.\de]+\s*$", |text| text.parse();
     Endpoint: "an endpoint such as http://127.0.0.1:9001", r"^(http|https|h2c)://[^/?#@]+/?$", |text| text.parse();
     SocketAddr: "an address such as 127.0.0.1:8080", r"^.+:\d+$", |text| text.parse().map_err(|_| UnitError {
         reason: "this is not address:port".into(),

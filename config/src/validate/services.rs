@@ -4,6 +4,7 @@ mod hooks;
 mod judge;
 mod mirror;
 mod rollout;
+mod rules;
 mod split;
 
 use std::net::{IpAddr, SocketAddr};

@@ -2,7 +2,7 @@
 
 use crate::decode::{Context, Place, Spanned};
 use crate::diagnostic::Code;
-use crate::units::is_dns_name;
+use crate::units::{UnitError, is_dns_name};
 
 /// Longest name of a service, backend or listener.
 const NAME_BYTES_MAX: usize = 63;
@@ -63,12 +63,7 @@ pub(super) fn check_header_value(value: &Spanned<String>, cx: &Context<'_>) {
 /// Checks `host` or `host:port`.
 pub(super) fn check_authority(authority: &Spanned<String>, cx: &Context<'_>) {
     let text = authority.value.as_str();
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-        _ => (text, None),
-    };
-    let port_valid = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
-    if !port_valid || !is_host(host) {
+    if !is_authority(text) {
         let reason = format!("{text:?} is not a host name");
         cx.error(
             Code::InvalidValue,
@@ -77,6 +72,41 @@ pub(super) fn check_authority(authority: &Spanned<String>, cx: &Context<'_>) {
             "write a name such as ops.example.com, with a port if needed",
         );
     }
+}
+
+fn is_authority(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    is_host(host) && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+}
+
+/// Checks the URL of something that switchback asks.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn check_url(text: &str) -> Result<(), UnitError> {
+    let repair = "write a URL such as http://127.0.0.1:9090";
+    let rest = ["http://", "https://"]
+        .iter()
+        .find_map(|scheme| text.strip_prefix(scheme))
+        .ok_or_else(|| UnitError::new("this is not a URL of http or https", repair))?;
+    let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if authority.contains('@') {
+        let reason = "a password in a URL is shown wherever the URL is";
+        return Err(UnitError::new(reason, "remove it, and use token_file:"));
+    }
+    if !is_authority(authority) {
+        let reason = format!("{authority:?} is not a host name");
+        return Err(UnitError::new(reason, repair));
+    }
+    let misplaced = |byte: u8| !byte.is_ascii_graphic() || b"#\"<>\\^`{|}".contains(&byte);
+    if rest.bytes().any(misplaced) {
+        let reason = "blanks, #, quotes, braces and the like do not belong into a URL";
+        return Err(UnitError::new(reason, "write them as %20, %23 and so on"));
+    }
+    Ok(())
 }
 
 /// Whether a text is a DNS name or an address.

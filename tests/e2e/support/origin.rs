@@ -26,6 +26,8 @@ pub(crate) struct Behaviour {
     pub(crate) hang_up: bool,
     /// Answers this share of requests with 500, evenly.
     pub(crate) fail_every: Option<u64>,
+    /// What is answered to requests without a body, instead of a greeting.
+    pub(crate) body: Option<String>,
 }
 
 impl Default for Behaviour {
@@ -35,6 +37,7 @@ impl Default for Behaviour {
             delay: Duration::ZERO,
             hang_up: false,
             fail_every: None,
+            body: None,
         }
     }
 }
@@ -176,7 +179,9 @@ async fn answer(
             .unwrap_err();
     }
     let text = if body.is_empty() {
-        Bytes::from_static(b"hello\n")
+        behaviour
+            .body
+            .map_or(Bytes::from_static(b"hello\n"), Bytes::from)
     } else {
         body
     };

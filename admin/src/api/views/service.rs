@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use super::{backend, judge, mirror, rollout, schema};
 use crate::builder::find;
 use crate::control::Published;
+use crate::signals::{SignalView, signals};
 use crate::state::{Block, Lease, Override, ServiceState, Trial};
 
 /// All services.
@@ -52,6 +53,8 @@ pub(crate) struct Service {
     judge: IndexMap<Name, judge::View>,
     /// How copies of stable's requests do, if any are made.
     mirror: Option<mirror::Mirror>,
+    /// What is measured elsewhere about versions that are watched.
+    signals: Vec<SignalView>,
     /// Places where file and runtime disagree, in words.
     conflicts: Vec<String>,
     /// What the file says.
@@ -151,6 +154,7 @@ pub(crate) fn service(published: &Published, name: &str) -> Option<Service> {
             .map(|(backend, gauge)| (backend.clone(), judge::view(gauge)))
             .collect(),
         mirror: mirror::view(published, name, file, status),
+        signals: signals(published, name),
         conflicts: effective.conflicts.clone(),
         file: Settings {
             stable: file.stable.clone(),

@@ -1,11 +1,12 @@
 //! The settings of the judge.
 
+use super::rules;
 use crate::decode::{Context, Spanned};
 use crate::defaults;
 use crate::diagnostic::Code;
-use crate::model::{CompareTo, ErrorClass, OnFailure, Rollback, Rule, Uncontrolled};
+use crate::model::{CompareTo, ErrorClass, OnFailure, Rollback, Uncontrolled};
 use crate::raw;
-use crate::units::{Percent, TimeSpan};
+use crate::units::TimeSpan;
 
 /// Bounds of `max_extra_errors`, in millionths: from one in ten thousand to every second request.
 const EXTRA_ERRORS: (u32, u32) = (100, 500_000);
@@ -40,11 +41,7 @@ pub(super) fn rollback(written: Option<&Spanned<raw::Rollback>>, cx: &Context<'_
             .collect();
     }
     if let Some(rules) = &raw.rules {
-        rollback.rules = rules
-            .value
-            .iter()
-            .filter_map(|rule| self::rule(rule, cx))
-            .collect();
+        rollback.rules = rules::rules(rules, cx);
     }
     rollback.false_rollbacks = raw
         .false_rollbacks
@@ -142,42 +139,3 @@ fn grpc_codes(text: &str) -> Option<Vec<u8>> {
     };
     text.split(',').map(code).collect()
 }
-
-/// Reads `error_rate > 5% for 5m [and not stable]`.
-fn rule(written: &Spanned<String>, cx: &Context<'_>) -> Option<Rule> {
-    let parsed = parse_rule(&written.value);
-    if written.value.trim_start().starts_with("prometheus") {
-        let reason = "this version of switchback has rules about error_rate only";
-        cx.error(Code::Unsupported, written, reason, "remove it");
-        return None;
-    }
-    if parsed.is_none() {
-        let repair = "write: error_rate > 5% for 5m, and add \"and not stable\" to let a shared outage veto it";
-        cx.error(Code::InvalidValue, written, "this is not a rule", repair);
-    }
-    parsed
-}
-
-fn parse_rule(text: &str) -> Option<Rule> {
-    let (text, not_stable) = match text.trim().strip_suffix("and not stable") {
-        Some(text) => (text, true),
-        None => (text, false),
-    };
-    let (threshold, span) = text
-        .trim()
-        .strip_prefix("error_rate")?
-        .trim_start()
-        .strip_prefix('>')?
-        .split_once(" for ")?;
-    let threshold: Percent = threshold.trim().parse().ok()?;
-    let span: TimeSpan = span.trim().parse().ok()?;
-    let sensible = span.0 >= SPAN_MIN && threshold.millionths() < 1_000_000;
-    sensible.then_some(Rule {
-        threshold,
-        span,
-        not_stable,
-    })
-}
-
-/// Shortest span of a rule: it is looked at in whole seconds.
-const SPAN_MIN: std::time::Duration = std::time::Duration::from_secs(1);

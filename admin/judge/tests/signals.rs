@@ -1,0 +1,171 @@
+//! When a signal fires, and what silence does to it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test says what is wrong by panicking"
+)]
+
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::prelude::{Just, Strategy, prop_assert, prop_assert_eq, prop_oneof, proptest};
+use switchback_judge::{SignalStanding, SignalState};
+
+const EVERY: u64 = 10;
+const FRESH: u64 = 3 * EVERY;
+const SPAN: u64 = 120;
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn state() -> SignalState {
+    SignalState::new(seconds(SPAN), seconds(FRESH))
+}
+
+/// Looks at these seconds, each of which brings an answer; the first second at which it has fired.
+fn fires(looks: impl IntoIterator<Item = (u64, bool)>) -> Option<u64> {
+    let mut state = state();
+    for (at, bad) in looks {
+        state.note(seconds(at), bad);
+        if state.standing(seconds(at)) == SignalStanding::Firing {
+            return Some(at);
+        }
+    }
+    None
+}
+
+fn every_ten(from: u64, to: u64, bad: bool) -> impl Iterator<Item = (u64, bool)> {
+    (from..=to).step_by(10).map(move |at| (at, bad))
+}
+
+#[test]
+fn signal_fires_once_it_was_bad_for_its_whole_span() {
+    assert_eq!(fires(every_ten(0, 110, true)), None);
+    assert_eq!(fires(every_ten(0, 300, true)), Some(120));
+    assert_eq!(fires(every_ten(0, 300, false)), None);
+}
+
+#[test]
+fn one_good_answer_begins_the_run_anew() {
+    let looks = every_ten(0, 110, true)
+        .chain([(120, false)])
+        .chain(every_ten(130, 600, true));
+    assert_eq!(fires(looks), Some(250));
+}
+
+#[test]
+fn missed_look_changes_nothing_while_the_last_answer_counts() {
+    let looks = every_ten(0, 50, true).chain(every_ten(80, 300, true));
+    assert_eq!(fires(looks), Some(120));
+}
+
+#[test]
+fn time_of_a_gap_is_left_out_of_the_run() {
+    // 50 s before the gap; 70 s after it.
+    let looks = every_ten(0, 50, true).chain(every_ten(90, 600, true));
+    assert_eq!(fires(looks), Some(160));
+}
+
+#[test]
+fn gap_as_long_as_the_span_begins_the_run_anew() {
+    let looks = every_ten(0, 110, true).chain(every_ten(230, 600, true));
+    assert_eq!(fires(looks), Some(350));
+}
+
+#[test]
+fn answer_counts_for_three_looks_and_then_the_signal_is_missing() {
+    let mut state = state();
+    assert_eq!(state.standing(seconds(0)), SignalStanding::Missing);
+    state.note(seconds(5), false);
+    assert_eq!(state.standing(seconds(5)), SignalStanding::Fine);
+    assert_eq!(state.standing(seconds(5 + FRESH)), SignalStanding::Fine);
+    assert_eq!(state.standing(seconds(6 + FRESH)), SignalStanding::Missing);
+    state.note(seconds(100), true);
+    assert_eq!(state.standing(seconds(100)), SignalStanding::Pending);
+}
+
+#[test]
+fn signal_that_has_fired_stays_so() {
+    let mut state = state();
+    for (at, bad) in every_ten(0, SPAN, true) {
+        state.note(seconds(at), bad);
+    }
+    state.note(seconds(SPAN + 10), false);
+    let long_after = seconds(SPAN + 10_000);
+    assert_eq!(state.standing(long_after), SignalStanding::Firing);
+}
+
+/// Seconds since the look before, and its answer; none: the look brought nothing.
+fn looks() -> impl Strategy<Value = Vec<(u64, Option<bool>)>> {
+    let gap = prop_oneof![8 => 1_u64..40, 1 => 40_u64..200];
+    let answer = prop_oneof![8 => Just(Some(true)), 1 => Just(Some(false)), 1 => Just(None)];
+    vec((gap, answer), 0..60)
+}
+
+/// How long it was bad before `at` as far as is known, counted the slow way: the longest run of bad
+/// answers up to `at`, of whose stretches those count that lie between answers near each other.
+fn known_bad(answers: &[(u64, bool)]) -> u64 {
+    let mut longest = 0;
+    for start in 0..answers.len() {
+        let mut run = 0;
+        for pair in answers[start..].windows(2) {
+            let gap = pair[1].0 - pair[0].0;
+            if !pair[0].1 || !pair[1].1 || gap >= SPAN {
+                break;
+            }
+            if gap <= FRESH {
+                run += gap;
+            }
+            longest = longest.max(run);
+        }
+    }
+    longest
+}
+
+proptest! {
+    #[test]
+    fn it_fires_exactly_when_it_is_known_to_have_been_bad_for_its_span(looks in looks()) {
+        let mut state = state();
+        let (mut now, mut answers) = (0, Vec::new());
+        for (after, answer) in looks {
+            now += after;
+            if let Some(bad) = answer {
+                answers.push((now, bad));
+                state.note(seconds(now), bad);
+            }
+            let fired = state.standing(seconds(now)) == SignalStanding::Firing;
+            prop_assert_eq!(fired, known_bad(&answers) >= SPAN);
+        }
+    }
+
+    #[test]
+    fn silence_never_fires(looks in looks(), silence in 1_u64..1_000_000) {
+        let mut state = state();
+        let mut now = 0;
+        for (after, answer) in looks {
+            now += after;
+            if let Some(bad) = answer {
+                state.note(seconds(now), bad);
+            }
+        }
+        let before = state.standing(seconds(now));
+        let after = state.standing(seconds(now + FRESH + silence));
+        let expected = match before {
+            SignalStanding::Firing => SignalStanding::Firing,
+            _ => SignalStanding::Missing,
+        };
+        prop_assert_eq!(after, expected);
+    }
+
+    #[test]
+    fn answers_that_are_never_bad_never_fire(gaps in vec(1_u64..200, 0..60)) {
+        let mut state = state();
+        let mut now = 0;
+        for gap in gaps {
+            now += gap;
+            state.note(seconds(now), false);
+            prop_assert!(state.standing(seconds(now)) == SignalStanding::Fine);
+        }
+    }
+}
