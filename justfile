@@ -15,6 +15,10 @@ check-all:
 demo:
     cargo run --release -- demo
 
+# How soon bad canaries are rolled back, and how seldom good ones
+figures runs="200":
+    SWITCHBACK_RUNS={{ runs }} cargo bench -p switchback-judge --bench figures
+
 # Licences, duplicates and sources of dependencies
 deny:
     cargo deny check bans licenses sources
