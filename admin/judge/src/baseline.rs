@@ -6,6 +6,8 @@
 //! that does not peek at the present is what makes the promise about false rollbacks true
 //! (predictability, in the words of Shin, Ramdas and Rinaldo, "E-detectors", 2023).
 
+use serde::{Deserialize, Serialize};
+
 use crate::likelihood::float;
 
 /// Half-lives of the two averages, in seconds.
@@ -19,7 +21,7 @@ const PRIOR_REQUESTS: f64 = 1_000.0;
 const BOUNDS: (f64, f64) = (1e-4, 0.5);
 
 /// Decayed counts of stable.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Baseline {
     failures: [f64; 2],
     requests: [f64; 2],

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::exact;
 use crate::likelihood::float;
 
 /// Why the judge says what it says.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
     /// Canary requests since the trouble began.
     pub canary_requests: u64,
@@ -22,6 +23,7 @@ pub struct Explanation {
     /// Upper bound of stable's usual failure rate, 0 to 1.
     pub usual_rate: f64,
     /// The odds of such counts from a healthy canary are at most one in ten to this power.
+    #[serde(with = "exact")]
     pub odds_power: f64,
 }
 

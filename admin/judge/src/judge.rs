@@ -16,9 +16,11 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use switchback_config::model::Rollback;
 
 use crate::baseline::Baseline;
+use crate::exact;
 use crate::explain::Explanation;
 use crate::likelihood::{float, ratio};
 
@@ -41,7 +43,7 @@ const RATIO_MIN: f64 = 10.0;
 const HEAD_START_SECONDS: f64 = 3_600.0;
 
 /// How sensitive a judge is.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// How much more of its requests than stable the canary may fail (or be slow in), 0 to 1.
     pub max_extra: f64,
@@ -67,7 +69,7 @@ impl Settings {
 }
 
 /// What happened since the last tick. Failures never exceed requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Finished canary requests.
     pub canary_requests: u64,
@@ -124,16 +126,18 @@ pub enum HoldReason {
 }
 
 /// One chart.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Chart {
     /// The trouble it looks for: an extra failure rate, 0 to 1.
     extra: f64,
     /// The CUSUM in nats.
+    #[serde(with = "exact")]
     level: f64,
     /// The idle pot.
     pot: f64,
     counts: Counts,
     onset: f64,
+    #[serde(with = "exact")]
     level_at_onset: f64,
 }
 
@@ -157,7 +161,7 @@ pub struct Reading {
 }
 
 /// Watches one version.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Judge {
     settings: Settings,
     charts: [Chart; K],
@@ -387,6 +391,21 @@ impl Judge {
             usual_rate: self.baseline.bound(),
             odds_power: (chart.level - chart.level_at_onset) / std::f64::consts::LN_10,
         }
+    }
+
+    /// Whether two judges will say the same of whatever comes, apart from how long it took.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        let same_time = Self {
+            now: other.now,
+            ..self.clone()
+        };
+        same_time == *other
+    }
+
+    /// Whether it has come to its verdict.
+    #[must_use]
+    pub const fn has_concluded(&self) -> bool {
+        self.verdict.is_some()
     }
 
     /// The numbers of the verdict; before one, those of the highest chart.

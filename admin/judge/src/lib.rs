@@ -9,14 +9,17 @@
 //! ([`Judge`], five CUSUM charts against [`baseline`]); its threshold keeps the mean time between
 //! false rollbacks above a promised period at any traffic. The second asks whether the canary is worse
 //! than stable *right now* ([`likelihood`]); it is what keeps shared outages from rolling anything
-//! back. Plain rules ([`RuleState`], [`SignalState`]) stand beside both. After a rollback [`Recovery`] asks whether it has
-//! helped; [`StableCheck`] notices when stable is the broken one.
+//! back. Plain rules ([`RuleState`], [`SignalState`]) stand beside both. After a rollback [`Recovery`]
+//! asks whether it has helped; [`StableCheck`] notices when stable is the broken one. A [`Recorder`]
+//! keeps what a judge was told, so that anybody can convince themselves of its verdict later.
 
 pub mod baseline;
+mod exact;
 mod explain;
 mod judge;
 pub mod likelihood;
 mod recovery;
+mod replay;
 mod rule;
 mod signal;
 mod stable;
@@ -24,6 +27,7 @@ mod stable;
 pub use explain::Explanation;
 pub use judge::{Control, Counts, HoldReason, Judge, Reading, Settings, Verdict};
 pub use recovery::{Recovered, Recovery};
+pub use replay::{Input, Machine, Mismatch, Recorder, Tape, What};
 pub use rule::RuleState;
 pub use signal::{SignalStanding, SignalState};
 pub use stable::StableCheck;

@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use switchback_config::model::RateRule;
 
 use crate::judge::Counts;
@@ -20,7 +21,7 @@ const BUCKET_MIN: Duration = Duration::from_secs(1);
 const BUCKETS: u32 = 20;
 
 /// A rule and how long it has been broken.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RuleState {
     threshold: f64,
     span: Duration,
@@ -50,11 +51,16 @@ impl RuleState {
     pub fn tick(&mut self, now: Duration, counts: Counts) -> bool {
         let start = self.bucket_start;
         self.counts = self.counts.plus(counts);
-        if now.saturating_sub(start) < self.bucket {
+        if !self.bucket_ends(now) {
             return false;
         }
         self.bucket_start = now;
         self.close_bucket(start, now)
+    }
+
+    /// Whether a tick now closes a bucket; until then it only adds up.
+    pub(crate) fn bucket_ends(&self, now: Duration) -> bool {
+        now.saturating_sub(self.bucket_start) >= self.bucket
     }
 
     fn close_bucket(&mut self, start: Duration, end: Duration) -> bool {
