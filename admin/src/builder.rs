@@ -4,6 +4,7 @@
 //! belong to a version and must survive, and workers recognise by the pointer that their pools and
 //! samplers are still good. A weight change in one service makes one new service and nothing else.
 
+mod exposures;
 mod mirror;
 
 use std::collections::{BTreeMap, HashMap};
@@ -192,6 +193,14 @@ impl Builder {
             alarm: &self.alarm,
         };
         let mirror = mirror::build(file, &parts);
+        let exposures = exposures::of(
+            before.as_deref(),
+            &backends,
+            &split,
+            |index| index != stable || effective.on_trial.is_some(),
+            file.rollback.sample_paths,
+            self.workers,
+        );
         let service = Service {
             name: before
                 .as_ref()
@@ -205,6 +214,7 @@ impl Builder {
             backends,
             split,
             stable,
+            exposures,
             judged,
             errors: ErrorRules::new(&file.rollback.errors),
             balance: file.balance,
@@ -444,6 +454,7 @@ fn same_service(one: &Service, other: &Service) -> bool {
     }
     same(&one.backends, &other.backends)
         && same(&one.judged, &other.judged)
+        && exposures::same(&one.exposures, &other.exposures)
         && (&one.split, one.stable, &one.blocked, &one.cuts)
             == (&other.split, other.stable, &other.blocked, &other.cuts)
         && (&one.errors, one.balance, &one.affinity, &one.preview)

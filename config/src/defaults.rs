@@ -444,6 +444,8 @@ pub fn rollback() -> Rollback {
         uncontrolled: uncontrolled(),
         unhealthy_for: TimeSpan(UNHEALTHY_FOR),
         verify: TimeSpan(VERIFY),
+        // Paths may name people; an incident report is passed around.
+        sample_paths: false,
     }
 }
 

@@ -477,6 +477,8 @@ pub struct Rollback {
     pub unhealthy_for: TimeSpan,
     /// After a rollback, errors must be back to usual within this time.
     pub verify: TimeSpan,
+    /// Whether samples of failed requests show their paths, as templates.
+    pub sample_paths: bool,
 }
 
 /// What the canary is compared to.

@@ -359,6 +359,8 @@ section! {
         unhealthy_for: TimeSpan,
         /// After a rollback, errors must be back to usual within this time. Default: 5m.
         verify: TimeSpan,
+        /// Whether samples of failed requests show their paths, numbers and names left out. Default: false.
+        sample_paths: bool,
     }
     later ["max_extra_slow", "slow"]
 }

@@ -67,6 +67,16 @@ impl Ids {
     }
 }
 
+impl Ids {
+    /// `traceparent` as the backend sees it.
+    pub(crate) fn traceparent<'a>(&'a self, head: &'a RequestHead) -> &'a [u8] {
+        match &self.traceparent {
+            Some(made) => made,
+            None => head.fields.first(Name::Traceparent).unwrap_or_default(),
+        }
+    }
+}
+
 fn new_request_id(unix_ms: u64, random: [u8; 16]) -> String {
     let mut tail = [0; 10];
     tail.copy_from_slice(&random[..10]);

@@ -36,6 +36,8 @@ mod worker;
 
 pub mod access_log;
 pub mod data_plane;
+pub mod distinct;
+pub mod exposure;
 pub mod fence;
 #[cfg(fuzzing)]
 pub mod fuzz;

@@ -2,7 +2,8 @@
 //!
 //! Both happen exactly once. The finding belongs to the first backend that was picked, so it is
 //! taken out of the report when it is made; a rescue on stable later says nothing more to anyone.
-//! The line is written when the report is dropped, whichever way the request ended.
+//! The line is written when the report is dropped, whichever way the request ended. Of requests to
+//! watched versions an [`Encounter`] is kept too, see [`crate::exposure`].
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,8 +14,11 @@ use switchback_config::model::LogFormat;
 use crate::access_log::Record;
 use crate::balance::{Claim, Pick};
 use crate::error::RequestError;
+use crate::exposure::{About, Encounter, Exposure, method_text, path_template};
+use crate::headers;
 use crate::mirror::Original;
 use crate::outcome::{CLASSES, Outcome};
+use crate::request::Request;
 use crate::stats::JudgeCells;
 use crate::view::ServiceView;
 use crate::worker::Worker;
@@ -28,6 +32,14 @@ pub(crate) struct Report {
     record: Option<Box<Record>>,
     judged: Option<Judged>,
     mirrored: Option<Box<Original>>,
+    encounter: Option<Box<Met>>,
+}
+
+/// A watched version that the request was sent to.
+#[derive(Debug)]
+struct Met {
+    encounter: Encounter,
+    service: Rc<ServiceView>,
 }
 
 /// Whom the judge will hear of.
@@ -54,6 +66,7 @@ impl Report {
             record,
             judged: None,
             mirrored: None,
+            encounter: None,
         }
     }
 
@@ -66,6 +79,7 @@ impl Report {
             record: None,
             judged: None,
             mirrored: None,
+            encounter: None,
         }
     }
 
@@ -81,15 +95,30 @@ impl Report {
         }
     }
 
-    /// Names the backend that was picked, in whose current cells the finding will be counted.
-    pub(crate) fn picked(&mut self, claim: &Claim, key: Option<u64>) {
+    /// Names the backend that was picked, in whose current cells the finding will be counted. `client`:
+    /// the key by which the client said who it is.
+    pub(crate) fn picked(
+        &mut self,
+        request: &Request<'_>,
+        claim: &Claim,
+        key: Option<u64>,
+        client: Option<u64>,
+    ) {
+        let service = &claim.service;
         if claim.pick == Pick::Split
-            && let Some(cells) = claim.service.service.judged.get(claim.backend)
+            && let Some(cells) = service.service.judged.get(claim.backend)
         {
             self.judged = Some(Judged {
                 cells: cells.clone(),
-                service: claim.service.clone(),
+                service: service.clone(),
                 key,
+            });
+            let exposure = service.service.exposures.get(claim.backend);
+            self.encounter = exposure.and_then(Option::as_ref).map(|exposure| {
+                Box::new(Met {
+                    encounter: encounter(request, exposure, client),
+                    service: service.clone(),
+                })
             });
         }
     }
@@ -98,6 +127,12 @@ impl Report {
     pub(crate) fn judge(&mut self, outcome: Outcome) {
         if let Some(original) = self.mirrored.take() {
             original.end(outcome);
+        }
+        if let Some(met) = &mut self.encounter {
+            let finding = met.service.service.errors.find(outcome);
+            let took = self.worker.now().saturating_duration_since(self.started);
+            met.encounter
+                .note(outcome, finding, self.worker.uptime(), took);
         }
         if let Some(judged) = self.judged.take() {
             let finding = judged.service.service.errors.find(outcome);
@@ -111,6 +146,7 @@ impl Report {
     pub(crate) fn acquit(&mut self) {
         self.judged = None;
         self.mirrored = None;
+        self.encounter = None;
     }
 
     /// Changes the log line, if there is one.
@@ -138,6 +174,9 @@ impl Report {
 
     /// Notes that stable takes over from a canary.
     pub(crate) fn note_rescue(&mut self, claim: &Claim, outcome: Outcome) {
+        if let Some(met) = &mut self.encounter {
+            met.encounter.take_over();
+        }
         self.note(|record| {
             record.rescued_from = Some(claim.view().backend.name.clone());
             record.rescued_outcome = outcome.class().map(|class| CLASSES[class]);
@@ -156,6 +195,28 @@ impl Drop for Report {
             let took = self.worker.now().saturating_duration_since(self.started);
             record.duration_ms = (took.as_secs_f64() * 1e6).round() / 1e3;
             self.worker.log.write(&record, self.format);
+        }
+    }
+}
+
+/// What is kept of a request to a watched version. A client is told apart by its own key, else by its
+/// address.
+fn encounter(request: &Request<'_>, exposure: &Arc<Exposure>, client: Option<u64>) -> Encounter {
+    let (head, ids) = (request.head, request.ids);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let about = About {
+        request_id: ids.request_id.clone(),
+        traceparent: text(ids.traceparent(head)),
+        method: method_text(head.method()),
+        path: exposure.keeps_paths().then(|| path_template(head.target())),
+    };
+    let worker = request.worker.index;
+    match client {
+        Some(key) => Encounter::new(exposure, worker, key, about),
+        None => {
+            let trusted = &request.view.snapshot.trusted_proxies;
+            let address = headers::client_address(head, request.client.peer.ip(), trusted);
+            Encounter::new(exposure, worker, address, about)
         }
     }
 }

@@ -118,6 +118,8 @@ async fn attempt(
     report: &mut Report,
 ) -> Result<(Answer, ResponseNotes), RequestError> {
     let mut choice = choose(request, service)?;
+    // A key that is only being issued says nothing about who this is.
+    let client = choice.key.filter(|_| choice.set_cookie.is_none());
     let mut notes = ResponseNotes::new(request, service, &mut choice);
     let (mut upload, mut timer) = start_upload(request, service, course)?;
     report.mirror(mirror::choose(request, service, &choice, &mut upload));
@@ -126,7 +128,7 @@ async fn attempt(
     loop {
         let claim = claim(request, service, &choice, retried_from.as_ref())?;
         if retried_from.is_none() && !course.tries.rescued {
-            report.picked(&claim, choice.key);
+            report.picked(request, &claim, choice.key, client);
         }
         report.note_backend(&claim);
         let failure = match forward::send(request, claim, upload, fresh, timer).await {

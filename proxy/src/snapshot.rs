@@ -18,6 +18,7 @@ use switchback_config::model::{
 };
 use switchback_config::units::{ByteSize, Percent, Scheme, TimeSpan};
 
+use crate::exposure::Exposure;
 use crate::h1::facts::HeadLimits;
 use crate::health::EndpointHealth;
 use crate::outcome::ErrorRules;
@@ -153,6 +154,8 @@ pub struct Service {
     pub blocked: Vec<bool>,
     /// Where finished requests are counted for the judge, by backend. Empty: nobody judges.
     pub judged: Vec<Arc<JudgeCells>>,
+    /// Who meets each backend, for those that are watched and have weight.
+    pub exposures: Vec<Option<Arc<Exposure>>>,
     /// Which outcomes are failures.
     pub errors: ErrorRules,
     /// How endpoints are chosen.

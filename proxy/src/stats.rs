@@ -165,7 +165,6 @@ impl BackendStats {
 /// Requests and failures of one version in one epoch: what the judge reads.
 #[derive(Debug)]
 pub struct JudgeCells {
-    /// `requests << 32 | failures`, by worker: one store keeps both consistent.
     workers: Box<[PaddedCell]>,
     alarm: Option<Arc<Alarm>>,
     limiter: Option<Arc<Limiter>>,
@@ -173,7 +172,12 @@ pub struct JudgeCells {
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct PaddedCell(Cell);
+struct PaddedCell {
+    /// `requests << 32 | failures`: one store keeps both consistent.
+    counts: Cell,
+    /// Failures that the limiter kept from being counted.
+    limited: Cell,
+}
 
 impl JudgeCells {
     /// Zeros. `alarm`: raised on each failure (for versions that are watched). `limiter`: for
@@ -202,9 +206,10 @@ impl JudgeCells {
             && let (Some(limiter), Some(key)) = (&self.limiter, key)
             && !limiter.admits(key, now)
         {
+            self.workers[worker].limited.add(1);
             return;
         }
-        self.workers[worker].0.add(1 << 32 | failed);
+        self.workers[worker].counts.add(1 << 32 | failed);
         if failed == 1
             && let Some(alarm) = &self.alarm
         {
@@ -215,7 +220,13 @@ impl JudgeCells {
     /// The packed counts of each worker. Differences of two readings (`wrapping_sub`) are exact:
     /// `(requests << 32) + failures`.
     pub fn read(&self) -> impl Iterator<Item = u64> {
-        self.workers.iter().map(|cell| cell.0.get())
+        self.workers.iter().map(|cell| cell.counts.get())
+    }
+
+    /// Failures that were left out because clients of a pinned version must not be its only judges.
+    #[must_use]
+    pub fn limited(&self) -> u64 {
+        self.workers.iter().map(|cell| cell.limited.get()).sum()
     }
 }
 
@@ -349,6 +360,7 @@ mod tests {
         }
         cells.record(0, Finding::Success, Some(1), Duration::from_secs(11));
         assert_eq!(read(&cells), [(5, 4)], "successes always count");
+        assert_eq!(cells.limited(), 3, "nothing is forgotten");
     }
 
     #[test]

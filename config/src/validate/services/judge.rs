@@ -66,6 +66,7 @@ pub(super) fn rollback(written: Option<&Spanned<raw::Rollback>>, cx: &Context<'_
     rollback.window = positive(raw.window.as_ref(), rollback.window, cx);
     rollback.unhealthy_for = positive(raw.unhealthy_for.as_ref(), rollback.unhealthy_for, cx);
     rollback.verify = positive(raw.verify.as_ref(), rollback.verify, cx);
+    rollback.sample_paths = raw.sample_paths.as_ref().is_some_and(|paths| paths.value);
     if let Some(uncontrolled) = raw.uncontrolled.as_ref().map(|written| &written.value) {
         rollback.uncontrolled = Uncontrolled {
             span: uncontrolled
