@@ -67,19 +67,21 @@ pub(super) fn rollback(written: Option<&Spanned<raw::Rollback>>, cx: &Context<'_
     rollback.unhealthy_for = positive(raw.unhealthy_for.as_ref(), rollback.unhealthy_for, cx);
     rollback.verify = positive(raw.verify.as_ref(), rollback.verify, cx);
     rollback.sample_paths = raw.sample_paths.as_ref().is_some_and(|paths| paths.value);
-    if let Some(uncontrolled) = raw.uncontrolled.as_ref().map(|written| &written.value) {
-        rollback.uncontrolled = Uncontrolled {
-            span: uncontrolled
-                .span
-                .as_ref()
-                .map_or(rollback.uncontrolled.span, |span| span.value),
-            then: uncontrolled
-                .then
-                .as_ref()
-                .map_or(rollback.uncontrolled.then, |then| then.value),
-        };
-    }
+    rollback.uncontrolled = uncontrolled(raw.uncontrolled.as_ref(), rollback.uncontrolled);
     rollback
+}
+
+fn uncontrolled(
+    written: Option<&Spanned<raw::Uncontrolled>>,
+    default: Uncontrolled,
+) -> Uncontrolled {
+    let Some(raw) = written.map(|written| &written.value) else {
+        return default;
+    };
+    Uncontrolled {
+        span: raw.span.as_ref().map_or(default.span, |span| span.value),
+        then: raw.then.as_ref().map_or(default.then, |then| then.value),
+    }
 }
 
 fn positive(written: Option<&Spanned<TimeSpan>>, default: TimeSpan, cx: &Context<'_>) -> TimeSpan {
