@@ -132,6 +132,8 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(writes::process::acknowledge))
         .routes(routes!(reads::revisions))
         .routes(routes!(reads::revision))
+        .routes(routes!(reads::rollbacks::rollbacks))
+        .routes(routes!(reads::rollbacks::rollback))
         .routes(routes!(stream::events))
         .routes(routes!(reads::audit))
         .routes(routes!(writes::process::reload))

@@ -8,6 +8,7 @@ mod args;
 mod client;
 mod files;
 mod hooks;
+mod incident;
 mod rollout;
 mod show;
 mod verbs;
@@ -131,6 +132,8 @@ fn online(target: &Target, verb: Verb) -> Result<u8, Failed> {
                 show::status(&client, service.as_deref(), watch).await
             }
             Verb::History { service } => show::history(&client, service.as_deref()).await,
+            Verb::Incidents { service } => incident::list(&client, service.as_deref()).await,
+            Verb::Incident { id, verify } => incident::show(&client, id, verify).await,
             Verb::Events { follow } => show::events(&client, follow).await,
             Verb::Audit => show::audit(&client).await,
             Verb::Healthcheck => show::healthcheck(&client).await,

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use switchback_config::model::{Bake, Config, Name, Step};
 use switchback_config::units::{Endpoint, TimeSpan};
+use utoipa::ToSchema;
 
 use crate::history::Settled;
 
@@ -160,7 +161,7 @@ pub struct StartRollout {
 }
 
 /// What brought a rollback about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// A person or their tools.

@@ -149,9 +149,10 @@ impl Kept {
 }
 
 /// Kinds that somebody should look at.
-const ALARMING: [&str; 11] = [
+const ALARMING: &[&str] = &[
     "rolled_back",
     "rollback_held",
+    "rollback_did_not_help",
     "judge_hold",
     "judge_notify",
     "stable_failing",

@@ -3,12 +3,15 @@
 //! Every service has one [`Watch`] for each backend that is not stable, and one for a stable backend
 //! on trial. A watch holds a [`case::Case`] with its judge for each kind of trouble, the plain rules,
 //! and an eye on the endpoints. The control thread calls [`Observer::tick`] every 50 ms, and at once
-//! when a watched version fails; it gets back what it should do. Nothing here changes traffic.
+//! when a watched version fails; it gets back what it should do. After a rollback an
+//! [`aftermath::Aftermath`] asks whether it helped. Nothing here changes traffic.
 
+mod aftermath;
 mod case;
 mod gauge;
 mod mirror;
 mod reader;
+mod recorder;
 mod rules;
 mod signal;
 mod vitals;
@@ -26,7 +29,11 @@ use crate::builder::find;
 use crate::command::Cause;
 use crate::controller::Note;
 use crate::effective::Effective;
+use crate::evidence::{Amendment, VersionEvidence};
 use crate::state::{Standing, State};
+use aftermath::Aftermath;
+pub use aftermath::RolledBack;
+pub use case::Trouble;
 pub use gauge::{Gauge, Reading};
 pub use mirror::MirrorAlert;
 use mirror::MirrorWatch;
@@ -60,6 +67,15 @@ pub enum Notice {
     MirrorFailing(MirrorAlert),
     /// Somebody should hear of this.
     Tell(Note),
+    /// Something was learnt of a rollback.
+    Afterwards {
+        /// The number of its record.
+        id: u64,
+        /// What.
+        amendment: Box<Amendment>,
+        /// What somebody should hear of it.
+        said: Option<Note>,
+    },
 }
 
 /// Watches all services.
@@ -67,6 +83,10 @@ pub enum Notice {
 pub struct Observer {
     services: BTreeMap<Name, BTreeMap<Name, Watch>>,
     mirrors: BTreeMap<Name, MirrorWatch>,
+    /// The last rollback of each service, while there is something to learn of it.
+    aftermaths: BTreeMap<Name, Aftermath>,
+    /// What was found out apart from ticks.
+    found: Vec<Notice>,
 }
 
 /// What the observer has to know about the time.
@@ -106,12 +126,55 @@ impl Observer {
                 .and_then(|service| MirrorWatch::follow(before, clock.now, file, service));
             self.mirrors
                 .extend(mirror.map(|mirror| (name.clone(), mirror)));
+            if let (Some(aftermath), Some(service)) =
+                (self.aftermaths.get_mut(name), find(snapshot, name))
+            {
+                self.found.extend(aftermath.follow(clock, service));
+            }
+        }
+        let gone = "the service has left the configuration";
+        for (name, aftermath) in &mut self.aftermaths {
+            if !config.services.contains_key(name) {
+                self.found.extend(aftermath.interrupt(clock, gone));
+            }
+        }
+        self.aftermaths
+            .retain(|name, _| config.services.contains_key(name));
+    }
+
+    /// What was seen of a version, for the record of its rollback.
+    #[must_use]
+    pub fn evidence(
+        &self,
+        clock: Clock,
+        service: &str,
+        backend: &str,
+        tapes: bool,
+    ) -> Option<VersionEvidence> {
+        let watch = self.services.get(service)?.get(backend)?;
+        Some(watch.evidence(clock.now, backend, tapes))
+    }
+
+    /// What the backend that a version is compared with usually fails at most.
+    #[must_use]
+    pub fn usual_rate(&self, service: &str, backend: &str) -> Option<f64> {
+        let watch = self.services.get(service)?.get(backend)?;
+        Some(watch.usual_rate())
+    }
+
+    /// Begins to watch whether a rollback helps; an earlier one of the same service is not watched any
+    /// longer.
+    pub fn watch_aftermath(&mut self, clock: Clock, service: &Name, rolled_back: &RolledBack<'_>) {
+        let aftermath = Aftermath::new(clock, rolled_back);
+        if let Some(mut before) = self.aftermaths.insert(service.clone(), aftermath) {
+            let why = "another rollback came before this was known";
+            self.found.extend(before.interrupt(clock, why));
         }
     }
 
     /// Looks at every watched version.
     pub fn tick(&mut self, clock: Clock) -> Vec<Notice> {
-        let mut notices = Vec::new();
+        let mut notices = std::mem::take(&mut self.found);
         for (service, watches) in &mut self.services {
             for (backend, watch) in watches.iter_mut() {
                 if let Some(finding) = watch.tick(clock) {
@@ -140,6 +203,10 @@ impl Observer {
                 .filter_map(|(service, mirror)| mirror.tick(clock.now, service))
                 .map(Notice::MirrorFailing),
         );
+        for (service, aftermath) in &mut self.aftermaths {
+            notices.extend(aftermath.tick(clock, service));
+        }
+        self.aftermaths.retain(|_, aftermath| !aftermath.is_done());
         notices
     }
 

@@ -10,6 +10,7 @@
 
 mod copies;
 mod database;
+mod evidence;
 mod lock;
 mod outbox;
 
@@ -25,6 +26,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::history::{AuditEntry, Revision};
 use crate::state::State;
 use database::Database;
+use evidence::{Backlog, Piece};
 pub use lock::LockError;
 pub use outbox::{List, Outgoing, Settlement, Waiting};
 
@@ -100,6 +102,7 @@ enum Job {
     Void(u64),
     Audit(AuditEntry),
     SaveConfig(String),
+    Evidence(Piece),
     Read(Box<dyn FnOnce(&Database) + Send>),
     /// Tried again with the database opened anew if it says that it failed.
     Write(Work),
@@ -167,6 +170,7 @@ impl Store {
             database,
             unsaved: Vec::new(),
             outbox: outbox.clone(),
+            evidence: Backlog::default(),
             _lock: lock,
         };
         std::thread::Builder::new()
@@ -273,6 +277,7 @@ struct Keeper {
     /// In force but not yet persisted.
     unsaved: Vec<Commit>,
     outbox: Arc<Notify>,
+    evidence: Backlog,
     _lock: lock::Lock,
 }
 
@@ -281,8 +286,11 @@ const UNSAVED_MAX: usize = 256;
 
 impl Keeper {
     fn run(mut self, jobs: &Receiver<Job>) {
+        self.log("close the checks of earlier rollbacks", |d| {
+            d.interrupt_rollbacks()
+        });
         loop {
-            let job = if self.unsaved.is_empty() {
+            let job = if self.unsaved.is_empty() && self.evidence.is_empty() {
                 jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
                 jobs.recv_timeout(RETRY)
@@ -300,16 +308,24 @@ impl Keeper {
                         tracing::warn!(%error, "keep a copy of the config file");
                     }
                 }
+                Ok(Job::Evidence(piece)) => {
+                    self.evidence.add(piece);
+                    self.save_evidence();
+                }
                 Ok(Job::Read(read)) => read(&self.database),
                 Ok(Job::Write(mut work)) => self.work(&mut *work),
                 Ok(Job::Stop(done)) => {
                     self.save_unsaved();
+                    self.save_evidence();
                     // The lock goes before anybody hears of it.
                     drop(self);
                     let _ = done.try_send(());
                     return;
                 }
-                Err(RecvTimeoutError::Timeout) => self.save_unsaved(),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.save_unsaved();
+                    self.save_evidence();
+                }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
@@ -341,6 +357,18 @@ impl Keeper {
                 "persisted a change that was waiting for the disk"
             );
             self.unsaved.remove(0);
+        }
+    }
+
+    /// Evidence comes after everything that has to survive.
+    fn save_evidence(&mut self) {
+        if !self.unsaved.is_empty() {
+            return;
+        }
+        if let Err(error) = self.evidence.save(&mut self.database) {
+            tracing::warn!(%error, "write evidence of a rollback");
+            // A database that failed to write refuses all further work until it is opened anew.
+            let _ = self.database.reopen(&self.directory);
         }
     }
 

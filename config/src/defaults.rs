@@ -218,6 +218,17 @@ pub const HOOK_KILL_TIME: Duration = Duration::from_secs(2);
 
 /// Secrets that sign one request: the new one and the old one.
 pub const HOOK_SECRETS_MAX: usize = 2;
+/// Rollbacks whose evidence is kept: with some 100 KiB each, at most as large as what is worth keeping.
+pub const ROLLBACKS_KEPT: u64 = 200;
+
+/// Largest record of a rollback; a larger one is kept without the recordings of its judges.
+pub const ROLLBACK_BYTES_MAX: usize = 1 << 20;
+
+/// What is recorded before a rollback, second by second: long enough to see what was usual.
+pub const EVIDENCE_BEFORE: Duration = Duration::from_secs(120);
+
+/// What is recorded after it.
+pub const EVIDENCE_AFTER: Duration = Duration::from_secs(60);
 
 /// Access log buffers on their way to the disk; further lines are dropped and counted.
 pub const ACCESS_LOG_QUEUE: usize = 64;

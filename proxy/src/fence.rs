@@ -55,6 +55,16 @@ impl Fence {
         }
     }
 
+    /// How long it took from the swap until all workers had passed; none while some have not.
+    #[must_use]
+    pub fn passed(&self) -> Option<Duration> {
+        (self.outstanding.load(Acquire) == 0).then(|| self.took())
+    }
+
+    fn took(&self) -> Duration {
+        Duration::from_micros(self.applied_us.load(Acquire))
+    }
+
     /// Waits until all workers have passed; tells how long that took from the swap.
     ///
     /// # Errors
@@ -78,7 +88,7 @@ impl Fence {
                 workers: late.collect(),
             });
         }
-        Ok(Duration::from_micros(self.applied_us.load(Acquire)))
+        Ok(self.took())
     }
 }
 
@@ -103,7 +113,9 @@ mod tests {
             block_on(fence.wait(Duration::from_millis(5))),
             Err(Unconfirmed { workers: vec![0] })
         );
+        assert_eq!(fence.passed(), None);
         fence.pass(0);
+        assert!(fence.passed().is_some());
         assert!(block_on(fence.wait(Duration::ZERO)).is_ok());
     }
 }

@@ -18,6 +18,7 @@ mod conditions;
 mod deploy;
 mod edge;
 mod events;
+mod evidence;
 mod health;
 mod hooks;
 mod hooks_before_switch;

@@ -1,5 +1,7 @@
 //! The endpoints that only look.
 
+pub(super) mod rollbacks;
+
 use std::time::Duration;
 
 use axum::extract::State;

@@ -9,6 +9,7 @@ pub(crate) mod judge;
 pub(super) mod list;
 mod mirror;
 mod planned;
+pub(crate) mod rollback;
 mod rollout;
 pub(crate) mod schema;
 mod service;

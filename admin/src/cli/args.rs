@@ -75,6 +75,8 @@ pub enum Output {
     Table,
     /// For programs.
     Json,
+    /// For documents: `incident` writes its report, other verbs their table
+    Markdown,
 }
 
 /// What comes with every change.
@@ -251,6 +253,21 @@ pub enum Verb {
     History {
         /// Only this service
         service: Option<String>,
+    },
+    /// Show rollbacks: what, when, why, and whether it helped
+    #[command(after_help = "Example: switchback incidents checkout")]
+    Incidents {
+        /// Only this service
+        service: Option<String>,
+    },
+    /// Show the evidence of one rollback; with -o markdown, write the report of the incident
+    #[command(after_help = "Example: switchback incident 123 -o markdown > incident-123.md")]
+    Incident {
+        /// Its number, see `switchback incidents` [default: the last one]
+        id: Option<u64>,
+        /// Only check the record: exit 0 if the judge comes to the same verdict again, else 1
+        #[arg(long)]
+        verify: bool,
     },
     /// Show what happens
     #[command(after_help = "Example: switchback events --follow")]

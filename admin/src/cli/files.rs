@@ -34,7 +34,7 @@ pub(super) fn check(target: &Target, file: &Path, explain: bool) -> Result<u8, F
                 json!({"valid": valid, "diagnostics": parsed.diagnostics, "file_error": broken})
             );
         }
-        Output::Table => {
+        Output::Table | Output::Markdown => {
             if !parsed.diagnostics.is_empty() {
                 let colour = std::io::stdout().is_terminal();
                 print!("{}", render_all(&parsed.diagnostics, &text, &name, colour));
@@ -114,7 +114,7 @@ pub(super) fn new_token(target: &Target, name: &str, role: Role) -> Result<u8, F
             "{:#}",
             json!({"token": secret, "name": name, "role": role, "sha256": sha256})
         ),
-        Output::Table => {
+        Output::Table | Output::Markdown => {
             println!("token (shown once, keep it secret):\n  {secret}\n");
             let role = json!(role);
             println!(

@@ -97,7 +97,7 @@ async fn wait(client: &Client, service: &str, until: Instant, shown: &Value) -> 
     let mut view = client.get(&path(service)?).await?;
     loop {
         let now = progress(&view);
-        if now != seen && client.output == Output::Table {
+        if now != seen && client.output != Output::Json {
             print_rollout(&view);
         }
         seen = now;
@@ -171,7 +171,7 @@ pub(super) async fn deploy(client: &Client, args: DeployArgs) -> Result<u8, Fail
     let service_path = format!("/v1/services/{}", segment(&args.service)?);
     let service = client.get(&service_path).await?;
     let say = |what: String| {
-        if client.output == Output::Table {
+        if client.output != Output::Json {
             println!("{}: {what}", args.service.bold());
         }
     };
@@ -215,7 +215,7 @@ pub(super) async fn deploy(client: &Client, args: DeployArgs) -> Result<u8, Fail
     let answer = client
         .write_with_key(Method::POST, &path, body, &write, key)
         .await?;
-    if client.output == Output::Table {
+    if client.output != Output::Json {
         print_rollout(&answer["rollout"]);
     }
     wait(client, &args.service, until, &answer["rollout"]).await

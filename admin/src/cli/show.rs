@@ -27,7 +27,7 @@ pub(super) async fn status(
             |service| format!("/v1/services/{service}"),
         );
         let answer = client.get(&path).await?;
-        if watch && client.output == Output::Table {
+        if watch && client.output != Output::Json {
             // Home, and clear what is below.
             print!("\u{1b}[H\u{1b}[J");
         }

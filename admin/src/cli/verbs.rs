@@ -276,7 +276,7 @@ pub(super) fn segment(name: &str) -> Result<&str, Failed> {
 pub(super) fn print_json_or(client: &Client, answer: &Value, print: impl FnOnce(&Value)) {
     match client.output {
         Output::Json => println!("{answer:#}"),
-        Output::Table => print(answer),
+        Output::Table | Output::Markdown => print(answer),
     }
 }
 

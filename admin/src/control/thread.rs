@@ -1,6 +1,7 @@
 //! The loop of the control thread.
 
 mod answers;
+mod evidence;
 mod mirror;
 mod ticks;
 
@@ -299,6 +300,7 @@ impl Keeper {
                 .entry((service.clone(), cause.as_str()))
                 .or_default() += 1;
         }
+        let witnessed = self.witness(command, decision);
         let fence = self.carry_out(decision, revision, false);
         let (sender, durable) = oneshot::channel();
         let commit = self.commit(&before, command, asked, decision, revision, true);
@@ -307,6 +309,9 @@ impl Keeper {
         });
         self.store.commit(commit, done);
         self.tell(decision, asked, Some(revision));
+        if let Some(witnessed) = witnessed {
+            self.record(witnessed, decision, asked, revision, &fence);
+        }
         self.applied(Some(fence), Durable::UnderWay(durable))
     }
 

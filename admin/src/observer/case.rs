@@ -8,16 +8,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use switchback_config::model::{Rollback, Service};
-use switchback_judge::{Control, Counts, HoldReason, Judge, Settings, Verdict};
+use switchback_judge::{Control, Counts, Explanation, HoldReason, Settings, Verdict};
 use switchback_proxy::stats::JudgeCells;
+use utoipa::ToSchema;
 
 use super::gauge::Reading;
 use super::reader::Reader;
+use super::recorder::Recorded;
+use crate::evidence::{JudgeEvidence, Second};
 
 /// What a version is judged for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Trouble {
     /// Requests that fail.
     Errors,
 }
@@ -36,6 +41,20 @@ impl Trouble {
         let judges = u32::try_from(judges).unwrap_or(u32::MAX);
         match self {
             Self::Errors => Settings::new(&service.rollback, judges),
+        }
+    }
+
+    /// In a word.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Errors => "errors",
+        }
+    }
+
+    /// A judge's numbers in one sentence.
+    pub(crate) fn sentence(self, explanation: &Explanation) -> String {
+        match self {
+            Self::Errors => explanation.to_string(),
         }
     }
 
@@ -63,7 +82,7 @@ pub(super) struct Cells<'a> {
 #[derive(Debug)]
 pub(super) struct Case {
     pub(super) trouble: Trouble,
-    judge: Judge,
+    judge: Recorded,
     canary: Reader,
     control: Reader,
     /// What happened between the last two looks.
@@ -76,7 +95,7 @@ impl Case {
     pub(super) fn new(trouble: Trouble, file: &Service, now: Duration, cells: Cells<'_>) -> Self {
         Self {
             trouble,
-            judge: Judge::new(trouble.settings(file), now),
+            judge: Recorded::new(trouble.settings(file), now),
             canary: Reader::new(cells.canary),
             control: Reader::new(cells.control),
             counts: Counts::default(),
@@ -86,7 +105,7 @@ impl Case {
 
     /// Begins anew with other settings.
     pub(super) fn renew(&mut self, file: &Service, now: Duration) {
-        self.judge = Judge::new(self.trouble.settings(file), now);
+        self.judge = Recorded::new(self.trouble.settings(file), now);
     }
 
     /// From now on reads these.
@@ -145,19 +164,32 @@ impl Case {
 
     /// How sensitive the judge is.
     pub(super) const fn settings(&self) -> &Settings {
-        self.judge.settings()
+        self.judge.judge().settings()
     }
 
     /// How close the judge is to a rollback, 0 to 1.
     pub(super) fn evidence(&self) -> f64 {
-        self.judge.evidence()
+        self.judge.judge().evidence()
     }
 
     /// The numbers in one sentence.
     pub(super) fn sentence(&self) -> String {
-        match self.trouble {
-            Trouble::Errors => self.judge.explain().to_string(),
-        }
+        self.trouble.sentence(&self.judge.judge().explain())
+    }
+
+    /// What is kept of it, for the record of a rollback.
+    pub(super) fn record(&self, now: Duration, with_tape: bool) -> JudgeEvidence {
+        self.judge.evidence(self.trouble, now, with_tape)
+    }
+
+    /// Counts of the last two minutes.
+    pub(super) fn seconds(&self, now: Duration) -> Vec<Second> {
+        self.judge.seconds(now)
+    }
+
+    /// What the other side usually fails at most.
+    pub(super) fn usual_rate(&self) -> f64 {
+        self.judge.judge().reading().usual_rate
     }
 
     /// Why the watched version should not get more.
@@ -177,7 +209,7 @@ impl Case {
                 Verdict::Rollback => "rollback",
             },
             hold: self.hold().map(str::to_owned),
-            explanation: self.judge.explain(),
+            explanation: self.judge.judge().explain(),
             sentence: self.sentence(),
         }
     }

@@ -9,6 +9,7 @@ use switchback_proxy::stats::JudgeCells;
 pub(super) struct Reader {
     cells: Option<Arc<JudgeCells>>,
     seen: Vec<u64>,
+    limited: u64,
 }
 
 impl Reader {
@@ -17,6 +18,7 @@ impl Reader {
         Self {
             cells: None,
             seen: Vec::new(),
+            limited: 0,
         }
     }
 
@@ -28,6 +30,7 @@ impl Reader {
         Self {
             cells: cells.cloned(),
             seen,
+            limited: cells.map_or(0, |cells| cells.limited()),
         }
     }
 
@@ -40,6 +43,7 @@ impl Reader {
         };
         if !same {
             self.seen = vec![0; cells.map_or(0, |cells| cells.read().count())];
+            self.limited = 0;
             self.cells = cells.cloned();
         }
     }
@@ -57,5 +61,13 @@ impl Reader {
             failures += difference & 0xffff_ffff;
         }
         (requests, failures)
+    }
+
+    /// The same, with the failures that judges are not shown.
+    pub(super) fn take_all(&mut self) -> (u64, u64) {
+        let (requests, failures) = self.take();
+        let now = self.cells.as_ref().map_or(0, |cells| cells.limited());
+        let limited = now.saturating_sub(std::mem::replace(&mut self.limited, now));
+        (requests + limited, failures + limited)
     }
 }

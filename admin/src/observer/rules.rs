@@ -5,17 +5,18 @@ use std::time::Duration;
 
 use switchback_config::model::{Rollback, Rule};
 use switchback_config::template::Subject;
-use switchback_judge::{Counts, RuleState};
+use switchback_judge::{Counts, Recorder, RuleState};
 
 use super::Clock;
 use super::signal::Signal;
+use crate::evidence::RuleEvidence;
 use crate::signals::Feed;
 
 /// The rules for one watched version.
 #[derive(Debug)]
 pub(super) struct Rules {
     /// Those about requests, each with its words in the file.
-    rates: Vec<(String, RuleState)>,
+    rates: Vec<(String, Recorder<RuleState>)>,
     /// Those about what is measured elsewhere.
     signals: Vec<Signal>,
     fired: Option<String>,
@@ -32,7 +33,8 @@ impl Rules {
             match rule {
                 Rule::Rate(rate) => {
                     let words = String::from(rate.clone());
-                    rules.rates.push((words, RuleState::new(rate, now)));
+                    let rule = Recorder::of_rule(RuleState::new(rate, now));
+                    rules.rates.push((words, rule));
                 }
                 Rule::Signal(signal) => rules.signals.push(Signal::new(signal, subject, now)),
             }
@@ -76,5 +78,15 @@ impl Rules {
             .iter()
             .map(|signal| signal.feed().clone())
             .collect()
+    }
+
+    /// The rule that has fired, with what it was told.
+    pub(super) fn evidence(&self) -> Option<RuleEvidence> {
+        let rule = self.fired()?;
+        let rate = self.rates.iter().find(|(words, _)| words == rule);
+        Some(RuleEvidence {
+            rule: rule.to_owned(),
+            tape: rate.and_then(|(_, recorder)| recorder.tape()),
+        })
     }
 }

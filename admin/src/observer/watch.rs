@@ -15,6 +15,7 @@ use super::gauge::Gauge;
 use super::rules::Rules;
 use super::vitals::Vitals;
 use crate::command::Cause;
+use crate::evidence::VersionEvidence;
 use crate::state::{Hold, Standing};
 
 /// A control group below this share of the traffic is none.
@@ -251,6 +252,27 @@ impl Watch {
             });
         self.hold_for(hold);
         finding
+    }
+
+    /// What was seen, for the record of a rollback.
+    pub(super) fn evidence(&self, now: Duration, backend: &str, tapes: bool) -> VersionEvidence {
+        VersionEvidence {
+            backend: backend.into(),
+            version: self.version.clone(),
+            seconds: self.errors().seconds(now),
+            judges: self
+                .cases
+                .iter()
+                .map(|case| case.record(now, tapes))
+                .collect(),
+            rule: self.rules.evidence().filter(|_| tapes),
+            ..VersionEvidence::default()
+        }
+    }
+
+    /// What the one it is compared with usually fails at most.
+    pub(super) fn usual_rate(&self) -> f64 {
+        self.errors().usual_rate()
     }
 
     /// The case about errors; there is always one.

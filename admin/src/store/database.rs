@@ -1,6 +1,8 @@
 //! The embedded database: tables and their rows. Each row carries a checksum of its own, since a
 //! database only knows that its pages fit together.
 
+mod rollbacks;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 

@@ -56,6 +56,18 @@ impl Http {
         let stream = TcpStream::connect(address)
             .await
             .map_err(|error| error.to_string())?;
+        Self::over(stream, address).await
+    }
+
+    /// The same, as somebody with this address.
+    pub(crate) async fn connect_from(source: [u8; 4], address: SocketAddr) -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((source, 0))).unwrap();
+        let stream = socket.connect(address).await.unwrap();
+        Self::over(stream, address).await.unwrap()
+    }
+
+    async fn over(stream: TcpStream, address: SocketAddr) -> Result<Self, String> {
         stream
             .set_nodelay(true)
             .map_err(|error| error.to_string())?;

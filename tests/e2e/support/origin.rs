@@ -1,6 +1,6 @@
 //! A backend that counts what reaches it and answers as told.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -46,6 +46,7 @@ impl Default for Behaviour {
 struct Seen {
     requests: AtomicU64,
     by_id: Mutex<HashMap<String, u32>>,
+    request_ids: Mutex<HashSet<String>>,
     last: Mutex<Option<http::request::Parts>>,
     last_body: Mutex<Bytes>,
 }
@@ -97,6 +98,11 @@ impl Origin {
     /// How often requests with each `x-test-id` arrived here.
     pub(crate) fn deliveries(&self) -> HashMap<String, u32> {
         self.seen.by_id.lock().unwrap().clone()
+    }
+
+    /// The `x-request-id` of every request that arrived here.
+    pub(crate) fn request_ids(&self) -> HashSet<String> {
+        self.seen.request_ids.lock().unwrap().clone()
     }
 
     /// The head of the last request.
@@ -158,6 +164,10 @@ async fn answer(
             .unwrap()
             .entry(id.to_str().unwrap().to_owned())
             .or_default() += 1;
+    }
+    if let Some(id) = parts.headers.get("x-request-id") {
+        let id = id.to_str().unwrap().to_owned();
+        seen.request_ids.lock().unwrap().insert(id);
     }
     *seen.last.lock().unwrap() = Some(parts);
     if behaviour.hang_up {

@@ -31,6 +31,18 @@ impl Keeper {
                     self.events
                         .emit(note.kind, service, "judge", note.message, None);
                 }
+                Notice::Afterwards {
+                    id,
+                    amendment,
+                    said,
+                } => {
+                    self.store.amend_rollback(id, amendment);
+                    if let Some(note) = said {
+                        let service = note.service.as_deref();
+                        self.events
+                            .emit(note.kind, service, "switchback", note.message, Some(id));
+                    }
+                }
             }
         }
     }

@@ -1,0 +1,219 @@
+//! The record of a rollback: begun just before it is carried out, finished when it is in force.
+//!
+//! Nothing here may delay a rollback: what has to be looked at before is copied (some microseconds),
+//! everything else is done after the swap and after the rollback is on its way to the disk.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use switchback_config::model::Name;
+use switchback_judge::baseline::Baseline;
+use switchback_proxy::exposure::Exposure;
+use switchback_proxy::fence::Fence;
+
+use super::Keeper;
+use crate::builder::find;
+use crate::command::{Asked, Cause, Command};
+use crate::controller::Decision;
+use crate::effective::Effective;
+use crate::evidence::{Action, Record, Recovery, SampleRequest, VersionEvidence, outcome_text};
+use crate::observer::{Clock, RolledBack};
+
+/// What was seen before a rollback.
+pub(super) struct Witnessed {
+    service: Name,
+    cause: Cause,
+    before: Arc<Effective>,
+    after: Effective,
+    versions: Vec<VersionEvidence>,
+    exposures: Vec<(Name, Option<Arc<Exposure>>)>,
+    /// What stable usually fails at most.
+    usual_rate: f64,
+}
+
+impl Keeper {
+    /// Copies what the observer has seen of the versions that a command will take the weight of.
+    pub(super) fn witness(&self, command: &Command, decision: &Decision) -> Option<Witnessed> {
+        let cause = match command {
+            Command::Rollback { .. } | Command::Block { .. } => Cause::Operator,
+            Command::Condemn { cause, .. } => *cause,
+            _ => return None,
+        };
+        let service = command.service()?;
+        let before = self.effective.get(service)?;
+        let file = decision.config.services.get(service)?;
+        let state = decision.services.get(service)?;
+        let after = Effective::new(file, state, decision.stable_only);
+        let loses = |name: &&Name| before.weight(name) > 0 && after.weight(name) == 0;
+        let mut losers: Vec<&Name> = before.backends.keys().filter(loses).collect();
+        // A previous stable that keeps none either is not what it is about.
+        losers.sort_by_key(|name| before.previous.as_ref() == Some(*name));
+        if losers.is_empty() {
+            return None;
+        }
+        let snapshot = self.plane.snapshot();
+        let clock = self.clock();
+        let live = find(&snapshot, service);
+        let exposure = |name: &Name| {
+            let live = live?;
+            let index = live.backends.iter().position(|b| *b.name == **name)?;
+            live.exposures.get(index)?.clone()
+        };
+        let with_tapes = matches!(cause, Cause::Judge | Cause::Rule);
+        let seen = |name: &&Name| {
+            let seen = self.observer.evidence(clock, service, name, with_tapes);
+            seen.unwrap_or_else(|| VersionEvidence {
+                backend: (*name).clone(),
+                version: before.version(name).to_owned(),
+                ..VersionEvidence::default()
+            })
+        };
+        let usual_rate = losers
+            .first()
+            .and_then(|name| self.observer.usual_rate(service, name));
+        Some(Witnessed {
+            service: service.clone(),
+            cause,
+            before: before.clone(),
+            versions: losers.iter().map(seen).collect(),
+            exposures: losers
+                .iter()
+                .map(|name| ((*name).clone(), exposure(name)))
+                .collect(),
+            usual_rate: usual_rate.unwrap_or_else(|| Baseline::new(0.0).bound()),
+            after,
+        })
+    }
+
+    /// Makes the record, and begins to watch whether the rollback helps.
+    pub(super) fn record(
+        &mut self,
+        witnessed: Witnessed,
+        decision: &Decision,
+        asked: &Asked,
+        revision: u64,
+        fence: &Arc<Fence>,
+    ) {
+        let Some(file) = self.world.config.services.get(&witnessed.service) else {
+            return;
+        };
+        let clock = self.clock();
+        let verify = file.rollback.verify.0;
+        let band = witnessed.usual_rate + file.rollback.max_extra_errors.fraction();
+        let settings = serde_json::to_value(&file.rollback).unwrap_or_default();
+        let Witnessed {
+            service,
+            cause,
+            before,
+            after,
+            mut versions,
+            exposures,
+            ..
+        } = witnessed;
+        for (version, (_, exposure)) in versions.iter_mut().zip(&exposures) {
+            if let Some(exposure) = exposure {
+                version.impact = Some(exposure.impact().into());
+                version.samples = samples(clock, exposure);
+            }
+        }
+        let snapshot = self.plane.snapshot();
+        if let Some(live) = find(&snapshot, &service) {
+            let rolled_back = RolledBack {
+                id: revision,
+                service: live,
+                losers: &exposures,
+                fence: fence.clone(),
+                band,
+                verify,
+            };
+            self.observer.watch_aftermath(clock, &service, &rolled_back);
+        }
+        let first = versions.first();
+        self.store.save_rollback(Box::new(Record {
+            id: revision,
+            at: clock.at,
+            backend: first.map(|first| first.backend.clone()).unwrap_or_default(),
+            version: first.map(|first| first.version.clone()).unwrap_or_default(),
+            stable_version: after.version(&after.stable).to_owned(),
+            stable: after.stable.clone(),
+            cause,
+            sentence: sentence(cause, asked),
+            by: asked.by.clone(),
+            applied_in_us: None,
+            weights_before: before.weights.clone(),
+            weights_after: after.weights.clone(),
+            settings,
+            versions,
+            actions: actions(clock.at, &before, &after, decision),
+            recovery: Recovery::pending(band),
+            service,
+        }));
+    }
+}
+
+/// Why, in one sentence: the finding, or what the operator gave as the reason.
+fn sentence(cause: Cause, asked: &Asked) -> String {
+    match (cause, &asked.reason) {
+        (Cause::Operator, Some(reason)) => format!("{} asked for it: {reason}", asked.by),
+        (Cause::Operator, None) => format!("{} asked for it", asked.by),
+        (_, Some(finding)) => finding.clone(),
+        (_, None) => cause.as_str().into(),
+    }
+}
+
+fn samples(clock: Clock, exposure: &Exposure) -> Vec<SampleRequest> {
+    let samples = exposure.samples().into_iter().map(|sample| {
+        let ago = clock.now.saturating_sub(sample.at);
+        let ago = jiff::SignedDuration::try_from(ago).unwrap_or_default();
+        SampleRequest {
+            at: clock.at.checked_sub(ago).unwrap_or(clock.at),
+            request_id: sample.about.request_id,
+            traceparent: sample.about.traceparent,
+            method: sample.about.method,
+            outcome: outcome_text(sample.outcome),
+            duration_ms: (sample.took.as_secs_f64() * 1e6).round() / 1e3,
+            path: sample.about.path,
+        }
+    });
+    samples.collect()
+}
+
+/// What was done, in sentences.
+fn actions(
+    at: Timestamp,
+    before: &Effective,
+    after: &Effective,
+    decision: &Decision,
+) -> Vec<Action> {
+    let mut actions = Vec::new();
+    let mut add = |what: String| actions.push(Action { at, what });
+    let moved: Vec<String> = before
+        .backends
+        .keys()
+        .filter(|name| before.weight(name) != after.weight(name))
+        .map(|name| format!("{name} {} -> {}", before.weight(name), after.weight(name)))
+        .collect();
+    add(format!("weights: {}", moved.join(", ")));
+    if before.stable != after.stable {
+        add(format!(
+            "stable is {} again, not {}",
+            after.stable, before.stable
+        ));
+    }
+    for name in after
+        .blocked
+        .iter()
+        .filter(|name| !before.blocked.contains(*name))
+    {
+        let version = after.version(name);
+        add(format!(
+            "version {version} of {name} is blocked until it is unblocked or another version is deployed"
+        ));
+    }
+    for note in &decision.notes {
+        if note.kind != "rolled_back" && note.kind != "blocked" {
+            add(note.message.clone());
+        }
+    }
+    actions
+}

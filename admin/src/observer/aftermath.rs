@@ -1,0 +1,291 @@
+//! After a rollback: whether it helped, and what else belongs into its record.
+//!
+//! For a minute the counts of both sides are kept, second by second. For `rollback.verify` the errors of
+//! *everything* that is split to the backend that serves now are held against what is usual for it; the
+//! limiter that keeps pinned clients from judging a canary alone does not apply. If another rollback or
+//! switch comes in between, the question has lost its meaning and stays open; so it does when the
+//! process ends, which is noted when it starts again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use switchback_config::defaults::EVIDENCE_AFTER;
+use switchback_config::model::Name;
+use switchback_judge::{Recovered, Recovery};
+use switchback_proxy::exposure::Exposure;
+use switchback_proxy::fence::Fence;
+use switchback_proxy::snapshot;
+
+use super::reader::Reader;
+use super::recorder::since;
+use super::{Clock, Notice};
+use crate::controller::Note;
+use crate::evidence::{self, Amendment, RecoveryState, Second};
+
+/// A rollback that has just been carried out.
+#[derive(Debug)]
+pub struct RolledBack<'a> {
+    /// The number of its record.
+    pub id: u64,
+    /// The service, as it is since.
+    pub service: &'a snapshot::Service,
+    /// Who lost their weight, and who had met them.
+    pub losers: &'a [(Name, Option<Arc<Exposure>>)],
+    /// Opens when it is in force everywhere.
+    pub fence: Arc<Fence>,
+    /// The failure rate at or below which all is well.
+    pub band: f64,
+    /// How long that may take.
+    pub verify: Duration,
+}
+
+/// What is still to be learnt of one rollback.
+#[derive(Debug)]
+pub(super) struct Aftermath {
+    id: u64,
+    began: Duration,
+    fence: Arc<Fence>,
+    losers: Vec<Loser>,
+    serving: Serving,
+    /// None once it is known.
+    recovery: Option<Recovery>,
+    band: f64,
+    /// The minute has passed.
+    recorded: bool,
+}
+
+#[derive(Debug)]
+struct Loser {
+    backend: Name,
+    version: String,
+    exposure: Option<Arc<Exposure>>,
+    reader: Reader,
+    seconds: Vec<Second>,
+}
+
+#[derive(Debug)]
+struct Serving {
+    backend: String,
+    version: String,
+    reader: Reader,
+}
+
+impl Aftermath {
+    pub(super) fn new(clock: Clock, rolled_back: &RolledBack<'_>) -> Self {
+        let service = rolled_back.service;
+        let stable = &service.backends[service.stable];
+        let loser = |(backend, exposure): &(Name, Option<Arc<Exposure>>)| {
+            let index = service.backends.iter().position(|b| *b.name == **backend);
+            let version = index.map(|index| service.backends[index].version.to_string());
+            Loser {
+                backend: backend.clone(),
+                version: version.unwrap_or_default(),
+                exposure: exposure.clone(),
+                reader: Reader::new(index.and_then(|index| service.judged.get(index))),
+                seconds: Vec::new(),
+            }
+        };
+        Self {
+            id: rolled_back.id,
+            began: clock.now,
+            fence: rolled_back.fence.clone(),
+            losers: rolled_back.losers.iter().map(loser).collect(),
+            serving: Serving {
+                backend: stable.name.to_string(),
+                version: stable.version.to_string(),
+                reader: Reader::new(service.judged.get(service.stable)),
+            },
+            recovery: Some(Recovery::new(
+                clock.now,
+                rolled_back.band,
+                rolled_back.verify,
+            )),
+            band: rolled_back.band,
+            recorded: false,
+        }
+    }
+
+    /// Takes over what is in force now; the last thing to note, if that ends the check.
+    pub(super) fn follow(&mut self, clock: Clock, service: &snapshot::Service) -> Option<Notice> {
+        let stable = &service.backends[service.stable];
+        for loser in &mut self.losers {
+            let same = |b: &Arc<snapshot::Backend>| {
+                *b.name == *loser.backend && *b.version == *loser.version
+            };
+            let index = service.backends.iter().position(same);
+            loser
+                .reader
+                .follow(index.and_then(|index| service.judged.get(index)));
+        }
+        self.serving
+            .reader
+            .follow(service.judged.get(service.stable));
+        let is_same =
+            *stable.name == *self.serving.backend && *stable.version == *self.serving.version;
+        if is_same {
+            return None;
+        }
+        self.interrupt(clock, "another version serves since, before this was known")
+    }
+
+    /// Ends the check without an answer.
+    pub(super) fn interrupt(&mut self, clock: Clock, why: &str) -> Option<Notice> {
+        let recovery = self.recovery.take()?;
+        let result = self.result(clock, &recovery, RecoveryState::Interrupted, why.into());
+        Some(self.notice(clock, Some(result), None))
+    }
+
+    /// Looks at the counters; what there is to note.
+    pub(super) fn tick(&mut self, clock: Clock, service: &Name) -> Option<Notice> {
+        let (requests, failures) = self.count(clock);
+        let mut learnt = None;
+        if let Some(recovery) = &mut self.recovery
+            && let Some(recovered) = recovery.tick(clock.now, requests, failures)
+            && let Some(recovery) = self.recovery.take()
+        {
+            let (state, sentence) = self.judgement(&recovery, recovered);
+            learnt = Some(self.result(clock, &recovery, state, sentence));
+        }
+        let is_over = clock.now.saturating_sub(self.began) >= EVIDENCE_AFTER;
+        let ends = is_over && !self.recorded;
+        self.recorded |= is_over;
+        if !ends && learnt.is_none() {
+            return None;
+        }
+        let said = learnt.as_ref().and_then(|result| note(service, result));
+        Some(self.notice(clock, learnt, said))
+    }
+
+    /// Whether there is nothing left to learn.
+    pub(super) const fn is_done(&self) -> bool {
+        self.recorded && self.recovery.is_none()
+    }
+
+    /// Counts everything that serves now; also second by second, while the minute lasts.
+    fn count(&mut self, clock: Clock) -> (u64, u64) {
+        let (requests, failures) = self.serving.reader.take_all();
+        if self.recorded {
+            return (requests, failures);
+        }
+        let after = clock.now.as_secs().saturating_sub(self.began.as_secs());
+        let second = since(self.began.as_secs() + after, self.began);
+        for loser in &mut self.losers {
+            let (canary_requests, canary_failures) = loser.reader.take_all();
+            match loser.seconds.last_mut() {
+                Some(last) if last.second == second => {
+                    last.canary_requests += canary_requests;
+                    last.canary_failures += canary_failures;
+                    last.stable_requests += requests;
+                    last.stable_failures += failures;
+                }
+                _ => loser.seconds.push(Second {
+                    second,
+                    canary_requests,
+                    canary_failures,
+                    stable_requests: requests,
+                    stable_failures: failures,
+                }),
+            }
+        }
+        (requests, failures)
+    }
+
+    fn judgement(&self, recovery: &Recovery, recovered: Recovered) -> (RecoveryState, String) {
+        let (requests, failures) = recovery.look();
+        let losers: Vec<String> = self
+            .losers
+            .iter()
+            .map(|loser| format!("{} ({})", loser.backend, loser.version))
+            .collect();
+        let serving = &self.serving.backend;
+        let looked = format!(
+            "after the rollback of {}, {serving} failed {failures} of {requests} requests",
+            losers.join(", ")
+        );
+        let band = 100.0 * self.band;
+        match recovered {
+            Recovered::Yes => (
+                RecoveryState::Recovered,
+                format!("{looked}: within its usual {band:.2}%"),
+            ),
+            Recovered::No => (
+                RecoveryState::DidNotHelp,
+                format!("{looked}: more than its usual {band:.2}%, shared cause likely"),
+            ),
+            Recovered::Unknown => (
+                RecoveryState::Unknown,
+                format!("{looked}: nobody can tell whether it helped"),
+            ),
+        }
+    }
+
+    fn result(
+        &self,
+        clock: Clock,
+        recovery: &Recovery,
+        state: RecoveryState,
+        sentence: String,
+    ) -> evidence::Recovery {
+        let (requests, failures) = recovery.look();
+        evidence::Recovery {
+            state,
+            band: self.band,
+            requests,
+            failures,
+            after_s: clock.now.saturating_sub(self.began).as_secs_f64(),
+            sentence,
+        }
+    }
+
+    /// Everything that was learnt since the last time.
+    fn notice(
+        &mut self,
+        clock: Clock,
+        recovery: Option<evidence::Recovery>,
+        said: Option<Note>,
+    ) -> Notice {
+        let now = since(clock.now.as_secs(), self.began);
+        let recorded = self.recorded;
+        // The second that is under way is not told twice.
+        let told = |loser: &mut Loser| {
+            let ended = |second: &Second| recorded || second.second < now;
+            let (told, kept) = std::mem::take(&mut loser.seconds)
+                .into_iter()
+                .partition(ended);
+            loser.seconds = kept;
+            told
+        };
+        let impact = |loser: &Loser| {
+            let exposure = loser.exposure.as_ref()?;
+            Some(exposure.impact().into())
+        };
+        let applied = self.fence.passed();
+        Notice::Afterwards {
+            id: self.id,
+            amendment: Box::new(Amendment {
+                applied_in_us: applied.and_then(|took| u64::try_from(took.as_micros()).ok()),
+                seconds: self.losers.iter_mut().map(told).collect(),
+                impact: self.losers.iter().map(impact).collect(),
+                recovery,
+                actions: Vec::new(),
+            }),
+            said,
+        }
+    }
+}
+
+/// What somebody should hear of it.
+fn note(service: &Name, result: &evidence::Recovery) -> Option<Note> {
+    let kind = match result.state {
+        RecoveryState::Recovered => "recovered",
+        RecoveryState::DidNotHelp => "rollback_did_not_help",
+        RecoveryState::Pending | RecoveryState::Unknown | RecoveryState::Interrupted => {
+            return None;
+        }
+    };
+    Some(Note {
+        kind,
+        service: Some(service.clone()),
+        message: result.sentence.clone(),
+    })
+}
