@@ -11,6 +11,7 @@ mod docs;
 mod document;
 mod extract;
 mod guard;
+mod history;
 mod hooks;
 mod problem;
 mod reads;
@@ -130,8 +131,10 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(writes::rollout::resume))
         .routes(routes!(writes::traffic::rollback_all))
         .routes(routes!(writes::process::acknowledge))
-        .routes(routes!(reads::revisions))
-        .routes(routes!(reads::revision))
+        .routes(routes!(history::revisions))
+        .routes(routes!(history::revision))
+        .routes(routes!(history::diff))
+        .routes(routes!(history::restore::restore))
         .routes(routes!(reads::rollbacks::rollbacks))
         .routes(routes!(reads::rollbacks::rollback))
         .routes(routes!(stream::events))

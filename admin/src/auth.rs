@@ -77,6 +77,8 @@ pub struct Caller {
     pub name: String,
     /// Its role.
     pub role: Role,
+    /// The request it was shown with, for the record.
+    pub request: String,
 }
 
 /// Why a caller is not let in.
@@ -154,6 +156,7 @@ impl Auth {
             return Ok(Caller {
                 name: known.name.clone(),
                 role: known.role,
+                request: String::new(),
             });
         }
         if self.failures.len() > ADDRESSES_MAX {

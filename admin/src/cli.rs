@@ -7,6 +7,7 @@
 mod args;
 mod client;
 mod files;
+mod history;
 mod hooks;
 mod incident;
 mod rollout;
@@ -18,8 +19,8 @@ use std::process::ExitCode;
 use switchback_config::defaults;
 
 pub use args::{
-    Args, BackendVerb, DemoArgs, DeployArgs, HooksVerb, PlanArgs, RolloutVerb, RunArgs, Target,
-    TokenVerb, Verb,
+    Args, BackendVerb, DemoArgs, DeployArgs, DiffArgs, HistoryArgs, HooksVerb, PlanArgs,
+    RestoreArgs, RolloutVerb, RunArgs, Target, TokenVerb, Verb,
 };
 use client::ClientError;
 pub use files::{find_config, state_dir};
@@ -131,7 +132,9 @@ fn online(target: &Target, verb: Verb) -> Result<u8, Failed> {
             Verb::Status { service, watch } => {
                 show::status(&client, service.as_deref(), watch).await
             }
-            Verb::History { service } => show::history(&client, service.as_deref()).await,
+            Verb::History(args) => history::history(&client, args).await,
+            Verb::Diff(args) => history::diff(&client, args).await,
+            Verb::Restore(args) => history::restore(&client, args).await,
             Verb::Incidents { service } => incident::list(&client, service.as_deref()).await,
             Verb::Incident { id, verify } => incident::show(&client, id, verify).await,
             Verb::Events { follow } => show::events(&client, follow).await,

@@ -192,8 +192,10 @@ impl Cause {
 pub struct Asked {
     /// Name of the token, or `switchback` itself.
     pub by: String,
-    /// `api`, `judge`, `file`.
+    /// `api`, `judge`, `rollout`, `file` or `start`.
     pub via: &'static str,
+    /// The request, the file, or the finding that it came by.
+    pub how: Option<String>,
     /// Why, in their words.
     pub reason: Option<String>,
     /// Only if the recorded state is still this one.
@@ -211,6 +213,7 @@ impl Asked {
         Self {
             by: "switchback".into(),
             via,
+            how: None,
             reason,
             if_revision: None,
             dry_run: false,

@@ -21,7 +21,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::builder::{Addresses, Material};
 use crate::command::{Asked, Command, Refusal};
-use crate::controller::Decision;
+use crate::controller::{Decision, Note};
 pub use published::{Published, ServiceStatus};
 pub use thread::{Start, start};
 
@@ -67,6 +67,8 @@ struct Request {
 pub struct Applied {
     /// Whether anything changed.
     pub changed: bool,
+    /// What there is to say about it.
+    pub notes: Vec<Note>,
     /// What is in force since.
     pub published: Arc<Published>,
     /// What would follow, for a dry run.

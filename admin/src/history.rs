@@ -1,4 +1,12 @@
 //! The record of every change: who, when, why, how, and what it was before.
+//!
+//! A revision names the services it changed, with their recorded state and what was in force before
+//! and after. What was in force at any earlier time is worked out from that by [`past`], and said field
+//! by field by [`difference`].
+
+pub mod difference;
+mod file;
+pub mod past;
 
 use std::collections::BTreeMap;
 
@@ -11,6 +19,7 @@ use utoipa::ToSchema;
 use crate::api::views::schema;
 use crate::effective::Effective;
 use crate::state::ServiceState;
+pub(crate) use file::file_notes;
 
 /// One recorded change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -22,8 +31,11 @@ pub struct Revision {
     pub at: Timestamp,
     /// Name of the token, or `switchback` itself.
     pub by: String,
-    /// `api`, `judge`, `file` or `start`.
+    /// `api`, `judge`, `rollout`, `file` or `start`.
     pub via: String,
+    /// The request, the file, or the finding that it came by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub how: Option<String>,
     /// The verb.
     pub action: String,
     /// Why, in their words.
@@ -42,10 +54,10 @@ pub struct Change {
     pub before: ServiceState,
     /// What it is since.
     pub after: ServiceState,
-    /// What was in force.
+    /// What was in force; none: it was not configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_force_before: Option<Settled>,
-    /// What is in force since.
+    /// What is in force since; none: it is not configured any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_force_after: Option<Settled>,
 }

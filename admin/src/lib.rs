@@ -4,6 +4,7 @@
 //! carried out by one thread ([`control`]): operators over the [`api`], the judge through the
 //! [`observer`], the file through [`reload`]. What must survive goes through the [`store`].
 
+mod age;
 pub mod api;
 pub mod auth;
 pub mod builder;

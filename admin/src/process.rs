@@ -139,6 +139,7 @@ impl Process {
         let events = Events::new(Timestamp::now());
         let (store, found) = Store::open(&state_dir)?;
         let state = recover(found, &events);
+        let config_before = last_config(&state_dir);
         let material = Arc::new(files::upstream_tls(&config, &base, &Material::default())?);
         files::check_hooks(&config, &base)?;
         signals::check_files(&config, &base)?;
@@ -153,6 +154,7 @@ impl Process {
         let start = Start {
             plane: plane.clone(),
             config: config.clone(),
+            config_before,
             material: material.clone(),
             addresses: addresses.clone(),
             state,
@@ -167,7 +169,7 @@ impl Process {
         listeners.open(&plane, prepared);
         let bound = listeners.addresses();
         if fallback.is_none() {
-            store.save_config(text);
+            store.save_config(text).await;
         }
         let reloader = Reloader::new(
             path,
@@ -346,6 +348,12 @@ impl Process {
         });
         Ok(self.stop(hurry).await)
     }
+}
+
+/// The file as it was when the process last ran: what it says differently now counts as a change.
+fn last_config(state_dir: &Path) -> Option<Arc<Config>> {
+    let text = crate::store::last_good_config(state_dir).ok()?;
+    switchback_config::parse(&text).config.map(Arc::new)
 }
 
 /// Says that something else runs than what the file says.

@@ -376,6 +376,7 @@ impl Reloader {
         };
         let asked = Asked {
             if_revision,
+            how: self.path.as_ref().map(|path| path.display().to_string()),
             ..Asked::by_itself("file", None)
         };
         let material = checked.material;
@@ -387,7 +388,7 @@ impl Reloader {
             self.auth.set_tokens(tokens);
         }
         *self.material.lock().unwrap_or_else(PoisonError::into_inner) = material;
-        self.store.save_config(text);
+        self.store.save_config(text).await;
         let revision = confirmed.applied.published.state.revision;
         Ok(Report {
             changed: !checked.changes.is_empty(),

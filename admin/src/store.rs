@@ -23,6 +23,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::{Notify, oneshot};
 
+use crate::history::past::Record;
 use crate::history::{AuditEntry, Revision};
 use crate::state::State;
 use database::Database;
@@ -101,7 +102,7 @@ enum Job {
     Commit(Box<Commit>, Done),
     Void(u64),
     Audit(AuditEntry),
-    SaveConfig(String),
+    SaveConfig(String, oneshot::Sender<()>),
     Evidence(Piece),
     Read(Box<dyn FnOnce(&Database) + Send>),
     /// Tried again with the database opened anew if it says that it failed.
@@ -136,7 +137,7 @@ impl Store {
         copies::create_private(directory).map_err(unusable)?;
         let lock = lock::take(directory)?;
         let was_in_use = copies::was_in_use(directory);
-        let (database, found) = match Database::open(directory) {
+        let (mut database, found) = match Database::open(directory) {
             Ok((database, state)) => (database, state.map_or(Found::Nothing, Found::Database)),
             Err(cause) => {
                 database::set_aside(directory).map_err(unusable)?;
@@ -162,6 +163,11 @@ impl Store {
         };
         if let Err(error) = database.release_all() {
             tracing::warn!(%error, "release the messages of changes");
+        }
+        if let Found::Copy(state, _) = &found
+            && let Err(error) = database.begin_at(state.revision + 1)
+        {
+            tracing::warn!(%error, "note where the history begins");
         }
         let (jobs, queue) = sync_channel(JOBS);
         let outbox: Arc<Notify> = Arc::default();
@@ -202,22 +208,34 @@ impl Store {
         let _ = self.jobs.try_send(Job::Audit(entry));
     }
 
-    /// Keeps a copy of a config file that was taken over.
-    pub fn save_config(&self, text: String) {
-        let _ = self.jobs.try_send(Job::SaveConfig(text));
+    /// Keeps a copy of a config file that was taken over; returns when it is on disk, or cannot be.
+    pub async fn save_config(&self, text: String) {
+        let (sender, written) = oneshot::channel();
+        if self.jobs.try_send(Job::SaveConfig(text, sender)).is_ok() {
+            let _ = written.await;
+        }
     }
 
-    /// The last `limit` revisions below `below`, newest first.
+    /// The last `limit` revisions below `below`, newest first; those of one service if it is named.
     ///
     /// # Errors
     /// When the disk or the store does not answer.
     pub async fn revisions(
         &self,
+        service: Option<String>,
         below: Option<u64>,
         limit: usize,
     ) -> Result<Vec<Revision>, String> {
-        self.read(move |database| database.revisions(below, limit))
+        self.read(move |database| database.revisions(service.as_deref(), below, limit))
             .await
+    }
+
+    /// Everything that is kept of the past.
+    ///
+    /// # Errors
+    /// When the disk or the store does not answer.
+    pub async fn record(&self) -> Result<Record, String> {
+        self.read(Database::record).await
     }
 
     /// One revision.
@@ -301,12 +319,13 @@ impl Keeper {
                     self.log("remove an overtaken revision", |d| d.void(revision))
                 }
                 Ok(Job::Audit(entry)) => self.log("write the audit", |d| d.audit(&entry)),
-                Ok(Job::SaveConfig(text)) => {
+                Ok(Job::SaveConfig(text, done)) => {
                     if let Err(error) =
                         copies::write(&self.directory, copies::CONFIG, text.as_bytes())
                     {
                         tracing::warn!(%error, "keep a copy of the config file");
                     }
+                    let _ = done.send(());
                 }
                 Ok(Job::Evidence(piece)) => {
                     self.evidence.add(piece);

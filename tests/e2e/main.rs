@@ -20,6 +20,7 @@ mod edge;
 mod events;
 mod evidence;
 mod health;
+mod history;
 mod hooks;
 mod hooks_before_switch;
 mod hooks_standards;

@@ -38,7 +38,8 @@ pub(crate) fn pass(
         return Ok(None);
     }
     check_site(doors, &request.headers)?;
-    let caller = check_token(auth, peer, request)?;
+    let mut caller = check_token(auth, peer, request)?;
+    caller.request = described(request);
     if request.method != Method::GET && request.method != Method::HEAD {
         check_content_type(&request.headers)?;
     }
@@ -159,6 +160,18 @@ fn check_token(auth: &Auth, peer: IpAddr, request: &Parts) -> Result<Caller, Pro
                 "too many failed attempts from this address; wait a minute",
             ),
         })
+}
+
+/// Longest description of a request on record.
+const DESCRIBED_MAX: usize = 200;
+
+/// A request as it is recorded: what was asked for, and the name the client gives itself.
+fn described(request: &Parts) -> String {
+    let agent = request.headers.get(header::USER_AGENT);
+    let agent = agent.and_then(|agent| agent.to_str().ok());
+    let by = agent.map_or(String::new(), |agent| format!(" by {agent}"));
+    let text = format!("{} {}{by}", request.method, request.uri.path());
+    text.chars().take(DESCRIBED_MAX).collect()
 }
 
 /// A form of a web page cannot send JSON without asking first.

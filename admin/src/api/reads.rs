@@ -17,12 +17,11 @@ use super::condition::tagged;
 use super::document::InService;
 use super::extract::{Named, Query};
 use super::problem::Problem;
-use super::views::list::{Audit, Config, Identity, Revisions};
+use super::views::list::{Audit, Config, Identity};
 use super::views::schema;
 use super::{Api, views};
 use crate::auth::Caller;
 use crate::control::Published;
-use crate::history::Revision;
 
 /// All services: who gets how much, and how they do.
 #[utoipa::path(get, path = "/v1/services", operation_id = "status", tag = "look",
@@ -101,21 +100,9 @@ pub(super) async fn rollout(
     tagged(&headers, revision, Json(view).into_response())
 }
 
-fn unknown(service: &str) -> Problem {
+pub(super) fn unknown(service: &str) -> Problem {
     let detail = format!("service {service:?} is not configured");
     Problem::new(StatusCode::NOT_FOUND, "unknown_service", detail)
-}
-
-/// A part of a list.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Page {
-    /// How many at most; 50 if it is not said.
-    #[param(value_type = Option<usize>, minimum = 1, maximum = 500)]
-    limit: Option<Limit>,
-    /// Only those before this number.
-    before: Option<u64>,
 }
 
 /// The newest part of a list.
@@ -131,7 +118,7 @@ pub(super) struct Newest {
 /// Entries of a list: 1 to [`Limit::MAX`].
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "usize")]
-struct Limit(usize);
+pub(super) struct Limit(pub(super) usize);
 
 impl Newest {
     pub(super) fn limit(&self) -> usize {
@@ -159,45 +146,6 @@ impl TryFrom<usize> for Limit {
             Err(format!("limit: {limit} is not within 1 to {}", Self::MAX))
         }
     }
-}
-
-/// Every change of runtime state that is kept, the newest first: who, when, why, and what it was before.
-#[utoipa::path(get, path = "/v1/revisions", operation_id = "history", tag = "record",
-    params(Page),
-    responses((status = 200, body = Revisions)))]
-pub(super) async fn revisions(
-    State(api): State<Api>,
-    Query(page): Query<Page>,
-) -> Result<Response, Problem> {
-    let Limit(limit) = page.limit.unwrap_or_default();
-    let revisions = api
-        .store
-        .revisions(page.before, limit)
-        .await
-        .map_err(store_failed)?;
-    let next = revisions
-        .last()
-        .map(|last| last.revision)
-        .filter(|_| revisions.len() == limit);
-    let page = Revisions {
-        revisions,
-        next_before: next,
-    };
-    Ok(Json(page).into_response())
-}
-
-/// One recorded change.
-#[utoipa::path(get, path = "/v1/revisions/{revision}", operation_id = "history_show", tag = "record",
-    params(("revision" = u64, Path, description = "Its number")),
-    responses((status = 200, body = Revision)))]
-pub(super) async fn revision(
-    State(api): State<Api>,
-    Named(number): Named<u64>,
-) -> Result<Response, Problem> {
-    let found = api.store.revision(number).await.map_err(store_failed)?;
-    let found =
-        found.ok_or_else(|| Problem::not_found(format!("revision {number} is not kept")))?;
-    Ok(Json(found).into_response())
 }
 
 /// What was asked for, by whom, and what came of it, the newest first.
@@ -238,7 +186,7 @@ pub(super) async fn config(State(api): State<Api>) -> Response {
 #[utoipa::path(get, path = "/v1/whoami", operation_id = "whoami", tag = "process",
     responses((status = 200, body = Identity)))]
 pub(super) async fn whoami(Extension(caller): Extension<Caller>) -> Response {
-    let Caller { name, role } = caller;
+    let Caller { name, role, .. } = caller;
     Json(Identity { name, role }).into_response()
 }
 

@@ -34,10 +34,10 @@ use crate::control::Confirmed;
 pub(super) struct Options {
     /// `true`: tell what would change, and change nothing.
     #[serde(default)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// `drained`: answer when backends without weight have finished their requests.
     #[param(inline)]
-    wait: Option<Wait>,
+    pub(super) wait: Option<Wait>,
     /// How long to wait for that at most; 30 s if it is not said.
     #[param(value_type = Option<schema::TimeSpan>, inline)]
     timeout: Option<TimeSpan>,
@@ -62,7 +62,7 @@ struct Nothing {}
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = WaitFor)]
-enum Wait {
+pub(super) enum Wait {
     /// Backends without weight have finished their requests.
     Drained,
 }
@@ -98,7 +98,7 @@ pub(super) struct Reason {
 #[derive(Debug)]
 pub(super) struct Write {
     caller: Caller,
-    options: Options,
+    pub(super) options: Options,
     condition: condition::IfMatch,
     /// Whether hooks were asked about it.
     before_switch: Option<BeforeSwitch>,
@@ -166,7 +166,7 @@ impl Write {
     }
 
     /// Who asks, why, and under which condition.
-    fn asked(&self, api: &Api, reason: Option<String>) -> Result<Asked, Problem> {
+    pub(super) fn asked(&self, api: &Api, reason: Option<String>) -> Result<Asked, Problem> {
         let length = reason.as_ref().map_or(0, |reason| reason.chars().count());
         if length > REASON_CHARS_MAX {
             let detail =
@@ -177,6 +177,7 @@ impl Write {
         Ok(Asked {
             by: self.caller.name.clone(),
             via: "api",
+            how: Some(self.caller.request.clone()),
             reason,
             if_revision: self.if_revision(api),
             dry_run: self.options.dry_run,
@@ -187,6 +188,13 @@ impl Write {
     fn if_revision(&self, api: &Api) -> Option<u64> {
         let current = api.controls.published().state.revision;
         self.condition.expected(current)
+    }
+
+    /// Waits for as long as was asked until no backend without weight has a request in flight.
+    pub(super) async fn drained(&self, service: &str, confirmed: &Confirmed) -> bool {
+        let patience = self.options.timeout.map_or(DRAIN_TIME, |span| span.0);
+        let drained = tokio::time::timeout(patience, drained(service, confirmed));
+        drained.await.is_ok()
     }
 }
 
@@ -232,10 +240,9 @@ async fn ask(
     let published = &confirmed.applied.published;
     let mut answer = views::written(&service, &confirmed).ok_or_else(gone)?;
     if write.options.wait.is_some() {
-        let patience = write.options.timeout.map_or(DRAIN_TIME, |span| span.0);
-        let drained = tokio::time::timeout(patience, drained(&service, &confirmed)).await;
+        let drained = write.drained(&service, &confirmed).await;
         answer.count(published);
-        answer.drained = Some(drained.is_ok());
+        answer.drained = Some(drained);
     }
     answer.before_switch = write.before_switch;
     if about_rollout {

@@ -1,5 +1,6 @@
 //! Verbs and their arguments.
 
+mod history;
 mod hooks;
 mod rollout;
 
@@ -9,6 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use switchback_config::units::TimeSpan;
 
 use crate::auth::Role;
+pub use history::{DiffArgs, HistoryArgs, RestoreArgs};
 pub use hooks::HooksVerb;
 pub use rollout::{DeployArgs, PlanArgs, RolloutVerb};
 
@@ -250,10 +252,13 @@ pub enum Verb {
     Deploy(DeployArgs),
     /// Show what changed: who, when, why
     #[command(after_help = "Example: switchback history checkout")]
-    History {
-        /// Only this service
-        service: Option<String>,
-    },
+    History(HistoryArgs),
+    /// Show what differs between a revision and another one, or what is in force now
+    #[command(after_help = "Example: switchback diff 12")]
+    Diff(DiffArgs),
+    /// Bring back what was in force after a revision, as a new revision; lifts no block
+    #[command(after_help = "Example: switchback restore 12 checkout --dry-run")]
+    Restore(RestoreArgs),
     /// Show rollbacks: what, when, why, and whether it helped
     #[command(after_help = "Example: switchback incidents checkout")]
     Incidents {

@@ -218,7 +218,11 @@ fn request(
     body: Option<Value>,
     headers: Vec<(header::HeaderName, String)>,
 ) -> Result<Request<Bytes>, ClientError> {
-    let mut request = Request::builder().method(method).uri(path);
+    let agent = concat!("switchback/", env!("CARGO_PKG_VERSION"));
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::USER_AGENT, agent);
     if let Some(token) = token {
         request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
     }

@@ -177,37 +177,6 @@ fn backend_row(service: String, backend: &str, view: &Value, evidence: Option<f6
     ]
 }
 
-/// A table of revisions.
-pub(super) async fn history(client: &Client, service: Option<&str>) -> Result<u8, Failed> {
-    let answer = client.get("/v1/revisions?limit=500").await?;
-    print_json_or(client, &answer, |answer| {
-        let mut table = table(&["REVISION", "AT", "BY", "ACTION", "WHAT", "REASON"]);
-        for revision in answer["revisions"].as_array().into_iter().flatten() {
-            let concerns = service.is_none_or(|service| revision["changes"].get(service).is_some());
-            if concerns {
-                let notes: Vec<String> = revision["notes"]
-                    .as_array()
-                    .into_iter()
-                    .flatten()
-                    .map(text)
-                    .collect();
-                let columns = ["revision", "at", "by", "action"].map(|key| text(&revision[key]));
-                let [number, at, by, action] = columns;
-                table.add_row(vec![
-                    number,
-                    at,
-                    by,
-                    action,
-                    notes.join("; "),
-                    text(&revision["reason"]),
-                ]);
-            }
-        }
-        println!("{table}");
-    });
-    Ok(0)
-}
-
 /// A table of what was asked for.
 pub(super) async fn audit(client: &Client) -> Result<u8, Failed> {
     let answer = client.get("/v1/audit?limit=500").await?;

@@ -35,6 +35,8 @@ pub struct Start {
     pub plane: Arc<DataPlane>,
     /// The file.
     pub config: Arc<Config>,
+    /// The file that was in force when the process last ran, if it is known.
+    pub config_before: Option<Arc<Config>>,
     /// Its certificates.
     pub material: Arc<Material>,
     /// Looked-up names.
@@ -127,7 +129,7 @@ impl Keeper {
             builder: Builder::new(start.plane.workers(), alarm.clone()),
             numbered: start.state.revision,
             world: World {
-                config: start.config.clone(),
+                config: start.config_before.unwrap_or_else(|| start.config.clone()),
                 state: start.state,
             },
             effective: BTreeMap::new(),
@@ -155,8 +157,8 @@ impl Keeper {
         let asked = Asked::by_itself("start", None);
         let command = Command::Reload { config };
         if let Ok(decision) = self.decide(&command, &asked) {
-            let (changed, revision) = (!decision.services.is_empty(), self.numbered + 1);
             let before = self.world.clone();
+            let (changed, revision) = (decision.changes(&before), self.numbered + 1);
             let revision = if changed {
                 revision
             } else {
@@ -258,7 +260,7 @@ impl Keeper {
                 let applied = self.apply_now(&request.command, &request.asked, &decision);
                 let _ = request.reply.send(Ok(applied));
             }
-            Ok(_) => self.answer_unchanged(request),
+            Ok(decision) => self.answer_unchanged(request, decision.notes),
             Err(refusal) => {
                 if let Some(service) = request.command.service().filter(|_| !request.asked.dry_run)
                 {
@@ -312,7 +314,11 @@ impl Keeper {
         if let Some(witnessed) = witnessed {
             self.record(witnessed, decision, asked, revision, &fence);
         }
-        self.applied(Some(fence), Durable::UnderWay(durable))
+        self.applied(
+            decision.notes.clone(),
+            Some(fence),
+            Durable::UnderWay(durable),
+        )
     }
 
     /// Persists; what is safe is applied by [`Keeper::finish`].
@@ -328,7 +334,7 @@ impl Keeper {
                     decision,
                 });
             }
-            Ok(_) => self.answer_unchanged(request),
+            Ok(decision) => self.answer_unchanged(request, decision.notes),
             Err(refusal) => self.refuse(request, refusal),
         }
     }
@@ -373,7 +379,7 @@ impl Keeper {
         let fence = self.carry_out(&decision, revision, new_routes);
         self.store.release(revision);
         self.tell(&decision, &request.asked, Some(revision));
-        let applied = self.applied(Some(fence), Durable::Known(true));
+        let applied = self.applied(decision.notes, Some(fence), Durable::Known(true));
         let _ = request.reply.send(Ok(applied));
     }
 
@@ -416,7 +422,7 @@ impl Keeper {
             return self.refuse(request, Refusal::Overtaken);
         }
         if !again.changes(&self.world) && request.material.is_none() {
-            return self.answer_unchanged(request);
+            return self.answer_unchanged(request, again.notes);
         }
         self.numbered += 1;
         self.persist(Pending {

@@ -48,24 +48,8 @@ fn restore_service(
     force: bool,
 ) -> Result<(), Refusal> {
     let backends = restored_backends(case, settled);
-    let version = |name: &Name| backends.get(name).map_or("", |backend| &backend.version);
-    let blocked = |name: &Name| case.state.blocked.contains_key(version(name));
-    let mut stable = settled.stable.clone();
-    if !backends.contains_key(&stable) || blocked(&stable) {
-        let message = format!(
-            "{} cannot be stable again; {} stays",
-            settled.stable, case.before.stable
-        );
-        stable.clone_from(&case.before.stable);
-        case.notes.push(super::Note {
-            kind: "conflict",
-            service: Some(case.name.clone()),
-            message,
-        });
-    }
-    let weights = move_to_stable(&settled.weights, &stable, &backends, |name| {
-        *name != stable && blocked(name)
-    });
+    let stable = restored_stable(case, settled);
+    let weights = restored_weights(case, settled, &backends, &stable);
     let same_backends = backends == case.before.backends;
     if same_backends && stable == case.before.stable && weights == case.before.weights {
         return Ok(());
@@ -74,9 +58,13 @@ fn restore_service(
         return Err(Refusal::TargetUnhealthy { backend: stable });
     }
     rollout::supersede(case, &format!("revision {revision} was restored"));
-    write_backends(case, &backends, &weights);
+    write_backends(case, &backends, &weights)?;
     settings::check_labels_of(&backends, &weights)?;
     let from = case.before.stable.clone();
+    if weights != case.before.weights {
+        // These weights are somebody's choice, no longer a rollback's.
+        case.state.rolled_back.clear();
+    }
     case.override_weights(weights);
     if stable != from {
         case.override_stable(&stable);
@@ -90,20 +78,70 @@ fn restore_service(
     Ok(())
 }
 
-/// The backends of that time, as far as they still exist.
+/// The backends of that time, as far as they still exist and their versions are not blocked.
 fn restored_backends(case: &Case<'_>, settled: &Settled) -> IndexMap<Name, Backend> {
     let backends = case.before.backends.iter().map(|(name, now)| {
-        let then = settled.backends.get(name).unwrap_or(now);
-        (name.clone(), then.clone())
+        let then = settled.backends.get(name);
+        let then = then.filter(|_| lost(case, settled, name).is_none());
+        (name.clone(), then.unwrap_or(now).clone())
     });
     backends.collect()
 }
 
+/// The stable of that time, if it can be.
+fn restored_stable(case: &mut Case<'_>, settled: &Settled) -> Name {
+    let (wanted, now) = (settled.stable.clone(), case.before.stable.clone());
+    let Some(why) = lost(case, settled, &wanted) else {
+        return wanted;
+    };
+    let message = format!("{wanted} was stable then, but {why}; {now} stays stable");
+    case.note("conflict", message);
+    now
+}
+
+/// The weights of that time; what cannot have its share any more leaves it to stable.
+fn restored_weights(
+    case: &mut Case<'_>,
+    settled: &Settled,
+    backends: &IndexMap<Name, Backend>,
+    stable: &Name,
+) -> IndexMap<Name, u32> {
+    let mut table = settled.weights.clone();
+    for (name, weight) in settled.weights.iter().filter(|(_, weight)| **weight > 0) {
+        let Some(why) = lost(case, settled, name).filter(|_| name != stable) else {
+            continue;
+        };
+        table.insert(name.clone(), 0);
+        *table.entry(stable.clone()).or_default() += weight;
+        if *name != settled.stable {
+            let message = format!("{name} had weight {weight} then, but {why}; {stable} gets it");
+            case.note("conflict", message);
+        }
+    }
+    move_to_stable(&table, stable, backends, |_| false)
+}
+
+/// Why a backend cannot have traffic as it was then.
+fn lost(case: &Case<'_>, settled: &Settled, name: &Name) -> Option<String> {
+    if !case.before.backends.contains_key(name) {
+        return Some("is not configured any more".into());
+    }
+    let version = &settled.backends.get(name)?.version;
+    let block = case.state.blocked.get(version)?;
+    let reason = block.reason.as_deref();
+    let why = reason.map_or(String::new(), |reason| format!(" ({reason})"));
+    Some(format!(
+        "its version {version:?} is blocked by {} since {}{why}",
+        block.by, block.at
+    ))
+}
+
+/// Registers the backends of that time. What the file says anyway needs no override.
 fn write_backends(
     case: &mut Case<'_>,
     backends: &IndexMap<Name, Backend>,
     weights: &IndexMap<Name, u32>,
-) {
+) -> Result<(), Refusal> {
     for (name, backend) in backends {
         let now = case.before.backends[name].clone();
         if now == *backend {
@@ -113,7 +151,13 @@ fn write_backends(
             let weight = weights.get(name).copied().unwrap_or(0);
             note_new_version(case, name, weight);
         }
+        if case.file.backends[name] == *backend {
+            case.state.backends.remove(name);
+            continue;
+        }
+        settings::check_endpoints(case.config, &backend.endpoints)?;
         let set = case.overriding(backend.clone(), case.file.backends[name].clone());
         case.state.backends.insert(name.clone(), set);
     }
+    Ok(())
 }

@@ -192,8 +192,8 @@ pub(super) fn note_new_version(case: &mut Case<'_>, backend: &Name, weight: u32)
     case.state.changed = Some(case.at);
 }
 
-/// Checks addresses that arrive over the API.
-fn check_endpoints(config: &Config, endpoints: &[Endpoint]) -> Result<(), Refusal> {
+/// Checks addresses that arrive over the API, or from the past.
+pub(super) fn check_endpoints(config: &Config, endpoints: &[Endpoint]) -> Result<(), Refusal> {
     let refuse = |endpoint: &dyn std::fmt::Display, reason: String| Refusal::EndpointRefused {
         endpoint: endpoint.to_string(),
         reason,

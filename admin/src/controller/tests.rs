@@ -1,5 +1,7 @@
 //! Decisions on a service with three versions, without threads or sockets.
 
+mod restore;
+
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -61,6 +63,16 @@ impl Play {
     }
 
     fn act(&mut self, command: Command) -> Result<bool, Refusal> {
+        let decision = self.decide(&command)?;
+        let changed = decision.changes(&self.world);
+        if changed {
+            let revision = self.world.state.revision + 1;
+            self.world = decision.follow(&self.world, revision);
+        }
+        Ok(changed)
+    }
+
+    fn decide(&mut self, command: &Command) -> Result<Decision, Refusal> {
         self.now += SignedDuration::from_secs(1);
         let health = |_: &str, backend: &str| {
             let works = !self.unhealthy.contains(&backend);
@@ -75,13 +87,7 @@ impl Play {
             health: &health,
             standing: &standing,
         };
-        let decision = apply(&self.world, self.now, outlook, &command, &asked)?;
-        let changed = decision.changes(&self.world);
-        if changed {
-            let revision = self.world.state.revision + 1;
-            self.world = decision.follow(&self.world, revision);
-        }
-        Ok(changed)
+        apply(&self.world, self.now, outlook, command, &asked)
     }
 
     fn must(&mut self, command: Command) -> bool {

@@ -2,29 +2,30 @@
 //! database only knows that its pages fit together.
 
 mod rollbacks;
+mod versions;
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use redb::{ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
-use switchback_config::defaults::VERSIONS_KEPT;
 
 use super::{Commit, outbox, seal, unseal};
+use crate::history::past::Record;
 use crate::history::{AuditEntry, Revision};
 use crate::state::{ServiceState, State};
 
 const FILE: &str = "state.redb";
 
-/// `format`, `revision`, `stable_only`.
+/// `format`, `revision`, `stable_only`, `complete_from`.
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 /// State by service.
 const SERVICES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("services");
 /// Revisions by number.
 const REVISIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("revisions");
-/// The last stable versions of each service, newest first, with the revision that shows each.
-const VERSIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("versions");
 /// Audit entries in order.
 const AUDIT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit");
+
+/// Row of [`META`]: the number from which on no revision was dropped.
+const COMPLETE_FROM: &str = "complete_from";
 
 /// Audit entries kept.
 const AUDIT_KEPT: u64 = 10_000;
@@ -111,6 +112,7 @@ impl Database {
                 for (name, row) in rows {
                     meta.insert(name, &row[..]).map_err(text)?;
                 }
+                drop(meta);
                 // The whole state: a commit that could not be written before is covered by this one.
                 let mut services = write.open_table(SERVICES).map_err(text)?;
                 for (name, service) in &commit.state.services {
@@ -131,10 +133,11 @@ impl Database {
                     .map_err(text)?;
                 let kept = u64::from(commit.revisions_kept.get());
                 let oldest = revision.revision.saturating_sub(kept - 1);
-                let wanted = note_versions(write, revision)?;
+                let wanted = versions::note(write, revision)?;
                 revisions
                     .retain_in(..oldest, |number, _| wanted.contains(&number))
                     .map_err(text)?;
+                note_complete_from(write, oldest)?;
             }
             let (number, in_force) = (commit.state.revision, commit.keep_trying);
             outbox::commit(write, number, &commit.outgoing, in_force)?;
@@ -144,11 +147,12 @@ impl Database {
 
     pub(super) fn void(&mut self, revision: u64) -> Result<(), String> {
         self.write(|write| {
-            write
-                .open_table(REVISIONS)
-                .map_err(text)?
-                .remove(revision)
-                .map_err(text)?;
+            let mut revisions = write.open_table(REVISIONS).map_err(text)?;
+            let gone = revisions.remove(revision).map_err(text)?;
+            let gone: Option<Revision> = gone.map(|row| unseal(row.value())).transpose()?;
+            if let Some(gone) = gone {
+                versions::forget(write, &revisions, &gone)?;
+            }
             outbox::void(write, revision)
         })
     }
@@ -167,8 +171,15 @@ impl Database {
         Ok(done)
     }
 
+    /// The history before this revision was lost together with an earlier database.
+    pub(super) fn begin_at(&mut self, revision: u64) -> Result<(), String> {
+        self.write(|write| note_complete_from(write, revision))
+    }
+
+    /// The last `limit` revisions below `below`, those of one service if it is named.
     pub(super) fn revisions(
         &self,
+        service: Option<&str>,
         below: Option<u64>,
         limit: usize,
     ) -> Result<Vec<Revision>, String> {
@@ -177,10 +188,29 @@ impl Database {
             return Ok(Vec::new());
         };
         let rows = table.range(..below.unwrap_or(u64::MAX)).map_err(text)?;
-        rows.rev()
-            .take(limit)
-            .map(|row| unseal(row.map_err(text)?.1.value()))
-            .collect()
+        let revisions = rows
+            .rev()
+            .map(|row| unseal::<Revision>(row.map_err(text)?.1.value()));
+        let concerns = |revision: &Result<Revision, String>| match (revision, service) {
+            (Ok(revision), Some(service)) => revision.changes.contains_key(service),
+            _ => true,
+        };
+        revisions.filter(concerns).take(limit).collect()
+    }
+
+    /// Everything that is kept.
+    pub(super) fn record(&self) -> Result<Record, String> {
+        let revisions = self.revisions(None, None, usize::MAX)?;
+        let read = self.open_one()?.begin_read().map_err(text)?;
+        let complete_from = match read.open_table(META) {
+            Ok(meta) => meta.get(COMPLETE_FROM).map_err(text)?,
+            Err(_) => None,
+        };
+        let complete_from = complete_from.map(|row| unseal(row.value())).transpose()?;
+        Ok(Record {
+            revisions,
+            complete_from: complete_from.unwrap_or(0),
+        })
     }
 
     pub(super) fn revision(&self, number: u64) -> Result<Option<Revision>, String> {
@@ -205,34 +235,18 @@ impl Database {
     }
 }
 
-/// Notes which versions a revision makes stable; the revisions of the last few versions of each service,
-/// which are kept however old they are.
-fn note_versions(write: &WriteTransaction, revision: &Revision) -> Result<BTreeSet<u64>, String> {
-    let mut table = write.open_table(VERSIONS).map_err(text)?;
-    for (name, change) in &revision.changes {
-        let Some(settled) = &change.in_force_after else {
-            continue;
-        };
-        let Some(stable) = settled.backends.get(&settled.stable) else {
-            continue;
-        };
-        let mut versions: Vec<(String, u64)> = match table.get(&name[..]).map_err(text)? {
-            Some(row) => unseal(row.value())?,
-            None => Vec::new(),
-        };
-        versions.retain(|(version, _)| *version != stable.version);
-        versions.insert(0, (stable.version.clone(), revision.revision));
-        versions.truncate(VERSIONS_KEPT);
-        table
-            .insert(&name[..], &seal(&versions)?[..])
+/// Notes from which number on no revision is missing.
+fn note_complete_from(write: &WriteTransaction, oldest: u64) -> Result<(), String> {
+    let mut meta = write.open_table(META).map_err(text)?;
+    let before: u64 = match meta.get(COMPLETE_FROM).map_err(text)? {
+        Some(row) => unseal(row.value())?,
+        None => 0,
+    };
+    if oldest > before {
+        meta.insert(COMPLETE_FROM, &seal(&oldest)?[..])
             .map_err(text)?;
     }
-    let mut wanted = BTreeSet::new();
-    for row in table.iter().map_err(text)? {
-        let versions: Vec<(String, u64)> = unseal(row.map_err(text)?.1.value())?;
-        wanted.extend(versions.into_iter().map(|(_, revision)| revision));
-    }
-    Ok(wanted)
+    Ok(())
 }
 
 fn append_audit(write: &WriteTransaction, entry: &AuditEntry) -> Result<(), String> {

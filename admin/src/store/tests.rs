@@ -1,5 +1,7 @@
 //! The store on a real disk.
 
+mod retention;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -39,6 +41,7 @@ pub(super) fn commit_of(revision: u64) -> Commit {
             at: Timestamp::UNIX_EPOCH,
             by: "ops".into(),
             via: "api".into(),
+            how: None,
             action: "rollback".into(),
             reason: None,
             notes: vec![format!("number {revision}")],
@@ -87,12 +90,15 @@ fn committed_state_is_found_again() {
     store.stop(Duration::from_secs(10));
     let (store, found) = Store::open(directory.path()).expect("open");
     assert_eq!(found, Found::Database(state(2)));
-    let revisions = ask(store.revisions(None, 10)).expect("read");
+    let revisions = ask(store.revisions(None, None, 10)).expect("read");
     assert_eq!(
         revisions.iter().map(|r| r.revision).collect::<Vec<_>>(),
         [2, 1]
     );
-    assert_eq!(ask(store.revisions(Some(2), 10)).expect("read").len(), 1);
+    assert_eq!(
+        ask(store.revisions(None, Some(2), 10)).expect("read").len(),
+        1
+    );
     assert_eq!(ask(store.audit_entries(10)).expect("read").len(), 2);
     store.void(2);
     assert_eq!(ask(store.revision(2)), Ok(None));

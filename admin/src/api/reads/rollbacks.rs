@@ -1,13 +1,13 @@
 //! Rollbacks and their evidence.
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use switchback_config::model::Name;
 use utoipa::IntoParams;
 
-use super::{PAGE, PAGE_MAX, Problem, store_failed};
+use super::{Limit, Named, Problem, Query, store_failed};
 use crate::api::Api;
 use crate::api::views::rollback::{Rollback, Rollbacks};
 
@@ -17,9 +17,9 @@ use crate::api::views::rollback::{Rollback, Rollbacks};
 pub(in crate::api) struct Of {
     /// Only those of this service.
     service: Option<Name>,
-    /// How many at most: 1 to 500, 50 if it is not said.
-    #[param(minimum = 1, maximum = 500)]
-    limit: Option<usize>,
+    /// How many at most; 50 if it is not said.
+    #[param(value_type = Option<usize>, minimum = 1, maximum = 500)]
+    limit: Option<Limit>,
     /// Only those before this number.
     before: Option<u64>,
 }
@@ -32,7 +32,7 @@ pub(in crate::api) async fn rollbacks(
     State(api): State<Api>,
     Query(of): Query<Of>,
 ) -> Result<Response, Problem> {
-    let limit = of.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
+    let Limit(limit) = of.limit.unwrap_or_default();
     let rollbacks = api
         .store
         .rollbacks(of.service, of.before, limit)
@@ -61,14 +61,14 @@ const NEWER: u64 = 50;
     responses((status = 200, body = Rollback)))]
 pub(in crate::api) async fn rollback(
     State(api): State<Api>,
-    Path(id): Path<u64>,
+    Named(id): Named<u64>,
 ) -> Result<Response, Problem> {
     let found = api.store.rollback(id).await.map_err(store_failed)?;
     let record = found.ok_or_else(|| Problem::not_found(format!("rollback {id} is not kept")))?;
     let below = id.saturating_add(NEWER);
     let revisions = api
         .store
-        .revisions(Some(below), LOOKED_THROUGH)
+        .revisions(Some(record.service.clone()), Some(below), LOOKED_THROUGH)
         .await
         .map_err(store_failed)?;
     Ok(Json(Rollback::new(record, &revisions)).into_response())

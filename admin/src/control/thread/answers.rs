@@ -9,9 +9,9 @@ use switchback_proxy::fence::Fence;
 
 use super::{Applied, Durable, Keeper, Request};
 use crate::command::{Asked, Command, Refusal};
-use crate::controller::{Decision, World};
+use crate::controller::{Decision, Note, World};
 use crate::effective::Effective;
-use crate::history::{AuditEntry, Change, Revision, Settled};
+use crate::history::{AuditEntry, Change, Revision, Settled, file_notes};
 use crate::hooks::outbox::of_change;
 use crate::store::{Commit, Outgoing};
 
@@ -32,13 +32,10 @@ impl Keeper {
             at,
             by: asked.by.clone(),
             via: asked.via.into(),
+            how: asked.how.clone(),
             action: command.verb().into(),
             reason: asked.reason.clone(),
-            notes: decision
-                .notes
-                .iter()
-                .map(|note| note.message.clone())
-                .collect(),
+            notes: notes(before, command, decision),
             changes,
         };
         Commit {
@@ -56,12 +53,13 @@ impl Keeper {
 
     /// What a decision changes, by service: what is recorded, and what is in force because of it.
     fn changes(&self, before: &World, decision: &Decision) -> BTreeMap<Name, Change> {
+        let same_mode = before.state.stable_only == decision.stable_only;
         let mut changes = BTreeMap::new();
         for (name, file) in &decision.config.services {
             let recorded = before.state.services.get(name);
             let changed = decision.services.get(name);
             let file_before = before.config.services.get(name);
-            if changed.is_none() && file_before == Some(file) {
+            if changed.is_none() && file_before == Some(file) && same_mode {
                 continue;
             }
             let recorded = recorded.cloned().unwrap_or_default();
@@ -81,6 +79,7 @@ impl Keeper {
             };
             changes.insert(name.clone(), change);
         }
+        changes.extend(removals(before, decision));
         changes
     }
 
@@ -96,9 +95,15 @@ impl Keeper {
         }
     }
 
-    pub(super) fn applied(&self, fence: Option<Arc<Fence>>, durable: Durable) -> Applied {
+    pub(super) fn applied(
+        &self,
+        notes: Vec<Note>,
+        fence: Option<Arc<Fence>>,
+        durable: Durable,
+    ) -> Applied {
         Applied {
             changed: fence.is_some(),
+            notes,
             published: self.published.borrow().clone(),
             planned: None,
             fence,
@@ -106,7 +111,7 @@ impl Keeper {
         }
     }
 
-    pub(super) fn answer_unchanged(&self, request: Request) {
+    pub(super) fn answer_unchanged(&self, request: Request, notes: Vec<Note>) {
         // The file is read whenever it may have changed, and rollouts are looked at all the time; that
         // nothing came of it is no news.
         if !matches!(
@@ -124,11 +129,12 @@ impl Keeper {
         }
         let _ = request
             .reply
-            .send(Ok(self.applied(None, Durable::Known(true))));
+            .send(Ok(self.applied(notes, None, Durable::Known(true))));
     }
 
     pub(super) fn answer_dry_run(&self, request: Request, decision: Decision) {
-        let mut applied = self.applied(None, Durable::Known(false));
+        let notes = decision.notes.clone();
+        let mut applied = self.applied(notes, None, Durable::Known(false));
         applied.changed = decision.changes(&self.world);
         applied.planned = Some(Box::new((decision, applied.published.clone())));
         let _ = request.reply.send(Ok(applied));
@@ -145,6 +151,38 @@ impl Keeper {
         self.store.audit(entry);
         let _ = request.reply.send(Err(refusal));
     }
+}
+
+/// The services that a new file does not name any more.
+fn removals(before: &World, decision: &Decision) -> impl Iterator<Item = (Name, Change)> {
+    let gone = before.config.services.iter();
+    let gone = gone.filter(|(name, _)| !decision.config.services.contains_key(*name));
+    gone.map(|(name, file)| {
+        let state = before.state.services.get(name).cloned().unwrap_or_default();
+        let effective = Effective::new(file, &state, before.state.stable_only);
+        let change = Change {
+            before: state.clone(),
+            after: state,
+            in_force_before: Some(Settled::from(&effective)),
+            in_force_after: None,
+        };
+        (name.clone(), change)
+    })
+}
+
+/// What happened, in sentences; for a new file also what is new in it.
+fn notes(before: &World, command: &Command, decision: &Decision) -> Vec<String> {
+    let said = decision.notes.iter().map(|note| note.message.clone());
+    if !matches!(command, Command::Reload { .. }) {
+        return said.collect();
+    }
+    let changes = switchback_config::diff::changes(&before.config, &decision.config);
+    let mut notes = file_notes(&changes);
+    notes.extend(said);
+    if notes.is_empty() {
+        notes.push("the file is the same, but a file that it names has changed".into());
+    }
+    notes
 }
 
 fn audit_entry(

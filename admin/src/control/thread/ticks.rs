@@ -79,6 +79,7 @@ impl Keeper {
         }
         let asked = Asked {
             by: "judge".into(),
+            how: Some(cause.as_str().into()),
             ..Asked::by_itself("judge", Some(sentence.clone()))
         };
         let command = Command::Condemn {
