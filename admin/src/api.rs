@@ -9,6 +9,7 @@ mod condition;
 #[cfg(feature = "api-docs")]
 mod docs;
 mod document;
+mod explain;
 mod extract;
 mod guard;
 mod history;
@@ -119,6 +120,7 @@ fn routes() -> OpenApiRouter<Api> {
     routes
         .routes(routes!(reads::services))
         .routes(routes!(reads::service))
+        .routes(routes!(explain::explain))
         .routes(routes!(writes::traffic::weights))
         .routes(routes!(writes::traffic::rollback))
         .routes(routes!(writes::traffic::switch))

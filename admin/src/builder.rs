@@ -26,6 +26,7 @@ use switchback_proxy::split::Split;
 use switchback_proxy::stats::{Alarm, BackendStats, JudgeCells, Limiter};
 use switchback_proxy::tls::ClientTls;
 
+use crate::controller::Health;
 use crate::effective::Effective;
 use crate::state::State;
 
@@ -397,6 +398,19 @@ pub(crate) fn find<'a>(snapshot: &'a Snapshot, name: &str) -> Option<&'a Arc<Ser
         .services
         .binary_search_by(|service| (*service.name).cmp(name));
     found.ok().map(|index| &snapshot.services[index])
+}
+
+/// What is known of a backend's endpoints; nothing works of one that is not there.
+pub(crate) fn health(snapshot: &Snapshot, service: &str, backend: &str) -> Health {
+    let service = find(snapshot, service);
+    let found = service.and_then(|service| service.backends.iter().find(|b| *b.name == *backend));
+    let endpoints = found
+        .map(|backend| &backend.endpoints[..])
+        .unwrap_or_default();
+    Health {
+        healthy: endpoints.iter().any(|e| e.health.is_healthy()),
+        known: endpoints.iter().any(|e| e.health.is_known_healthy()),
+    }
 }
 
 fn addresses_of(

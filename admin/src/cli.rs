@@ -6,6 +6,7 @@
 
 mod args;
 mod client;
+mod explain;
 mod files;
 mod history;
 mod hooks;
@@ -133,6 +134,7 @@ fn online(target: &Target, verb: Verb) -> Result<u8, Failed> {
                 show::status(&client, service.as_deref(), watch).await
             }
             Verb::History(args) => history::history(&client, args).await,
+            Verb::Explain { service } => explain::explain(&client, &service).await,
             Verb::Diff(args) => history::diff(&client, args).await,
             Verb::Restore(args) => history::restore(&client, args).await,
             Verb::Incidents { service } => incident::list(&client, service.as_deref()).await,

@@ -385,3 +385,90 @@ async fn history_is_bounded_as_the_file_says_and_what_is_dropped_is_said() {
         json!({"blue": 94, "green": 6})
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn explanation_tells_where_traffic_goes_why_and_what_to_do() {
+    let (blue, green) = origins().await;
+    let config = blue_green(&blue.url(), &green.url(), "");
+    let proxy = Proxy::start(&config);
+    proxy.cli(&[
+        "weights", "shop", "blue=90", "green=10", "--reason", "try 2",
+    ]);
+    let (code, out, err) = proxy.cli(&["explain", "shop"]);
+    assert_eq!(code, 0, "{err}");
+    let first = out.lines().next().unwrap();
+    assert_eq!(
+        first,
+        "Of the traffic of shop, 90% goes to blue (version 1, stable) and 10% goes to green (version 2, canary)."
+    );
+    assert!(
+        out.contains("admin set these weights") && out.contains("try 2"),
+        "{out}"
+    );
+    assert!(out.contains("If green fails more than blue"), "{out}");
+    assert!(out.contains("switchback rollback shop\n      leaves all traffic on blue, and blocks version 2 of green"), "{out}");
+    proxy
+        .post("/v1/services/shop/rollback", json!({"reason": "broken"}))
+        .await;
+    // The file gives the blocked version weight: its value is refused, and that is said.
+    proxy.write_config(&config.replace("blue: 100, green: 0", "blue: 40, green: 60"));
+    proxy.post("/v1/reload", Value::Null).await;
+    let explained = proxy.get("/v1/services/shop/explain").await;
+    assert_eq!(
+        explained["now"][0],
+        "All traffic of shop goes to blue (version 1, stable)."
+    );
+    assert_eq!(
+        explained["commands"][1]["command"],
+        "switchback unblock shop green"
+    );
+    let service = proxy.service().await;
+    let conflict = &service["conflicts"][0];
+    assert_eq!(
+        (&conflict["kind"], &conflict["field"]),
+        (&json!("refused"), &json!("weights.green"))
+    );
+    assert_eq!(
+        (&conflict["file"], &conflict["by"], &conflict["reason"]),
+        (&json!(60), &json!("admin"), &json!("broken"))
+    );
+    let (_, status, _) = proxy.cli(&["status", "shop"]);
+    assert!(
+        status.contains("conflict: the file gives green weight 60"),
+        "{status}"
+    );
+    assert!(status.contains("switchback unblock shop green"), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn override_is_told_beside_the_file_until_both_agree() {
+    let (blue, green) = origins().await;
+    let proxy = Proxy::blue_green(&blue, &green, "");
+    assert_eq!(proxy.service().await["conflicts"], json!([]));
+    proxy.cli(&[
+        "weights", "shop", "blue=90", "green=10", "--reason", "try 2",
+    ]);
+    let service = proxy.service().await;
+    let differs = &service["conflicts"][0];
+    assert_eq!(
+        (&differs["kind"], &differs["field"]),
+        (&json!("differs"), &json!("weights"))
+    );
+    assert_eq!(differs["file"], json!({"blue": 100, "green": 0}));
+    assert_eq!(differs["override"], json!({"blue": 90, "green": 10}));
+    assert_eq!(
+        (&differs["by"], &differs["reason"]),
+        (&json!("admin"), &json!("try 2"))
+    );
+    assert_eq!(
+        differs["ends"],
+        "edit services.shop.weights in the file, or: switchback weights shop blue=100 green=0"
+    );
+    // What it says ends it does.
+    proxy.cli(&["weights", "shop", "blue=100", "green=0"]);
+    assert_eq!(
+        proxy.service().await["conflicts"],
+        json!([]),
+        "an override equal to the file is none"
+    );
+}

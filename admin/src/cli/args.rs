@@ -157,6 +157,12 @@ pub enum Verb {
         #[arg(long)]
         watch: bool,
     },
+    /// Tell why traffic goes where it goes, what comes next, and what to do
+    #[command(after_help = "Example: switchback explain checkout")]
+    Explain {
+        /// The service
+        service: String,
+    },
     /// Set all weights of a service
     #[command(
         after_help = "Example: switchback weights checkout blue=95 green=5 --reason 'try 42'"

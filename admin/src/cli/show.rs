@@ -93,12 +93,7 @@ fn print_services(answer: &Value) {
             print_signal(&text(&service["name"]), signal);
         }
         for conflict in service["conflicts"].as_array().into_iter().flatten() {
-            println!(
-                "{}: {}: {}",
-                text(&service["name"]),
-                "conflict".yellow(),
-                text(conflict)
-            );
+            print_conflict(&text(&service["name"]), conflict);
         }
     }
 }
@@ -124,6 +119,16 @@ fn print_mirror(service: &Value, mirror: &Value) {
         text(&mirror["share"]),
         text(&mirror["to"]),
         text(&mirror["version"]),
+/// Where the file and what is in force disagree: by somebody's choice, or because it must not be.
+fn print_conflict(service: &str, conflict: &Value) {
+    let kind = match conflict["kind"].as_str() {
+        Some("refused") => "conflict".yellow().to_string(),
+        _ => "differs".dimmed().to_string(),
+    };
+    println!("{service}: {kind}: {}", text(&conflict["sentence"]));
+    println!(
+        "  {}",
+        format!("to end it: {}", text(&conflict["ends"])).dimmed()
     );
 }
 

@@ -19,9 +19,9 @@ use switchback_proxy::stats::Alarm;
 use tokio::sync::{oneshot, watch};
 
 use super::{Applied, Controls, Durable, Extent, Message, Published, Request, ServiceStatus};
-use crate::builder::{Addresses, Builder, Material, Plan, find};
+use crate::builder::{Addresses, Builder, Material, Plan, health};
 use crate::command::{Asked, Cause, Command, Refusal};
-use crate::controller::{Decision, Health, Outlook, World, apply};
+use crate::controller::{Decision, Outlook, World, apply};
 use crate::effective::Effective;
 use crate::events::Events;
 use crate::observer::{Clock, Observer};
@@ -233,17 +233,7 @@ impl Keeper {
 
     fn decide(&self, command: &Command, asked: &Asked) -> Result<Decision, Refusal> {
         let snapshot = self.plane.snapshot();
-        let health = |service: &str, backend: &str| {
-            let found = find(&snapshot, service)
-                .and_then(|service| service.backends.iter().find(|b| *b.name == *backend));
-            let endpoints = found
-                .map(|backend| &backend.endpoints[..])
-                .unwrap_or_default();
-            Health {
-                healthy: endpoints.iter().any(|e| e.health.is_healthy()),
-                known: endpoints.iter().any(|e| e.health.is_known_healthy()),
-            }
-        };
+        let health = |service: &str, backend: &str| health(&snapshot, service, backend);
         let standing = |service: &str, backend: &str| self.observer.standing(service, backend);
         let outlook = Outlook {
             health: &health,

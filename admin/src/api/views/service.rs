@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use super::{backend, judge, mirror, rollout, schema};
 use crate::builder::find;
+use crate::conflict::{Conflict, conflicts};
 use crate::control::Published;
 use crate::signals::{SignalView, signals};
 use crate::state::{Block, Lease, Override, ServiceState, Trial};
@@ -55,8 +56,8 @@ pub(crate) struct Service {
     mirror: Option<mirror::Mirror>,
     /// What is measured elsewhere about versions that are watched.
     signals: Vec<SignalView>,
-    /// Places where file and runtime disagree, in words.
-    conflicts: Vec<String>,
+    /// Fields in which the file and what is in force disagree.
+    conflicts: Vec<Conflict>,
     /// What the file says.
     file: Settings,
     /// What was changed over the API.
@@ -155,7 +156,13 @@ pub(crate) fn service(published: &Published, name: &str) -> Option<Service> {
             .collect(),
         mirror: mirror::view(published, name, file, status),
         signals: signals(published, name),
-        conflicts: effective.conflicts.clone(),
+        conflicts: conflicts(
+            name,
+            file,
+            recorded.unwrap_or(&ServiceState::default()),
+            effective,
+            published.state.stable_only,
+        ),
         file: Settings {
             stable: file.stable.clone(),
             weights: file.weights.clone(),
