@@ -6,6 +6,7 @@
 
 mod exposures;
 mod mirror;
+mod slowness;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -94,7 +95,8 @@ pub struct Builder {
     alarm: Arc<Alarm>,
     last: Arc<Snapshot>,
     retired: Vec<Retired>,
-    limiters: HashMap<(Name, Name, String), Arc<Limiter>>,
+    /// Of errors and of slow requests, by version.
+    limiters: HashMap<(Name, Name, String), [Arc<Limiter>; 2]>,
 }
 
 impl Builder {
@@ -218,6 +220,7 @@ impl Builder {
             exposures,
             judged,
             errors: ErrorRules::new(&file.rollback.errors),
+            slow: slowness::slowness(self.workers, file, effective, before.as_deref()),
             balance: file.balance,
             affinity: file.affinity.clone(),
             preview: file.preview.clone(),
@@ -311,6 +314,7 @@ impl Builder {
     ) -> Vec<Arc<JudgeCells>> {
         let on_trial = effective.on_trial.is_some();
         let is_watched = |index: usize| index != stable || on_trial;
+        let timed = file.rollback.max_extra_slow.is_some();
         let same_epoch = before.is_some_and(|before| {
             let same_backends = before.backends.len() == backends.len()
                 && before
@@ -321,6 +325,10 @@ impl Builder {
             same_backends
                 && before.stable == stable
                 && before.affinity == file.affinity
+                && before
+                    .judged
+                    .iter()
+                    .all(|cells| cells.times().is_some() == timed)
                 && (0..backends.len()).all(|index| {
                     !is_watched(index) || split.share(index) <= before.split.share(index)
                 })
@@ -329,22 +337,20 @@ impl Builder {
             return before.judged.clone();
         }
         let cells = backends.iter().enumerate().map(|(index, backend)| {
-            let limiter = file.affinity.is_some().then(|| {
+            let limiters = file.affinity.is_some().then(|| {
                 let key = (
                     name.clone(),
                     backend.name.to_string(),
                     backend.version.to_string(),
                 );
-                self.limiters
-                    .entry(key)
-                    .or_insert_with(Limiter::new)
-                    .clone()
+                let new = || [Limiter::new(), Limiter::new()];
+                self.limiters.entry(key).or_insert_with(new).clone()
             });
-            JudgeCells::new(
-                self.workers,
-                is_watched(index).then(|| self.alarm.clone()),
-                limiter,
-            )
+            let (errors, slow) =
+                limiters.map_or((None, None), |[errors, slow]| (Some(errors), Some(slow)));
+            let alarm = is_watched(index).then(|| self.alarm.clone());
+            let cells = JudgeCells::new(self.workers, alarm, errors);
+            Arc::new(if timed { cells.timed(slow) } else { cells })
         });
         cells.collect()
     }
@@ -471,6 +477,7 @@ fn same_service(one: &Service, other: &Service) -> bool {
         && exposures::same(&one.exposures, &other.exposures)
         && (&one.split, one.stable, &one.blocked, &one.cuts)
             == (&other.split, other.stable, &other.blocked, &other.cuts)
+        && one.slow == other.slow
         && (&one.errors, one.balance, &one.affinity, &one.preview)
             == (
                 &other.errors,

@@ -108,6 +108,9 @@ pub struct JudgeEvidence {
     /// Its numbers.
     #[schema(value_type = judge::Explanation)]
     pub explanation: Explanation,
+    /// What slow was, where that is judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slower_than: Option<String>,
     /// Its numbers in one sentence.
     pub sentence: String,
     /// How its charts rose, second by second.
@@ -352,7 +355,8 @@ impl JudgeEvidence {
         };
         let judge = tape.replay().map_err(|mismatch| mismatch.to_string())?;
         let explanation = judge.explain();
-        let says = self.trouble.sentence(&explanation);
+        let slower_than = self.slower_than.as_deref();
+        let says = self.trouble.sentence(&explanation, slower_than);
         if explanation != self.explanation || says != self.sentence {
             return Err(format!(
                 "played again the judge says {says:?}, recorded was {:?}",

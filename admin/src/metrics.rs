@@ -201,6 +201,13 @@ fn about_version(
         labels,
         retries,
     );
+    let slow = sum(&|cells| cells.slow.get());
+    families.add_counter(
+        "switchback_slow_requests_total",
+        "Requests that waited too long for an answer, where the service says what that is.",
+        labels,
+        slow,
+    );
     about_time(labels, stats, families);
     mirror::about_copies(labels, version, stats, families);
 }

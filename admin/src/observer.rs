@@ -10,6 +10,7 @@ mod aftermath;
 mod case;
 mod gauge;
 mod mirror;
+mod pace;
 mod reader;
 mod recorder;
 mod rules;
@@ -37,6 +38,7 @@ pub use case::Trouble;
 pub use gauge::{Gauge, Reading};
 pub use mirror::MirrorAlert;
 use mirror::MirrorWatch;
+use pace::Pace;
 use watch::{Roles, Watch};
 
 /// A watched version has failed.
@@ -81,12 +83,20 @@ pub enum Notice {
 /// Watches all services.
 #[derive(Debug, Default)]
 pub struct Observer {
-    services: BTreeMap<Name, BTreeMap<Name, Watch>>,
+    services: BTreeMap<Name, Watched>,
     mirrors: BTreeMap<Name, MirrorWatch>,
     /// The last rollback of each service, while there is something to learn of it.
     aftermaths: BTreeMap<Name, Aftermath>,
     /// What was found out apart from ticks.
     found: Vec<Notice>,
+}
+
+/// One service.
+#[derive(Debug, Default)]
+struct Watched {
+    watches: BTreeMap<Name, Watch>,
+    /// What slow is, where that follows stable.
+    pace: Option<Pace>,
 }
 
 /// What the observer has to know about the time.
@@ -119,7 +129,9 @@ impl Observer {
                 continue;
             };
             let changed_at = state.services.get(name).and_then(|state| state.changed);
-            let watches = self.services.entry(name.clone()).or_default();
+            let Watched { watches, pace } = self.services.entry(name.clone()).or_default();
+            let slow = find(snapshot, name).and_then(|service| service.slow.as_ref());
+            *pace = slow.and_then(|slow| Pace::follow(pace.take(), &slow.limit, clock.now));
             follow_service(watches, clock, name, file, effective, snapshot, changed_at);
             let before = self.mirrors.remove(name);
             let mirror = find(snapshot, name)
@@ -151,14 +163,14 @@ impl Observer {
         backend: &str,
         tapes: bool,
     ) -> Option<VersionEvidence> {
-        let watch = self.services.get(service)?.get(backend)?;
+        let watch = self.services.get(service)?.watches.get(backend)?;
         Some(watch.evidence(clock.now, backend, tapes))
     }
 
     /// What the backend that a version is compared with usually fails at most.
     #[must_use]
     pub fn usual_rate(&self, service: &str, backend: &str) -> Option<f64> {
-        let watch = self.services.get(service)?.get(backend)?;
+        let watch = self.services.get(service)?.watches.get(backend)?;
         Some(watch.usual_rate())
     }
 
@@ -175,7 +187,7 @@ impl Observer {
     /// Looks at every watched version.
     pub fn tick(&mut self, clock: Clock) -> Vec<Notice> {
         let mut notices = std::mem::take(&mut self.found);
-        for (service, watches) in &mut self.services {
+        for (service, Watched { watches, pace }) in &mut self.services {
             for (backend, watch) in watches.iter_mut() {
                 if let Some(finding) = watch.tick(clock) {
                     notices.push(Notice::Failing(Alert {
@@ -195,6 +207,10 @@ impl Observer {
                         message: format!("{backend}: {message}"),
                     }));
                 }
+            }
+            // Afterwards: what was counted until now was not slow by the limit that comes now.
+            if let Some(pace) = pace {
+                pace.tick(clock.now);
             }
         }
         let mirrors = self.mirrors.iter_mut();
@@ -216,14 +232,15 @@ impl Observer {
         let watch = self
             .services
             .get(service)
-            .and_then(|watches| watches.get(backend));
+            .and_then(|watched| watched.watches.get(backend));
         watch.map_or_else(Standing::default, Watch::standing)
     }
 
     /// The gauges of a service's watches, by backend.
     #[must_use]
     pub fn gauges(&self, service: &str) -> Vec<(Name, Arc<Gauge>)> {
-        let watches = self.services.get(service).into_iter().flatten();
+        let watched = self.services.get(service).into_iter();
+        let watches = watched.flat_map(|watched| &watched.watches);
         watches
             .map(|(backend, watch)| (backend.clone(), watch.gauge().clone()))
             .collect()

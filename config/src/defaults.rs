@@ -8,8 +8,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::model::{
-    Bake, CompareTo, ErrorClass, Limits, Mirror, Name, OnFailure, Rescue, Rollback, Rollout, Step,
-    Uncontrolled,
+    Bake, CompareTo, ErrorClass, Limits, Mirror, Name, OnFailure, Rescue, Rollback, Rollout, Slow,
+    Step, Uncontrolled,
 };
 use crate::units::{ByteSize, Percent, Period, Rate, TimeSpan};
 
@@ -284,6 +284,22 @@ pub const FLAP_WINDOW: Duration = Duration::from_secs(300);
 /// `max_extra_errors`: what an operator would call "clearly worse".
 pub const MAX_EXTRA_ERRORS: Percent = Percent::from_millionths(10_000);
 
+/// `slow`: by the last of stable's requests that are ordinary, so that it fits any service.
+pub const SLOW: Slow = Slow::Stable(990);
+
+/// Requests of one worker and service that are watched for becoming slow while they have no answer.
+/// Some hundred are in flight where things go well; a hundred times that is an outage, and of the
+/// requests beyond it is noticed when they are answered that they were slow.
+pub const SLOW_WATCHED_MAX: usize = 1 << 16;
+
+/// Stable's usual times are those of so long a time, by half-life.
+pub const SLOW_HALF_LIFE: Duration = Duration::from_secs(150);
+
+/// Requests of stable that must have been answered before anything is slow, for `stable p90` to
+/// `stable p99`: with fewer, less than two of them are slower than the limit. `p99.9` takes ten times
+/// as many.
+pub const SLOW_REQUESTS_MIN: u32 = 200;
+
 /// `false_rollbacks`: rare enough to trust each one.
 pub const FALSE_ROLLBACKS: Rate = Rate {
     count: 1,
@@ -439,6 +455,8 @@ pub fn mirror(to: Name) -> Mirror {
 pub fn rollback() -> Rollback {
     Rollback {
         max_extra_errors: MAX_EXTRA_ERRORS,
+        max_extra_slow: None,
+        slow: SLOW,
         false_rollbacks: FALSE_ROLLBACKS,
         compare_to: CompareTo::Stable,
         min_failures: MIN_FAILURES,

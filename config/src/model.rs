@@ -13,6 +13,7 @@ mod limits;
 mod mirror;
 mod rollout;
 mod rule;
+mod slow;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -32,6 +33,7 @@ pub use limits::{LimitOverrides, Limits};
 pub use mirror::Mirror;
 pub use rollout::{Bake, ROLLOUT_PARTS, Rollout, RolloutFault, Step};
 pub use rule::{RateRule, Rule, Signal, SignalSource};
+pub use slow::Slow;
 
 /// Name of a service, listener or backend: letters, digits, `-`, `_` and `.`, 1 to 63 characters.
 pub type Name = String;
@@ -454,6 +456,11 @@ pub struct Rescue {
 pub struct Rollback {
     /// How much more of its requests than stable the canary may fail.
     pub max_extra_errors: Percent,
+    /// How much more of its requests than stable may be slow; `None` (`off`): nobody judges that.
+    #[serde(serialize_with = "or_off")]
+    pub max_extra_slow: Option<Percent>,
+    /// From when on a request is slow.
+    pub slow: Slow,
     /// At most so many false rollbacks in healthy watched traffic.
     pub false_rollbacks: Rate,
     /// What the canary is compared to.
@@ -479,6 +486,14 @@ pub struct Rollback {
     pub verify: TimeSpan,
     /// Whether samples of failed requests show their paths, as templates.
     pub sample_paths: bool,
+}
+
+impl Rollback {
+    /// Whether it matters how long requests take: they are judged for it, or it makes them failures.
+    #[must_use]
+    pub fn heeds_time(&self) -> bool {
+        self.max_extra_slow.is_some() || self.errors.contains(&ErrorClass::Slow)
+    }
 }
 
 /// What the canary is compared to.
@@ -507,6 +522,8 @@ pub enum ErrorClass {
     Timeout,
     /// The connection broke before the end of the response.
     Reset,
+    /// No response head within `slow`.
+    Slow,
 }
 
 impl From<ErrorClass> for String {
@@ -521,6 +538,7 @@ impl From<ErrorClass> for String {
             ErrorClass::Connect => "connect".into(),
             ErrorClass::Timeout => "timeout".into(),
             ErrorClass::Reset => "reset".into(),
+            ErrorClass::Slow => "slow".into(),
         }
     }
 }

@@ -12,7 +12,7 @@ use std::num::NonZeroU32;
 use ipnet::IpNet;
 
 use crate::decode::{OrOff, Table, Words, section};
-use crate::model::{Balance, CompareTo, LogFormat, OnFailure, TlsVersion};
+use crate::model::{Balance, CompareTo, LogFormat, OnFailure, Slow, TlsVersion};
 use crate::units::{ByteSize, Endpoint, Percent, Rate, TimeSpan};
 pub(crate) use hooks::{Hook, Until};
 pub(crate) use rule::{Rule, RuleItem, Signal};
@@ -337,6 +337,11 @@ section! {
     Rollback {
         /// How much more of its requests than stable the canary may fail. Default: 1%.
         max_extra_errors: Percent,
+        /// How much more of its requests than stable the canary may answer slowly, or `off` (default).
+        max_extra_slow: OrOff<Percent>,
+        /// A request without a response head for so long is slow: a time, or a quantile of stable's
+        /// times: `stable p99` (default), p90, p95 or p99.9. Waiting for the client does not count.
+        slow: Slow,
         /// At most so many false rollbacks of healthy versions. Default: 1/year.
         false_rollbacks: Rate,
         /// What the canary is compared to: `stable` (default) or `before`.
@@ -345,7 +350,7 @@ section! {
         min_failures: u32,
         /// A rollback needs at least so many requests. Default: 0.
         min_requests: u32,
-        /// Outcomes that are failures: 5xx, 4xx, "503", grpc:13,14, connect, timeout, reset.
+        /// Outcomes that are failures: 5xx, 4xx, "503", grpc:13,14, connect, timeout, reset, slow.
         errors: Vec<TextItem>,
         /// Plain rules beside the judge: error_rate > 5% for 5m [and not stable], or a table about what is measured elsewhere.
         rules: Vec<RuleItem>,
@@ -362,7 +367,6 @@ section! {
         /// Whether samples of failed requests show their paths, numbers and names left out. Default: false.
         sample_paths: bool,
     }
-    later ["max_extra_slow", "slow"]
 }
 
 section! {

@@ -144,6 +144,12 @@ impl Deadline {
         if phase != self.phase || upload.progress() != self.progress {
             self.phase = phase;
             self.progress = upload.progress();
+            if upload.framing().has_body() {
+                match phase {
+                    Phase::Uploading(WaitsFor::Source) => request.stopwatch.pause(),
+                    _ => request.stopwatch.restart(self.timer.now()),
+                }
+            }
             self.timer.set(match phase {
                 Phase::Starting | Phase::Waiting => request.limits.upstream_response,
                 Phase::Uploading(WaitsFor::Source) => request.limits.request_body_idle,

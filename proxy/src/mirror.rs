@@ -44,6 +44,7 @@ use crate::snapshot::{Backend, Mirror, RequestLimits, Service};
 use crate::source::Source;
 use crate::split::Sampler;
 use crate::stats::mirrored::Dropped;
+use crate::stopwatch::Stopwatch;
 use crate::upload::Upload;
 use crate::view::{ServiceView, View};
 use crate::worker::Worker;
@@ -289,6 +290,7 @@ async fn exchange(original: &Original, claim: Claim, body: Bytes) {
         limits: &limits,
         ids: &original.ids,
         mirrored: true,
+        stopwatch: &Stopwatch::default(),
     };
     let source = Source::Made(body);
     let upload = Upload::new(source, original.head.framing, None, worker.spare_bytes());
@@ -301,7 +303,7 @@ async fn exchange(original: &Original, claim: Claim, body: Bytes) {
             exchange.drop_rest(MIRROR_RESPONSE_BYTES).await;
         }
         Err(failure) => {
-            let outcome = end_attempt(&failure, Repeat::No, &mut report);
+            let outcome = end_attempt(&request, &failure, Repeat::No, &mut report);
             failure.claim.end(outcome);
         }
     }

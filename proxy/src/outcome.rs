@@ -98,6 +98,7 @@ pub struct ErrorRules {
     connect: bool,
     timeout: bool,
     reset: bool,
+    slow: bool,
 }
 
 /// gRPC codes that mean a fault of the server: unknown, deadline exceeded, unimplemented, internal,
@@ -126,6 +127,7 @@ impl ErrorRules {
                 ErrorClass::Connect => rules.connect = true,
                 ErrorClass::Timeout => rules.timeout = true,
                 ErrorClass::Reset => rules.reset = true,
+                ErrorClass::Slow => rules.slow = true,
             }
         }
         rules
@@ -141,6 +143,12 @@ impl ErrorRules {
     #[must_use]
     pub fn status_fails(&self, status: u16) -> bool {
         place(status).is_some_and(|(word, bit)| self.statuses[word] & bit != 0)
+    }
+
+    /// Whether a request that waits for too long is a failure, however it ends.
+    #[must_use]
+    pub const fn slow_fails(&self) -> bool {
+        self.slow
     }
 
     /// What an outcome says about the version that served it.

@@ -27,6 +27,7 @@ use crate::report::{Report, outcome_of};
 use crate::rescue::{self, Failed, Repeat, Tries};
 use crate::snapshot::{RequestLimits, Route, RouteAction};
 use crate::source::Source;
+use crate::stopwatch::Stopwatch;
 use crate::timer::Timer;
 use crate::tunnel::Tunnel;
 use crate::upload::Upload;
@@ -46,6 +47,8 @@ pub(crate) struct Request<'a> {
     pub(crate) ids: &'a Ids,
     /// Whether this is a copy, whose response nobody sees.
     pub(crate) mirrored: bool,
+    /// How long the backend takes.
+    pub(crate) stopwatch: &'a Stopwatch,
 }
 
 /// Answers one request.
@@ -69,6 +72,7 @@ pub(crate) async fn handle(
         tries: Tries::default(),
         timer: Some(worker.wheel.timer()),
     };
+    let stopwatch = Stopwatch::default();
     for _ in 0..PICKS_MAX {
         let Some(index) = view.snapshot.router.find(head, &client.listener.name) else {
             return refuse(worker, head, &ids, report, &RequestError::NoRoute);
@@ -85,6 +89,7 @@ pub(crate) async fn handle(
             limits,
             ids: &ids,
             mirrored: false,
+            stopwatch: &stopwatch,
         };
         let service = match &route.action {
             RouteAction::Service(index) => &view.services[*index],
@@ -129,23 +134,28 @@ async fn attempt(
         let claim = claim(request, service, &choice, retried_from.as_ref())?;
         if retried_from.is_none() && !course.tries.rescued {
             report.picked(request, &claim, choice.key, client);
+            request.stopwatch.start(&claim, choice.key);
         }
         report.note_backend(&claim);
         let failure = match forward::send(request, claim, upload, fresh, timer).await {
-            Ok(answer) => match should_rescue(request, service, &answer, course.tries) {
-                false => return Ok((answer, notes)),
-                true => give_up(answer),
-            },
+            Ok(answer) => {
+                note_time(service, request.stopwatch.stop(request.worker), report);
+                match should_rescue(request, service, &answer, course.tries) {
+                    false => return Ok((answer, notes)),
+                    true => give_up(answer),
+                }
+            }
             Err(failure) => *failure,
         };
         if matches!(failure.error, RequestError::Closed) {
             report.acquit();
+            request.stopwatch.cancel();
             course.source = Some(failure.upload.into_source());
             course.timer = Some(failure.timer);
             return Err(RequestError::Closed);
         }
         let repeat = decide(request, service, &failure, &mut course.tries);
-        let outcome = end_attempt(&failure, repeat, report);
+        let outcome = end_attempt(request, &failure, repeat, report);
         let Failure {
             error,
             claim,
@@ -341,16 +351,35 @@ fn decide(
 }
 
 /// Tells the judge about a failed attempt, unless another one on the same side decides.
-pub(crate) fn end_attempt(failure: &Failure, repeat: Repeat, report: &mut Report) -> Outcome {
+pub(crate) fn end_attempt(
+    request: &Request<'_>,
+    failure: &Failure,
+    repeat: Repeat,
+    report: &mut Report,
+) -> Outcome {
     let outcome = match failure.status {
         Some(status) => Outcome::Status(status),
         None if rescue::was_stale(failure.idle_for) && !failure.answered => Outcome::Stale,
         None => outcome_of(&failure.error),
     };
     if repeat != Repeat::Retry {
+        let service = &failure.claim.service;
+        let was_slow = match service.service.errors.find(outcome) {
+            Finding::NotCounted => request.stopwatch.cancel(),
+            Finding::Success | Finding::Failure => request.stopwatch.stop(request.worker),
+        };
+        note_time(service, was_slow, report);
         report.judge(outcome);
     }
     outcome
+}
+
+/// A request that was slow has been counted as a failure where slow requests are failures, and
+/// counts once.
+fn note_time(service: &ServiceView, was_slow: bool, report: &mut Report) {
+    if was_slow && service.service.errors.slow_fails() {
+        report.acquit();
+    }
 }
 
 /// Turns an answer into a reply.

@@ -23,6 +23,7 @@ use crate::h1::facts::HeadLimits;
 use crate::health::EndpointHealth;
 use crate::outcome::ErrorRules;
 use crate::router::Router;
+use crate::slow::Slowness;
 use crate::split::Split;
 use crate::stats::mirrored::PairCells;
 use crate::stats::{BackendStats, JudgeCells};
@@ -158,6 +159,8 @@ pub struct Service {
     pub exposures: Vec<Option<Arc<Exposure>>>,
     /// Which outcomes are failures.
     pub errors: ErrorRules,
+    /// From when on requests are slow; none: it does not matter how long they take.
+    pub slow: Option<Slowness>,
     /// How endpoints are chosen.
     pub balance: Balance,
     /// Which clients stay on one backend.

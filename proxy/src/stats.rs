@@ -29,6 +29,11 @@ use mirrored::MirroredCells;
 pub struct Cell(AtomicU64);
 
 impl Cell {
+    /// Nothing yet.
+    pub(crate) const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
     /// Adds. Only the owning worker may call this: it is a load and a store.
     pub(crate) fn add(&self, count: u64) {
         self.0
@@ -66,6 +71,8 @@ pub struct BackendCells {
     pub rescued: Cell,
     /// Requests sent to it again.
     pub retries: Cell,
+    /// Requests that waited too long for an answer, where that matters.
+    pub slow: Cell,
 }
 
 impl BackendCells {
@@ -162,71 +169,124 @@ impl BackendStats {
     }
 }
 
-/// Requests and failures of one version in one epoch: what the judge reads.
+/// Requests, failures and slow requests of one version in one epoch: what the judges read.
 #[derive(Debug)]
 pub struct JudgeCells {
-    workers: Box<[PaddedCell]>,
+    errors: Tally,
+    /// Where requests are judged for the time they take.
+    times: Option<Tally>,
     alarm: Option<Arc<Alarm>>,
+}
+
+/// Requests, and those of them that were bad.
+#[derive(Debug)]
+pub struct Tally {
+    /// By worker.
+    workers: Box<[PaddedCell]>,
     limiter: Option<Arc<Limiter>>,
 }
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct PaddedCell {
-    /// `requests << 32 | failures`: one store keeps both consistent.
+    /// `requests << 32 | bad`: one store keeps both consistent.
     counts: Cell,
-    /// Failures that the limiter kept from being counted.
+    /// Bad ones that the limiter kept from being counted.
     limited: Cell,
+}
+
+impl Tally {
+    fn new(workers: usize, limiter: Option<Arc<Limiter>>) -> Self {
+        Self {
+            workers: (0..workers).map(|_| PaddedCell::default()).collect(),
+            limiter,
+        }
+    }
+
+    /// Whether it was counted.
+    fn count(&self, worker: usize, bad: bool, key: Option<u64>, now: Duration) -> bool {
+        if bad
+            && let (Some(limiter), Some(key)) = (&self.limiter, key)
+            && !limiter.admits(key, now)
+        {
+            self.workers[worker].limited.add(1);
+            return false;
+        }
+        self.workers[worker].counts.add(1 << 32 | u64::from(bad));
+        true
+    }
+
+    /// The packed counts of each worker. Differences of two readings (`wrapping_sub`) are exact:
+    /// `(requests << 32) + bad`.
+    pub fn read(&self) -> impl Iterator<Item = u64> {
+        self.workers.iter().map(|cell| cell.counts.get())
+    }
+
+    /// What was left out because clients of a pinned version must not be its only judges.
+    #[must_use]
+    pub fn limited(&self) -> u64 {
+        self.workers.iter().map(|cell| cell.limited.get()).sum()
+    }
 }
 
 impl JudgeCells {
     /// Zeros. `alarm`: raised on each failure (for versions that are watched). `limiter`: for
     /// services whose clients stay on one backend.
     #[must_use]
-    pub fn new(
-        workers: usize,
-        alarm: Option<Arc<Alarm>>,
-        limiter: Option<Arc<Limiter>>,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            workers: (0..workers).map(|_| PaddedCell::default()).collect(),
+    pub fn new(workers: usize, alarm: Option<Arc<Alarm>>, limiter: Option<Arc<Limiter>>) -> Self {
+        Self {
+            errors: Tally::new(workers, limiter),
+            times: None,
             alarm,
-            limiter,
-        })
+        }
+    }
+
+    /// Also counts how many requests were slow, with a limiter of their own.
+    #[must_use]
+    pub fn timed(self, limiter: Option<Arc<Limiter>>) -> Self {
+        let workers = self.errors.workers.len();
+        Self {
+            times: Some(Tally::new(workers, limiter)),
+            ..self
+        }
     }
 
     /// Counts one finished request. `key`: the hash of its affinity key, if it has one.
     pub(crate) fn record(&self, worker: usize, finding: Finding, key: Option<u64>, now: Duration) {
         let failed = match finding {
             Finding::NotCounted => return,
-            Finding::Success => 0,
-            Finding::Failure => 1,
+            Finding::Success => false,
+            Finding::Failure => true,
         };
-        if failed == 1
-            && let (Some(limiter), Some(key)) = (&self.limiter, key)
-            && !limiter.admits(key, now)
-        {
-            self.workers[worker].limited.add(1);
-            return;
+        let counted = self.errors.count(worker, failed, key, now);
+        self.raise(counted && failed);
+    }
+
+    /// Counts one request that was answered, or waits for too long.
+    pub(crate) fn record_time(&self, worker: usize, slow: bool, key: Option<u64>, now: Duration) {
+        if let Some(times) = &self.times {
+            let counted = times.count(worker, slow, key, now);
+            self.raise(counted && slow);
         }
-        self.workers[worker].counts.add(1 << 32 | failed);
-        if failed == 1
-            && let Some(alarm) = &self.alarm
-        {
+    }
+
+    fn raise(&self, bad: bool) {
+        if bad && let Some(alarm) = &self.alarm {
             alarm.raise();
         }
     }
 
-    /// The packed counts of each worker. Differences of two readings (`wrapping_sub`) are exact:
-    /// `(requests << 32) + failures`.
-    pub fn read(&self) -> impl Iterator<Item = u64> {
-        self.workers.iter().map(|cell| cell.counts.get())
+    /// Finished requests and failures.
+    #[must_use]
+    pub const fn errors(&self) -> &Tally {
+        &self.errors
     }
 
-    /// Failures that were left out because clients of a pinned version must not be its only judges.
+    /// Requests that were answered or waited for too long, and the latter; none where nobody judges
+    /// that.
     #[must_use]
-    pub fn limited(&self) -> u64 {
-        self.workers.iter().map(|cell| cell.limited.get()).sum()
+    pub const fn times(&self) -> Option<&Tally> {
+        self.times.as_ref()
     }
 }
 
@@ -324,6 +384,7 @@ mod tests {
 
     fn read(cells: &JudgeCells) -> Vec<(u64, u64)> {
         cells
+            .errors()
             .read()
             .map(|packed| (packed >> 32, packed & 0xffff_ffff))
             .collect()
@@ -337,6 +398,26 @@ mod tests {
         cells.record(1, Finding::NotCounted, None, Duration::ZERO);
         cells.record(1, Finding::Failure, Some(5), Duration::ZERO);
         assert_eq!(read(&cells), [(2, 1), (1, 1)]);
+    }
+
+    #[test]
+    fn slow_requests_are_counted_apart_where_they_are_judged() {
+        let limited = Limiter::new();
+        let cells = JudgeCells::new(1, None, None).timed(Some(limited));
+        cells.record(0, Finding::Failure, Some(5), Duration::ZERO);
+        for (slow, key) in [(false, 5), (true, 5), (true, 5), (true, 6)] {
+            cells.record_time(0, slow, Some(key), Duration::ZERO);
+        }
+        assert_eq!(read(&cells), [(1, 1)]);
+        let times: Vec<u64> = cells.times().expect("timed").read().collect();
+        assert_eq!(
+            times,
+            [3 << 32 | 2],
+            "of a pinned client's slow requests one counts"
+        );
+        let untimed = JudgeCells::new(1, None, None);
+        untimed.record_time(0, true, None, Duration::ZERO);
+        assert!(untimed.times().is_none());
     }
 
     #[test]
@@ -360,7 +441,7 @@ mod tests {
         }
         cells.record(0, Finding::Success, Some(1), Duration::from_secs(11));
         assert_eq!(read(&cells), [(5, 4)], "successes always count");
-        assert_eq!(cells.limited(), 3, "nothing is forgotten");
+        assert_eq!(cells.errors().limited(), 3, "nothing is forgotten");
     }
 
     #[test]

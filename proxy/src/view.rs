@@ -15,6 +15,7 @@ use crate::pool::Pool;
 use crate::rescue::Budget;
 use crate::snapshot::{Backend, Endpoint, Service, Snapshot};
 use crate::split::Sampler;
+use crate::stopwatch::Waits;
 use crate::wait::{Line, Roster};
 
 /// A snapshot with one worker's own state.
@@ -23,6 +24,8 @@ pub(crate) struct View {
     pub(crate) snapshot: Arc<Snapshot>,
     /// In the order of the snapshot, which is sorted by name.
     pub(crate) services: Vec<Rc<ServiceView>>,
+    /// Those where it matters how long requests take.
+    pub(crate) timed: Vec<Rc<ServiceView>>,
 }
 
 /// A service as one worker sees it.
@@ -34,6 +37,8 @@ pub(crate) struct ServiceView {
     pub(crate) budget: Rc<Budget>,
     /// What is copied, if anything is.
     pub(crate) mirror: Option<MirrorView>,
+    /// Requests that wait for an answer, where it matters how long; the same for as long as it does.
+    pub(crate) waits: Option<Rc<Waits>>,
     /// Where it stands in the view it was last part of.
     pub(crate) place: Cell<usize>,
     sampler: RefCell<Sampler>,
@@ -90,8 +95,13 @@ impl View {
                 view.place.set(place);
                 view
             });
-        let services = services.collect();
-        Self { snapshot, services }
+        let services: Vec<Rc<ServiceView>> = services.collect();
+        let is_timed = |view: &&Rc<ServiceView>| view.waits.is_some();
+        Self {
+            snapshot,
+            timed: services.iter().filter(is_timed).cloned().collect(),
+            services,
+        }
     }
 
     /// A service by name; `place` is where it was, and most often still is.
@@ -134,6 +144,10 @@ impl ServiceView {
             mirror: MirrorView::new(service, mirror_before, random),
             service: service.clone(),
             backends: backends.collect(),
+            waits: service.slow.as_ref().map(|_| {
+                let same = before.and_then(|view| view.waits.clone());
+                same.unwrap_or_default()
+            }),
             budget: before.map_or_else(|| Rc::new(Budget::new(now)), |view| view.budget.clone()),
             place: Cell::new(0),
             sampler: RefCell::new(sampler),

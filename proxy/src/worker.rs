@@ -20,6 +20,7 @@ use crate::head::{RequestHead, ResponseHead};
 use crate::server::{Connections, ListenerHandle};
 use crate::snapshot::Routing;
 use crate::stats::WorkerStats;
+use crate::stopwatch;
 use crate::timer::{TICK, Wheel};
 use crate::view::{BackendView, ServiceView, View};
 use crate::wait::Roster;
@@ -331,6 +332,7 @@ async fn keep_time(worker: Rc<Worker>) {
     loop {
         ticks.tick().await;
         worker.wheel.sweep();
+        stopwatch::sweep(&worker);
         ticks_to_flush = ticks_to_flush.checked_sub(1).unwrap_or_else(|| {
             worker.log.flush();
             TICKS_PER_FLUSH

@@ -34,6 +34,7 @@ mod rescue;
 mod rollout;
 mod routing;
 mod signals;
+mod slow;
 mod state;
 mod support;
 mod wire;

@@ -12,11 +12,11 @@ use crate::likelihood::float;
 pub struct Explanation {
     /// Canary requests since the trouble began.
     pub canary_requests: u64,
-    /// Those of them that failed.
+    /// Those of them that failed, or were slow where that is judged.
     pub canary_failures: u64,
     /// Stable requests over the same stretch.
     pub stable_requests: u64,
-    /// Those of them that failed.
+    /// Those of them that failed, or were slow.
     pub stable_failures: u64,
     /// Length of the stretch in seconds.
     pub seconds: f64,
@@ -27,11 +27,16 @@ pub struct Explanation {
     pub odds_power: f64,
 }
 
-impl fmt::Display for Explanation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "canary failed {} of {} ({:.1}%), stable {} of {} ({:.1}%) in the last {:.1} s; \
+impl Explanation {
+    /// The sentence where failures are requests that waited for longer than `limit`.
+    #[must_use]
+    pub fn about_slowness(&self, limit: &str) -> String {
+        self.sentence(&format!("canary was slower than {limit} in"), "stable in")
+    }
+
+    fn sentence(&self, canary: &str, stable: &str) -> String {
+        format!(
+            "{canary} {} of {} ({:.1}%), {stable} {} of {} ({:.1}%) in the last {:.1} s; \
              stable's usual rate is at most {:.2}%; odds of a healthy canary 1 in 10^{:.0}",
             Grouped(self.canary_failures),
             Grouped(self.canary_requests),
@@ -43,6 +48,12 @@ impl fmt::Display for Explanation {
             self.usual_rate * 100.0,
             self.odds_power.max(0.0),
         )
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sentence("canary failed", "stable"))
     }
 }
 
@@ -89,6 +100,12 @@ mod tests {
             explanation.to_string(),
             "canary failed 37 of 412 (9.0%), stable 12 of 1,009,801 (0.0%) in the last 3.1 s; \
              stable's usual rate is at most 0.13%; odds of a healthy canary 1 in 10^12"
+        );
+        assert_eq!(
+            explanation.about_slowness("182ms (stable's p99)"),
+            "canary was slower than 182ms (stable's p99) in 37 of 412 (9.0%), stable in 12 of \
+             1,009,801 (0.0%) in the last 3.1 s; stable's usual rate is at most 0.13%; odds of a \
+             healthy canary 1 in 10^12"
         );
     }
 }

@@ -66,6 +66,16 @@ impl Settings {
             min_requests: rollback.min_requests.into(),
         }
     }
+
+    /// The settings of a judge of slow requests, if there is to be one.
+    #[must_use]
+    pub fn slow(rollback: &Rollback, judges: u32) -> Option<Self> {
+        let max_extra = rollback.max_extra_slow?.fraction();
+        Some(Self {
+            max_extra,
+            ..Self::new(rollback, judges)
+        })
+    }
 }
 
 /// What happened since the last tick. Failures never exceed requests.

@@ -10,8 +10,9 @@
 //! false rollbacks above a promised period at any traffic. The second asks whether the canary is worse
 //! than stable *right now* ([`likelihood`]); it is what keeps shared outages from rolling anything
 //! back. Plain rules ([`RuleState`], [`SignalState`]) stand beside both. After a rollback [`Recovery`]
-//! asks whether it has helped; [`StableCheck`] notices when stable is the broken one. A [`Recorder`]
-//! keeps what a judge was told, so that anybody can convince themselves of its verdict later.
+//! asks whether it has helped; [`StableCheck`] notices when stable is the broken one; [`UsualTimes`]
+//! says how long stable's requests usually take. A [`Recorder`] keeps what a judge was told, so that
+//! anybody can convince themselves of its verdict later.
 
 pub mod baseline;
 mod exact;
@@ -23,6 +24,7 @@ mod replay;
 mod rule;
 mod signal;
 mod stable;
+mod usual;
 
 pub use explain::Explanation;
 pub use judge::{Control, Counts, HoldReason, Judge, Reading, Settings, Verdict};
@@ -31,3 +33,4 @@ pub use replay::{Input, Machine, Mismatch, Recorder, Tape, What};
 pub use rule::RuleState;
 pub use signal::{SignalStanding, SignalState};
 pub use stable::StableCheck;
+pub use usual::UsualTimes;

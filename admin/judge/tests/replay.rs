@@ -11,7 +11,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use switchback_config::{defaults, model::Rule};
+use switchback_config::{defaults, model::RateRule};
 use switchback_judge::{
     Control, Counts, Judge, Recorder, RuleState, Settings, Tape, Verdict, What,
 };
@@ -153,7 +153,7 @@ proptest! {
         ticks in prop::collection::vec((1..900_000_u64, some_counts()), 1..2_000),
         percent in 1..40_u32, seconds in 1..60_u64,
     ) {
-        let rule = Rule {
+        let rule = RateRule {
             threshold: switchback_config::units::Percent::from_millionths(percent * 10_000),
             span: switchback_config::units::TimeSpan(Duration::from_secs(seconds)),
             not_stable: false,

@@ -1,13 +1,14 @@
 //! Why traffic goes where it goes, for people.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use switchback_config::model::Name;
 
 use super::Api;
 use super::document::InService;
+use super::extract::Named;
 use super::problem::Problem;
 use super::reads::unknown;
 use crate::explain::{Explanation, Facts};
@@ -20,7 +21,7 @@ use crate::state::ServiceState;
     responses((status = 200, body = Explanation)))]
 pub(super) async fn explain(
     State(api): State<Api>,
-    Path(name): Path<Name>,
+    Named(name): Named<Name>,
 ) -> Result<Response, Problem> {
     let published = api.controls.published();
     let unrecorded = ServiceState::default();

@@ -119,6 +119,9 @@ fn print_mirror(service: &Value, mirror: &Value) {
         text(&mirror["share"]),
         text(&mirror["to"]),
         text(&mirror["version"]),
+    );
+}
+
 /// Where the file and what is in force disagree: by somebody's choice, or because it must not be.
 fn print_conflict(service: &str, conflict: &Value) {
     let kind = match conflict["kind"].as_str() {

@@ -52,6 +52,7 @@ fn failing_canary() -> VersionEvidence {
         judges: vec![JudgeEvidence {
             trouble: Trouble::Errors,
             explanation,
+            slower_than: None,
             sentence: explanation.to_string(),
             path,
             tape: judge.tape(),

@@ -14,7 +14,7 @@ use crate::command::{Asked, Command, Refusal};
 use crate::control::Published;
 use crate::controller::{Decision, Outlook, World, apply};
 use crate::effective::Effective;
-use crate::observer::Reading;
+use crate::observer::{Gauge, Reading};
 use crate::state::{RolloutState, ServiceState, Standing};
 
 /// What is known of a backend's endpoints.
@@ -52,6 +52,20 @@ pub(crate) struct Facts<'a> {
     pub(crate) button: Result<Option<Effective>, Refusal>,
 }
 
+/// What the judge with the most against a version has to say.
+fn worst(gauge: &Gauge) -> Option<Arc<Reading>> {
+    let readings = gauge.readings()?;
+    let mut readings = readings.iter();
+    let first = readings.next()?;
+    let worst = readings.fold(first, |worst, other| {
+        match other.evidence > worst.evidence {
+            true => other,
+            false => worst,
+        }
+    });
+    Some(Arc::new(worst.clone()))
+}
+
 impl<'a> Facts<'a> {
     /// Collects what is known of a service; none if it is not configured.
     pub(crate) fn collect(
@@ -68,7 +82,7 @@ impl<'a> Facts<'a> {
         let judges = status.gauges.iter().map(|(name, gauge)| {
             let judged = Judged {
                 evidence: gauge.evidence(),
-                reading: gauge.reading(),
+                reading: worst(gauge),
             };
             (name.clone(), judged)
         });

@@ -15,7 +15,9 @@ use switchback_judge::{Recovered, Recovery};
 use switchback_proxy::exposure::Exposure;
 use switchback_proxy::fence::Fence;
 use switchback_proxy::snapshot;
+use switchback_proxy::stats::JudgeCells;
 
+use super::case::Trouble;
 use super::reader::Reader;
 use super::recorder::since;
 use super::{Clock, Notice};
@@ -81,7 +83,7 @@ impl Aftermath {
                 backend: backend.clone(),
                 version: version.unwrap_or_default(),
                 exposure: exposure.clone(),
-                reader: Reader::new(index.and_then(|index| service.judged.get(index))),
+                reader: errors(index.and_then(|index| service.judged.get(index))),
                 seconds: Vec::new(),
             }
         };
@@ -93,7 +95,7 @@ impl Aftermath {
             serving: Serving {
                 backend: stable.name.to_string(),
                 version: stable.version.to_string(),
-                reader: Reader::new(service.judged.get(service.stable)),
+                reader: errors(service.judged.get(service.stable)),
             },
             recovery: Some(Recovery::new(
                 clock.now,
@@ -288,4 +290,9 @@ fn note(service: &Name, result: &evidence::Recovery) -> Option<Note> {
         service: Some(service.clone()),
         message: result.sentence.clone(),
     })
+}
+
+/// Whatever a version was rolled back for, it is errors that clients must be spared.
+fn errors(cells: Option<&Arc<JudgeCells>>) -> Reader {
+    Reader::new(Trouble::Errors, cells)
 }

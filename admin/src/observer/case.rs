@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use switchback_config::model::{Rollback, Service};
+use switchback_config::units::TimeSpan;
 use switchback_judge::{Control, Counts, Explanation, HoldReason, Settings, Verdict};
+use switchback_proxy::slow::SlowLimit;
 use switchback_proxy::stats::JudgeCells;
 use utoipa::ToSchema;
 
@@ -25,12 +27,23 @@ use crate::evidence::{JudgeEvidence, Second};
 pub enum Trouble {
     /// Requests that fail.
     Errors,
+    /// Requests that wait for too long.
+    Slow,
 }
 
 impl Trouble {
     /// Everything that versions of a service are judged for; errors first.
-    pub(super) fn all_of(_rollback: &Rollback) -> impl Iterator<Item = Self> {
-        [Self::Errors].into_iter()
+    pub(super) fn all_of(rollback: &Rollback) -> impl Iterator<Item = Self> {
+        let slow = rollback.max_extra_slow.map(|_| Self::Slow);
+        [Self::Errors].into_iter().chain(slow)
+    }
+
+    /// The name as shown.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Errors => "errors",
+            Self::Slow => "slow",
+        }
     }
 
     /// How sensitive the judge of this trouble is. Every other backend is a canary and has judges of
@@ -39,22 +52,18 @@ impl Trouble {
         let canaries = service.backends.len().saturating_sub(1).max(1);
         let judges = canaries * Self::all_of(&service.rollback).count();
         let judges = u32::try_from(judges).unwrap_or(u32::MAX);
+        let errors = Settings::new(&service.rollback, judges);
         match self {
-            Self::Errors => Settings::new(&service.rollback, judges),
+            Self::Errors => errors,
+            Self::Slow => Settings::slow(&service.rollback, judges).unwrap_or(errors),
         }
     }
 
-    /// In a word.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Errors => "errors",
-        }
-    }
-
-    /// A judge's numbers in one sentence.
-    pub(crate) fn sentence(self, explanation: &Explanation) -> String {
+    /// A judge's numbers in one sentence. `slower_than`: what slow was.
+    pub(crate) fn sentence(self, explanation: &Explanation, slower_than: Option<&str>) -> String {
         match self {
             Self::Errors => explanation.to_string(),
+            Self::Slow => explanation.about_slowness(slower_than.unwrap_or_default()),
         }
     }
 
@@ -63,19 +72,25 @@ impl Trouble {
             (Self::Errors, HoldReason::GatheringEvidence) => {
                 "the canary fails more than usual; gathering evidence"
             }
+            (Self::Slow, HoldReason::GatheringEvidence) => {
+                "the canary is slow more often than usual; gathering evidence"
+            }
             (Self::Errors, HoldReason::SharedOutage) => "stable fails too: shared outage",
-            (Self::Errors, HoldReason::CannotCompare) => "stable answers nothing: cannot compare",
+            (Self::Slow, HoldReason::SharedOutage) => "stable is slow too: shared slowness",
+            (_, HoldReason::CannotCompare) => "stable answers nothing: cannot compare",
         }
     }
 }
 
-/// The cells of both sides.
+/// What both sides count.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cells<'a> {
     /// Of the watched version.
     pub(super) canary: Option<&'a Arc<JudgeCells>>,
     /// Of the one it is compared with.
     pub(super) control: Option<&'a Arc<JudgeCells>>,
+    /// From when on requests are slow.
+    pub(super) limit: Option<&'a Arc<SlowLimit>>,
 }
 
 /// A judge and its counters.
@@ -85,6 +100,9 @@ pub(super) struct Case {
     judge: Recorded,
     canary: Reader,
     control: Reader,
+    limit: Option<Arc<SlowLimit>>,
+    /// The limit in words, as of the last look or the verdict.
+    limit_words: String,
     /// What happened between the last two looks.
     counts: Counts,
     verdict: Verdict,
@@ -96,8 +114,10 @@ impl Case {
         Self {
             trouble,
             judge: Recorded::new(trouble.settings(file), now),
-            canary: Reader::new(cells.canary),
-            control: Reader::new(cells.control),
+            canary: Reader::new(trouble, cells.canary),
+            control: Reader::new(trouble, cells.control),
+            limit: cells.limit.cloned(),
+            limit_words: String::new(),
             counts: Counts::default(),
             verdict: Verdict::Continue,
         }
@@ -106,23 +126,26 @@ impl Case {
     /// Begins anew with other settings.
     pub(super) fn renew(&mut self, file: &Service, now: Duration) {
         self.judge = Recorded::new(self.trouble.settings(file), now);
+        self.verdict = Verdict::Continue;
     }
 
     /// From now on reads these.
     pub(super) fn follow(&mut self, cells: Cells<'_>) {
         self.canary.follow(cells.canary);
         self.control.follow(cells.control);
+        self.limit = cells.limit.cloned();
     }
 
     /// Another version is what it is compared with.
     pub(super) fn new_control(&mut self, now: Duration) {
         self.judge.new_stable(now);
-        self.control = Reader::nobody();
+        self.control = Reader::nobody(self.trouble);
     }
 
     /// Another version is watched.
     pub(super) fn new_version(&mut self, now: Duration) {
         self.judge.new_version(now);
+        self.verdict = Verdict::Continue;
     }
 
     /// The watched version has a larger share now.
@@ -154,7 +177,27 @@ impl Case {
 
     /// Asks the judge.
     pub(super) fn hear(&mut self, now: Duration, compared: Control) {
+        if self.verdict != Verdict::Rollback {
+            self.note_limit();
+        }
         self.verdict = self.judge.tick(now, self.counts, compared);
+    }
+
+    fn note_limit(&mut self) {
+        let Some(limit) = self
+            .limit
+            .as_ref()
+            .filter(|_| self.trouble == Trouble::Slow)
+        else {
+            return;
+        };
+        let Some(time) = limit.get() else {
+            return;
+        };
+        self.limit_words = match limit.setting().quantile() {
+            Some(quantile) => format!("{} (stable's {quantile})", about(time)),
+            None => TimeSpan(time).to_string(),
+        };
     }
 
     /// What the judge said when it was last asked.
@@ -174,12 +217,19 @@ impl Case {
 
     /// The numbers in one sentence.
     pub(super) fn sentence(&self) -> String {
-        self.trouble.sentence(&self.judge.judge().explain())
+        let explanation = self.judge.judge().explain();
+        self.trouble.sentence(&explanation, self.slower_than())
+    }
+
+    /// What slow was, where that is judged.
+    fn slower_than(&self) -> Option<&str> {
+        Some(&*self.limit_words).filter(|words| !words.is_empty())
     }
 
     /// What is kept of it, for the record of a rollback.
     pub(super) fn record(&self, now: Duration, with_tape: bool) -> JudgeEvidence {
-        self.judge.evidence(self.trouble, now, with_tape)
+        self.judge
+            .evidence(self.trouble, self.slower_than(), now, with_tape)
     }
 
     /// Counts of the last two minutes.
@@ -203,6 +253,9 @@ impl Case {
     /// What is shown of it to people.
     pub(super) fn reading(&self) -> Reading {
         Reading {
+            trouble: self.trouble.as_str(),
+            evidence: self.evidence(),
+            slower_than: self.slower_than().map(str::to_owned),
             verdict: match self.verdict {
                 Verdict::Continue => "continue",
                 Verdict::Hold(_) => "hold",
@@ -211,6 +264,39 @@ impl Case {
             hold: self.hold().map(str::to_owned),
             explanation: self.judge.judge().explain(),
             sentence: self.sentence(),
+        }
+    }
+}
+
+/// A time to three digits, which is finer than it is measured.
+fn about(time: Duration) -> String {
+    let (value, unit) = match time.as_secs_f64() {
+        seconds if seconds < 1.0 => (seconds * 1e3, "ms"),
+        seconds => (seconds, "s"),
+    };
+    match value {
+        0.0..10.0 => format!("{value:.2}{unit}"),
+        0.0..100.0 => format!("{value:.1}{unit}"),
+        _ => format!("{value:.0}{unit}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_to_three_digits() {
+        for (micros, text) in [
+            (0, "0.00ms"),
+            (959, "0.96ms"),
+            (4_607, "4.61ms"),
+            (18_431, "18.4ms"),
+            (182_000, "182ms"),
+            (1_048_575, "1.05s"),
+            (134_217_727, "134s"),
+        ] {
+            assert_eq!(about(Duration::from_micros(micros)), text);
         }
     }
 }

@@ -17,13 +17,22 @@ pub struct Gauge {
     evidence: AtomicU64,
     answered: AtomicU64,
     hold: ArcSwapOption<Hold>,
-    reading: ArcSwapOption<Reading>,
+    readings: ArcSwapOption<Vec<Reading>>,
     signals: ArcSwap<Vec<Arc<Feed>>>,
 }
 
 /// The state of a judge in words.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Reading {
+    /// What it judges: requests that fail, or requests that wait too long.
+    #[schema(pattern = "^(errors|slow)$")]
+    pub trouble: &'static str,
+    /// How close it is to a rollback, 0 to 1.
+    #[serde(skip)]
+    pub evidence: f64,
+    /// Longer than this is slow now, where that is judged and known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slower_than: Option<String>,
     /// `continue`, `hold` or `rollback`.
     #[schema(pattern = "^(continue|hold|rollback)$")]
     pub verdict: &'static str,
@@ -38,7 +47,7 @@ pub struct Reading {
 }
 
 impl Gauge {
-    /// How close the judge is to a rollback, 0 to 1.
+    /// How close the nearest judge is to a rollback, 0 to 1.
     #[must_use]
     pub fn evidence(&self) -> f64 {
         f64::from_bits(self.evidence.load(Relaxed))
@@ -53,10 +62,26 @@ impl Gauge {
         }
     }
 
-    /// What the judge last had to say.
+    /// What the judges last had to say; the one about errors first.
     #[must_use]
-    pub fn reading(&self) -> Option<Arc<Reading>> {
-        self.reading.load_full()
+    pub fn readings(&self) -> Option<Arc<Vec<Reading>>> {
+        self.readings.load_full()
+    }
+
+    /// What the judge that is closest to a rollback last had to say; the first one among equals.
+    #[must_use]
+    pub fn nearest(&self) -> Option<Reading> {
+        let rank = |reading: &Reading| match reading.verdict {
+            "rollback" => 2,
+            "hold" => 1,
+            _ => 0,
+        };
+        let readings = self.readings()?;
+        let nearest = readings.iter().reduce(|nearest, other| {
+            let is_nearer = (rank(other), other.evidence) > (rank(nearest), nearest.evidence);
+            if is_nearer { other } else { nearest }
+        });
+        nearest.cloned()
     }
 
     /// The signals of the watched version.
@@ -81,7 +106,7 @@ impl Gauge {
         self.hold.store(hold.map(Arc::new));
     }
 
-    pub(super) fn set_reading(&self, reading: Reading) {
-        self.reading.store(Some(Arc::new(reading)));
+    pub(super) fn set_readings(&self, readings: Vec<Reading>) {
+        self.readings.store(Some(Arc::new(readings)));
     }
 }

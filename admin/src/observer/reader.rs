@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use switchback_proxy::stats::JudgeCells;
+use switchback_proxy::stats::{JudgeCells, Tally};
+
+use super::case::Trouble;
 
 /// Reads one side's counters, each request once.
 #[derive(Debug)]
 pub(super) struct Reader {
+    trouble: Trouble,
     cells: Option<Arc<JudgeCells>>,
     seen: Vec<u64>,
     limited: u64,
@@ -14,8 +17,9 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Nobody yet.
-    pub(super) const fn nobody() -> Self {
+    pub(super) const fn nobody(trouble: Trouble) -> Self {
         Self {
+            trouble,
             cells: None,
             seen: Vec::new(),
             limited: 0,
@@ -23,14 +27,15 @@ impl Reader {
     }
 
     /// Begins with what will come; what was counted before is somebody else's.
-    pub(super) fn new(cells: Option<&Arc<JudgeCells>>) -> Self {
-        let seen = cells
-            .map(|cells| cells.read().collect())
-            .unwrap_or_default();
+    pub(super) fn new(trouble: Trouble, cells: Option<&Arc<JudgeCells>>) -> Self {
+        let tally = cells.and_then(|cells| tally(trouble, cells));
         Self {
+            trouble,
+            seen: tally
+                .map(|tally| tally.read().collect())
+                .unwrap_or_default(),
             cells: cells.cloned(),
-            seen,
-            limited: cells.map_or(0, |cells| cells.limited()),
+            limited: tally.map_or(0, Tally::limited),
         }
     }
 
@@ -42,32 +47,46 @@ impl Reader {
             _ => false,
         };
         if !same {
-            self.seen = vec![0; cells.map_or(0, |cells| cells.read().count())];
+            let tally = cells.and_then(|cells| tally(self.trouble, cells));
+            self.seen = vec![0; tally.map_or(0, |tally| tally.read().count())];
             self.limited = 0;
             self.cells = cells.cloned();
         }
     }
 
-    /// Requests and failures since the last call.
+    /// Requests, and those of them with the trouble, since the last call.
     pub(super) fn take(&mut self) -> (u64, u64) {
-        let Some(cells) = &self.cells else {
-            return (0, 0);
-        };
-        let (mut requests, mut failures) = (0, 0);
-        for (seen, packed) in self.seen.iter_mut().zip(cells.read()) {
+        let tally = self
+            .cells
+            .as_ref()
+            .and_then(|cells| tally(self.trouble, cells));
+        let (mut requests, mut bad) = (0, 0);
+        let read = tally.into_iter().flat_map(Tally::read);
+        for (seen, packed) in self.seen.iter_mut().zip(read) {
             let difference = packed.wrapping_sub(*seen);
             *seen = packed;
             requests += difference >> 32;
-            failures += difference & 0xffff_ffff;
+            bad += difference & 0xffff_ffff;
         }
-        (requests, failures)
+        (requests, bad)
     }
 
     /// The same, with the failures that judges are not shown.
     pub(super) fn take_all(&mut self) -> (u64, u64) {
         let (requests, failures) = self.take();
-        let now = self.cells.as_ref().map_or(0, |cells| cells.limited());
+        let tally = self
+            .cells
+            .as_deref()
+            .and_then(|cells| tally(self.trouble, cells));
+        let now = tally.map_or(0, Tally::limited);
         let limited = now.saturating_sub(std::mem::replace(&mut self.limited, now));
         (requests + limited, failures + limited)
+    }
+}
+
+fn tally(trouble: Trouble, cells: &JudgeCells) -> Option<&Tally> {
+    match trouble {
+        Trouble::Errors => Some(cells.errors()),
+        Trouble::Slow => cells.times(),
     }
 }

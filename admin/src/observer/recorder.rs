@@ -84,6 +84,7 @@ impl Recorded {
     pub(super) fn evidence(
         &self,
         trouble: Trouble,
+        slower_than: Option<&str>,
         now: Duration,
         with_tape: bool,
     ) -> JudgeEvidence {
@@ -92,7 +93,8 @@ impl Recorded {
         JudgeEvidence {
             trouble,
             explanation,
-            sentence: trouble.sentence(&explanation),
+            sentence: trouble.sentence(&explanation, slower_than),
+            slower_than: slower_than.map(str::to_owned),
             path: path
                 .map(|(second, _, levels)| Levels { second, levels })
                 .collect(),

@@ -132,9 +132,7 @@ impl Watch {
         self.vitals.follow(backend);
         if file.rollback != self.settings {
             self.settings = file.rollback.clone();
-            self.cases
-                .iter_mut()
-                .for_each(|case| case.renew(file, clock.now));
+            self.renew_cases(clock, file, roles);
             self.rules = Rules::new(&file.rollback, subject(roles), clock.now);
             self.reported = None;
         }
@@ -156,6 +154,26 @@ impl Watch {
         let new_version = *backend.version != self.version;
         self.version = backend.version.to_string();
         self.note_share(clock.now, roles, new_version);
+    }
+
+    /// Other settings: every judge begins anew, and there may be others.
+    fn renew_cases(&mut self, clock: Clock, file: &Service, roles: &Roles<'_>) {
+        let before = std::mem::take(&mut self.cases);
+        let mut before: Vec<Option<Case>> = before.into_iter().map(Some).collect();
+        let cases = Trouble::all_of(&file.rollback).map(|trouble| {
+            let is_same = |case: &&mut Option<Case>| {
+                case.as_ref().is_some_and(|case| case.trouble == trouble)
+            };
+            let same = before.iter_mut().find(is_same).and_then(Option::take);
+            match same {
+                Some(mut case) => {
+                    case.renew(file, clock.now);
+                    case
+                }
+                None => Case::new(trouble, file, clock.now, cells(roles)),
+            }
+        });
+        self.cases = cases.collect();
     }
 
     /// A canary that starts is judged from the beginning; one that grows gets a head start.
@@ -387,7 +405,8 @@ impl Watch {
             return;
         }
         self.next_reading = now + READING_APART;
-        self.gauge.set_reading(self.errors().reading());
+        let readings = self.cases.iter().map(Case::reading);
+        self.gauge.set_readings(readings.collect());
     }
 }
 
@@ -396,6 +415,7 @@ fn cells<'a>(roles: &Roles<'a>) -> Cells<'a> {
     Cells {
         canary: of(roles.index),
         control: roles.control.and_then(of),
+        limit: roles.service.slow.as_ref().map(|slow| &slow.limit),
     }
 }
 

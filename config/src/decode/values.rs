@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::{Context, Decode, wrong_type};
 use crate::diagnostic::Code;
+use crate::model::Slow;
 use crate::node::{Node, Value};
 use crate::suggest;
 use crate::units::{ByteSize, Endpoint, Percent, Rate, Threshold, TimeSpan, UnitError};
@@ -159,6 +160,7 @@ text_values! {
     Percent: "a percent such as 5%", r"^\d[\d.]* ?%$", |text| text.parse();
     Rate: "a rate such as 1/year", r"^\d+ ?/ ?[a-z]+$", |text| text.parse();
     Threshold: "a threshold such as \"> 5\"", r"^\s*[<>]=?\s*[-+.\de]+\s*$", |text| text.parse();
+    Slow: "a time such as 500ms, or stable p99", r"^(\d[\d.a-z ]*[a-z]|stable p(90|95|99|99\.9))$", |text| text.parse();
     Endpoint: "an endpoint such as http://127.0.0.1:9001", r"^(http|https|h2c)://[^/?#@]+/?$", |text| text.parse();
     SocketAddr: "an address such as 127.0.0.1:8080", r"^.+:\d+$", |text| text.parse().map_err(|_| UnitError {
         reason: "this is not address:port".into(),

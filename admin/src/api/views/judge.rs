@@ -7,13 +7,15 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::observer::{Gauge, Reading};
 
-/// What the judge of a backend thinks: how close it is to a rollback, and what it last had to say, which
-/// is nothing before it has seen requests.
+/// What the judges of a backend think: how close the nearest one is to a rollback and what it last had to
+/// say, which is nothing before it has seen requests, and the same of each of them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct View {
     evidence: f64,
     #[serde(flatten)]
     reading: Option<Reading>,
+    /// What each of them last had to say, the one about errors first.
+    judges: Vec<One>,
 }
 
 impl ToSchema for View {
@@ -23,10 +25,12 @@ impl ToSchema for View {
 
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
         Reading::schemas(schemas);
+        schemas.push((One::name().into(), One::schema()));
+        One::schemas(schemas);
     }
 }
 
-/// By hand: that of a reading, none of whose members need be there, and one more.
+/// By hand: that of a reading, none of whose members need be there, and two more.
 impl PartialSchema for View {
     fn schema() -> RefOr<Schema> {
         let RefOr::T(Schema::Object(mut judge)) = Reading::schema() else {
@@ -34,23 +38,49 @@ impl PartialSchema for View {
         };
         let evidence = ObjectBuilder::new()
             .schema_type(Type::Number)
-            .description(Some("How close it is to a rollback"))
+            .description(Some("How close the nearest one is to a rollback"))
             .minimum(Some(0))
             .maximum(Some(1));
-        judge.description = Some("What the judge of a backend thinks. There is only evidence before it has seen requests.".into());
+        let judges = ArrayBuilder::new()
+            .description(Some("What each of them last had to say, the one about errors first"))
+            .items(Ref::from_schema_name(One::name()));
+        judge.description = Some("What the judges of a backend think. There is only evidence before they have seen requests.".into());
         judge
             .properties
             .insert("evidence".into(), evidence.build().into());
-        judge.required = vec!["evidence".into()];
+        judge
+            .properties
+            .insert("judges".into(), judges.build().into());
+        judge.required = vec!["evidence".into(), "judges".into()];
         Schema::Object(judge).into()
     }
 }
 
-/// The view of a judge's gauge.
+/// What one judge thinks.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = OneJudge)]
+pub(crate) struct One {
+    /// How close it is to a rollback: 0 to 1.
+    #[schema(minimum = 0, maximum = 1)]
+    evidence: f64,
+    /// What it last had to say.
+    #[serde(flatten)]
+    #[schema(inline)]
+    reading: Reading,
+}
+
+/// The view of a backend's gauge.
 pub(super) fn view(gauge: &Gauge) -> View {
+    let readings = gauge.readings();
+    let readings = readings.as_deref().map(Vec::as_slice).unwrap_or_default();
+    let one = |reading: &Reading| One {
+        evidence: reading.evidence,
+        reading: reading.clone(),
+    };
     View {
         evidence: gauge.evidence(),
-        reading: gauge.reading().map(|reading| Reading::clone(&reading)),
+        reading: gauge.nearest(),
+        judges: readings.iter().map(one).collect(),
     }
 }
 
@@ -64,11 +94,11 @@ pub(super) fn view(gauge: &Gauge) -> View {
 pub(crate) struct Explanation {
     /// Canary requests since the trouble began.
     canary_requests: u64,
-    /// Those of them that failed.
+    /// Those of them that failed, or were slow where that is judged.
     canary_failures: u64,
     /// Stable requests over the same stretch.
     stable_requests: u64,
-    /// Those of them that failed.
+    /// Those of them that failed, or were slow.
     stable_failures: u64,
     /// Length of the stretch in seconds.
     seconds: f64,

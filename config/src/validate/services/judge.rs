@@ -1,15 +1,16 @@
 //! The settings of the judge.
 
 use super::rules;
-use crate::decode::{Context, Spanned};
+use crate::decode::{Context, OrOff, Spanned};
 use crate::defaults;
 use crate::diagnostic::Code;
 use crate::model::{CompareTo, ErrorClass, OnFailure, Rollback, Uncontrolled};
 use crate::raw;
-use crate::units::TimeSpan;
+use crate::units::{Percent, TimeSpan};
 
-/// Bounds of `max_extra_errors`, in millionths: from one in ten thousand to every second request.
-const EXTRA_ERRORS: (u32, u32) = (100, 500_000);
+/// Bounds of `max_extra_errors` and `max_extra_slow`, in millionths: from one in ten thousand to
+/// every second request.
+const EXTRA: (u32, u32) = (100, 500_000);
 
 /// Reads the settings.
 pub(super) fn rollback(written: Option<&Spanned<raw::Rollback>>, cx: &Context<'_>) -> Rollback {
@@ -18,10 +19,7 @@ pub(super) fn rollback(written: Option<&Spanned<raw::Rollback>>, cx: &Context<'_
         return rollback;
     };
     if let Some(extra) = &raw.max_extra_errors {
-        if !(EXTRA_ERRORS.0..=EXTRA_ERRORS.1).contains(&extra.value.millionths()) {
-            let reason = "no judge can work with this";
-            cx.error(Code::OutOfRange, extra, reason, "use 0.01% to 50%");
-        }
+        check_extra(extra, extra.value, "use 0.01% to 50%", cx);
         rollback.max_extra_errors = extra.value;
     }
     if let Some(errors) = &raw.errors {
@@ -40,6 +38,7 @@ pub(super) fn rollback(written: Option<&Spanned<raw::Rollback>>, cx: &Context<'_
             .filter_map(|class| error_class(class, cx))
             .collect();
     }
+    slowness(raw, &mut rollback, cx);
     if let Some(rules) = &raw.rules {
         rollback.rules = rules::rules(rules, cx);
     }
@@ -84,6 +83,31 @@ fn uncontrolled(
     }
 }
 
+/// What is slow, and how much of it is too much.
+fn slowness(raw: &raw::Rollback, rollback: &mut Rollback, cx: &Context<'_>) {
+    if let Some(extra) = &raw.max_extra_slow {
+        let OrOff(value) = extra.value;
+        if let Some(value) = value {
+            check_extra(extra, value, "use 0.01% to 50%, or off", cx);
+        }
+        rollback.max_extra_slow = value;
+    }
+    if let Some(slow) = &raw.slow {
+        rollback.slow = slow.value;
+        if raw.max_extra_slow.is_none() && !rollback.heeds_time() {
+            let reason = "nobody judges how long requests take";
+            cx.error(Code::Contradiction, slow, reason, "add max_extra_slow: 5%");
+        }
+    }
+}
+
+fn check_extra<T>(written: &Spanned<T>, value: Percent, repair: &str, cx: &Context<'_>) {
+    if !(EXTRA.0..=EXTRA.1).contains(&value.millionths()) {
+        let reason = "no judge can work with this";
+        cx.error(Code::OutOfRange, written, reason, repair);
+    }
+}
+
 fn positive(written: Option<&Spanned<TimeSpan>>, default: TimeSpan, cx: &Context<'_>) -> TimeSpan {
     let Some(written) = written else {
         return default;
@@ -105,11 +129,7 @@ fn error_class(written: &Spanned<String>, cx: &Context<'_>) -> Option<ErrorClass
         "connect" => Some(ErrorClass::Connect),
         "timeout" => Some(ErrorClass::Timeout),
         "reset" => Some(ErrorClass::Reset),
-        "slow" => {
-            let reason = "this version of switchback does not judge slowness yet";
-            cx.error(Code::Unsupported, written, reason, "remove it");
-            return None;
-        }
+        "slow" => Some(ErrorClass::Slow),
         _ => match (text.strip_suffix("xx"), text.strip_prefix("grpc:")) {
             (Some(digit), _) => digit
                 .parse()
@@ -127,7 +147,7 @@ fn error_class(written: &Spanned<String>, cx: &Context<'_>) -> Option<ErrorClass
     if class.is_none() {
         let reason = format!("{text:?} is not a kind of failure");
         let repair =
-            "use 5xx, 4xx, a status such as \"503\", grpc:13,14, connect, timeout or reset";
+            "use 5xx, 4xx, a status such as \"503\", grpc:13,14, connect, timeout, reset or slow";
         cx.error(Code::InvalidValue, written, reason, repair);
     }
     class
