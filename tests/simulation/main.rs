@@ -17,5 +17,6 @@ mod detection;
 mod healthy_day;
 mod rules;
 mod shared_outage;
+mod slowness;
 mod sticky;
 mod traffic;
