@@ -1,7 +1,6 @@
 //! Everything an explanation is made of.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use switchback_config::model::{Name, Service};
@@ -14,7 +13,7 @@ use crate::command::{Asked, Command, Refusal};
 use crate::control::Published;
 use crate::controller::{Decision, Outlook, World, apply};
 use crate::effective::Effective;
-use crate::observer::{Gauge, Reading};
+use crate::observer::Reading;
 use crate::state::{RolloutState, ServiceState, Standing};
 
 /// What is known of a backend's endpoints.
@@ -32,7 +31,7 @@ pub(crate) struct Judged {
     /// 0 to 1; 1 rolls back.
     pub(crate) evidence: f64,
     /// Its numbers, if it has any.
-    pub(crate) reading: Option<Arc<Reading>>,
+    pub(crate) reading: Option<Reading>,
 }
 
 /// A service at one moment.
@@ -52,20 +51,6 @@ pub(crate) struct Facts<'a> {
     pub(crate) button: Result<Option<Effective>, Refusal>,
 }
 
-/// What the judge with the most against a version has to say.
-fn worst(gauge: &Gauge) -> Option<Arc<Reading>> {
-    let readings = gauge.readings()?;
-    let mut readings = readings.iter();
-    let first = readings.next()?;
-    let worst = readings.fold(first, |worst, other| {
-        match other.evidence > worst.evidence {
-            true => other,
-            false => worst,
-        }
-    });
-    Some(Arc::new(worst.clone()))
-}
-
 impl<'a> Facts<'a> {
     /// Collects what is known of a service; none if it is not configured.
     pub(crate) fn collect(
@@ -82,7 +67,7 @@ impl<'a> Facts<'a> {
         let judges = status.gauges.iter().map(|(name, gauge)| {
             let judged = Judged {
                 evidence: gauge.evidence(),
-                reading: worst(gauge),
+                reading: gauge.nearest(),
             };
             (name.clone(), judged)
         });

@@ -1,8 +1,8 @@
 //! What a judge shows of itself.
 
 use serde::Serialize;
-use utoipa::openapi::RefOr;
-use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
+use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::observer::{Gauge, Reading};
@@ -42,7 +42,9 @@ impl PartialSchema for View {
             .minimum(Some(0))
             .maximum(Some(1));
         let judges = ArrayBuilder::new()
-            .description(Some("What each of them last had to say, the one about errors first"))
+            .description(Some(
+                "What each of them last had to say, the one about errors first",
+            ))
             .items(Ref::from_schema_name(One::name()));
         judge.description = Some("What the judges of a backend think. There is only evidence before they have seen requests.".into());
         judge
