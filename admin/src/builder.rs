@@ -167,16 +167,11 @@ impl Builder {
                 self.backend(plan, name, before.as_deref(), backend, value, by_file)
             })
             .collect();
-        let weights: Vec<u32> = effective
-            .backends
-            .keys()
-            .map(|backend| effective.weight(backend))
-            .collect();
         let stable = effective
             .backends
             .get_index_of(&effective.stable)
             .unwrap_or(0);
-        let split = Split::new(&weights, stable);
+        let split = split_of(effective, stable);
         let judged = self.judged(
             name,
             file,
@@ -208,11 +203,7 @@ impl Builder {
             name: before
                 .as_ref()
                 .map_or_else(|| name.as_str().into(), |before| before.name.clone()),
-            blocked: effective
-                .backends
-                .keys()
-                .map(|backend| effective.blocked.contains(backend))
-                .collect(),
+            blocked: blocked(effective),
             cuts: cuts(plan, name, effective),
             backends,
             split,
@@ -396,6 +387,19 @@ fn cuts(plan: &Plan<'_>, service: &Name, effective: &Effective) -> Vec<u64> {
         .keys()
         .map(|backend| cut.and_then(|cut| cut.get(backend)).copied().unwrap_or(0));
     cuts.collect()
+}
+
+fn split_of(effective: &Effective, stable: usize) -> Split {
+    let names = effective.backends.keys();
+    let weights: Vec<u32> = names.map(|backend| effective.weight(backend)).collect();
+    Split::new(&weights, stable)
+}
+
+fn blocked(effective: &Effective) -> Vec<bool> {
+    let names = effective.backends.keys();
+    names
+        .map(|backend| effective.blocked.contains(backend))
+        .collect()
 }
 
 /// A service of a snapshot.

@@ -140,9 +140,7 @@ impl Process {
         let (store, found) = Store::open(&state_dir)?;
         let state = recover(found, &events);
         let config_before = last_config(&state_dir);
-        let material = Arc::new(files::upstream_tls(&config, &base, &Material::default())?);
-        files::check_hooks(&config, &base)?;
-        signals::check_files(&config, &base)?;
+        let material = read_files(&config, &base)?;
         let entrance = open_entrance(&config, &base, &state_dir)?;
         let auth = entrance.auth.clone();
         let plane = start_plane(&config)?;
@@ -188,14 +186,9 @@ impl Process {
             address: config.admin.address,
             cause,
         })?;
-        let listeners = bound;
-        let life = Arc::default();
-        let hooks = Hooks::new(
-            store.clone(),
-            controls.clone(),
-            events.clone(),
-            base.clone(),
-        );
+        let (listeners, life) = (bound, Arc::default());
+        #[rustfmt::skip]
+        let hooks = Hooks::new(store.clone(), controls.clone(), events.clone(), base.clone());
         #[rustfmt::skip]
         let process = Self { plane, controls, store, events, reloader, hooks, life, state_dir, admin, listeners };
         process.spawn_tasks(entrance, resolver, addresses);
@@ -363,6 +356,14 @@ fn tell_fallback(fallback: Option<String>, reloader: &Reloader, events: &Events)
         events.emit("reload_failed", None, "start", message, None);
         reloader.note(Some(reason));
     }
+}
+
+/// The files that the configuration names, as far as they are not the admin API's or a listener's.
+fn read_files(config: &Config, base: &Path) -> Result<Arc<Material>, StartError> {
+    let material = files::upstream_tls(config, base, &Material::default())?;
+    files::check_hooks(config, base)?;
+    signals::check_files(config, base)?;
+    Ok(Arc::new(material))
 }
 
 /// Binds the admin address and reads what guards it.

@@ -260,7 +260,7 @@ async fn rollbacks_and_blocks_do_not_wait_for_hooks() {
     let url = receiver.url();
     let hooks = format!(
         "\n  - {{on: [all], http: \"{url}\", timeout: 1h}}
-  - {{on: [all], run: [sleep, \"3600\"], timeout: 1h}}
+  - {{on: [all], run: [sleep, \"60\"], timeout: 1h}}
   - {{on: [before_switch], http: \"{url}\", timeout: 1h}}"
     );
     let (proxy, _blue, _green) = with_hooks(&hooks).await;
@@ -338,7 +338,7 @@ async fn program_that_takes_too_long_is_ended_with_everything_it_started() {
     let pids = directory.path().join("pids");
     // Neither it nor its child listens to TERM.
     let text = format!(
-        "#!/bin/sh\ntrap '' TERM\nsleep 3600 &\necho $$ $! > {}\necho started\nwait\nwait\nsleep 3600\n",
+        "#!/bin/sh\ntrap '' TERM\nsleep 60 &\necho $$ $! > {}\necho started\nwait\nwait\nsleep 60\n",
         pids.display()
     );
     executable(&script, &text);

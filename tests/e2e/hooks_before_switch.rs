@@ -198,7 +198,7 @@ async fn switch_does_not_happen_after_its_client_has_given_up() {
     queue.be(Mood::Answer(503));
     let directory = tempfile::tempdir().unwrap();
     let pid = directory.path().join("pid");
-    let script = format!("echo $$ > {}; sleep 3600", pid.display());
+    let script = format!("echo $$ > {}; sleep 60", pid.display());
     let hooks = format!(
         "\n  - {{on: [before_switch], run: [sh, -c, \"{script}\"], timeout: 1h}}
   - {{on: [before_switch], http: \"{}\"}}",

@@ -36,5 +36,6 @@ mod routing;
 mod signals;
 mod slow;
 mod state;
+mod story;
 mod support;
 mod wire;

@@ -63,18 +63,32 @@ hooks:
     let [good, bad, report, explained] = &told[..] else {
         panic!("{told:#?}");
     };
-    assert!(good.2.contains("step 1 of 2") && good.2.contains("promoted"), "{}", good.2);
+    assert!(
+        good.2.contains("step 1 of 2") && good.2.contains("promoted"),
+        "{}",
+        good.2
+    );
     assert!(bad.2.contains("canary failed"), "{}", bad.2);
     let view = proxy.get("/v1/services/shop/rollout").await;
-    assert_eq!((&view["status"], &view["version"]), (&json!("rolled_back"), &json!("43")));
+    assert_eq!(
+        (&view["status"], &view["version"]),
+        (&json!("rolled_back"), &json!("43"))
+    );
     assert_eq!(view["stage"], json!({"kind": "step", "number": 1, "of": 2}));
     let service = proxy.service().await;
     assert_eq!(service["stable"], "green");
     assert!(service["blocked_versions"]["43"].is_object(), "{service}");
-    assert!(report.2.contains("# Incident") && report.2.contains("canary failed"), "{}", report.2);
+    assert!(
+        report.2.contains("# Incident") && report.2.contains("canary failed"),
+        "{}",
+        report.2
+    );
     assert!(explained.2.contains("43"), "{}", explained.2);
     eventually("both hooks arrive", || hook.seen().len() >= 2);
     assert_eq!(hook.types(), ["switchback.promote", "switchback.rollback"]);
     let message = &hook.seen()[1].body["data"];
-    assert_eq!((&message["version"], &message["cause"]), (&json!("43"), &json!("judge")));
+    assert_eq!(
+        (&message["version"], &message["cause"]),
+        (&json!("43"), &json!("judge"))
+    );
 }

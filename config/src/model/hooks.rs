@@ -54,6 +54,10 @@ hook_events! {
     Recovered = "recovered", "recovered";
     /// They are not: the cause is likely elsewhere.
     RollbackDidNotHelp = "rollback_did_not_help", "rollback_did_not_help";
+    /// A signal of a rule has no data.
+    SignalMissing = "signal_missing", "signal_missing";
+    /// It has data again.
+    SignalBack = "signal_back", "signal_back";
     /// Another backend is stable.
     Switch = "switch", "switched";
     /// The canary of a rollout is stable.
