@@ -39,7 +39,7 @@ pub(super) async fn history(client: &Client, args: HistoryArgs) -> Result<u8, Fa
         }
         println!("{table}");
         if !answer["next_before"].is_null() {
-            println!("there is more: --limit {}", args.limit.saturating_mul(2));
+            println!("there is more; --limit 500 shows most of it");
         }
     });
     Ok(0)

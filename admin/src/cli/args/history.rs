@@ -8,7 +8,7 @@ pub struct HistoryArgs {
     /// Only this service
     pub service: Option<String>,
     /// Show so many revisions, the newest first
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=500))]
     pub limit: u64,
     /// Show one revision with everything it changed
     #[arg(long, value_name = "N", conflicts_with_all = ["service", "limit"])]
