@@ -6,21 +6,25 @@
 
 mod args;
 mod client;
+mod events;
 mod explain;
 mod files;
 mod history;
 mod hooks;
 mod incident;
+mod look;
 mod rollout;
 mod show;
 mod verbs;
 
 use std::process::ExitCode;
 
+use serde_json::{Value, json};
 use switchback_config::defaults;
 
+use args::Output;
 pub use args::{
-    Args, BackendVerb, DemoArgs, DeployArgs, DiffArgs, HistoryArgs, HooksVerb, PlanArgs,
+    Args, BackendVerb, Color, DemoArgs, DeployArgs, DiffArgs, HistoryArgs, HooksVerb, PlanArgs,
     RestoreArgs, RolloutVerb, RunArgs, Target, TokenVerb, Verb,
 };
 use client::ClientError;
@@ -44,6 +48,21 @@ pub mod exit {
     pub const AUTH: u8 = 77;
     /// The configuration is not valid.
     pub const CONFIG: u8 = 78;
+
+    /// What a code says, for programs that get no answer of the API to look at.
+    pub(super) const fn name(code: u8) -> &'static str {
+        match code {
+            2 => "usage",
+            ROLLED_BACK => "rolled_back",
+            HELD => "held",
+            UNREACHABLE => "unreachable",
+            CANNOT_CREATE => "cannot_create",
+            CONFLICT => "conflict",
+            AUTH => "unauthorized",
+            CONFIG => "config_invalid",
+            _ => "failed",
+        }
+    }
 }
 
 /// A verb that did not end well: what to print on standard error, and the exit code.
@@ -53,6 +72,8 @@ pub struct Failed {
     pub message: String,
     /// Exit code.
     pub code: u8,
+    /// What the API said, if it said anything.
+    pub problem: Option<Box<Value>>,
 }
 
 impl Failed {
@@ -62,6 +83,7 @@ impl Failed {
         Self {
             message: message.into(),
             code: 1,
+            problem: None,
         }
     }
 
@@ -71,16 +93,17 @@ impl Failed {
         Self {
             message: message.into(),
             code,
+            problem: None,
         }
     }
 }
 
 impl From<ClientError> for Failed {
     fn from(error: ClientError) -> Self {
-        let code = error.exit_code();
         Self {
             message: error.to_string(),
-            code,
+            code: error.exit_code(),
+            problem: error.into_problem(),
         }
     }
 }
@@ -95,6 +118,8 @@ impl From<std::io::Error> for Failed {
 #[must_use]
 pub fn carry_out(args: Args) -> ExitCode {
     let Args { verb, target } = args;
+    target.color.choose();
+    let output = target.output;
     let result = match verb {
         Verb::Check { file, explain } => files::check(&target, &file, explain),
         Verb::Schema => files::schema(),
@@ -108,8 +133,21 @@ pub fn carry_out(args: Args) -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(failed) => {
-            anstream::eprintln!("switchback: {}", failed.message);
+            say(&failed, output);
             ExitCode::from(failed.code)
+        }
+    }
+}
+
+/// Says on standard error what went wrong: for programs, what the API said, or the same in its shape.
+fn say(failed: &Failed, output: Output) {
+    match (output, &failed.problem) {
+        (Output::Table | Output::Markdown, _) => anstream::eprintln!("switchback: {}", failed.message),
+        (Output::Json, Some(problem)) => anstream::eprintln!("{problem:#}"),
+        (Output::Json, None) => {
+            let code = exit::name(failed.code);
+            let problem = json!({"code": code, "detail": failed.message});
+            anstream::eprintln!("{problem:#}");
         }
     }
 }
@@ -139,7 +177,7 @@ fn online(target: &Target, verb: Verb) -> Result<u8, Failed> {
             Verb::Restore(args) => history::restore(&client, args).await,
             Verb::Incidents { service } => incident::list(&client, service.as_deref()).await,
             Verb::Incident { id, verify } => incident::show(&client, id, verify).await,
-            Verb::Events { follow } => show::events(&client, follow).await,
+            Verb::Events { follow } => events::events(&client, follow).await,
             Verb::Audit => show::audit(&client).await,
             Verb::Healthcheck => show::healthcheck(&client).await,
             Verb::Rollout { verb } => rollout::carry_out(&client, verb).await,

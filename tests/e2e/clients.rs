@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use crate::support::{HEAD, Origin, Proxy, blue_green, eventually};
+use crate::support::{HEAD, Origin, Proxy, blue_green, eventually, python};
 
 /// Runs a command to its end: success, and everything it printed.
 fn run(program: &str, arguments: &[&str]) -> (bool, String) {
@@ -14,13 +14,6 @@ fn run(program: &str, arguments: &[&str]) -> (bool, String) {
     let text =
         [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     (output.status.success(), text.concat())
-}
-
-/// The interpreter with the packages of `tests/clients/requirements.txt`, in an environment that
-/// `tests/run` makes.
-fn python() -> String {
-    let made = format!("{}/target/test-venv/bin/python", env!("CARGO_MANIFEST_DIR"));
-    std::env::var("SWITCHBACK_TEST_PYTHON").unwrap_or(made)
 }
 
 fn script(name: &str) -> String {

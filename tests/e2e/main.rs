@@ -13,6 +13,7 @@
 )]
 
 mod api;
+mod cli;
 mod clients;
 mod conditions;
 mod deploy;
@@ -35,6 +36,7 @@ mod rollout;
 mod routing;
 mod signals;
 mod slow;
+mod schemathesis;
 mod state;
 mod story;
 mod support;

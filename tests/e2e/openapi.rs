@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::{Origin, Proxy};
+use crate::support::{Http, Origin, Proxy};
 
 /// The copy that is kept with the sources, for readers and for clients that are generated.
 const KEPT: &str = "tests/openapi.json";
@@ -16,6 +16,16 @@ async fn proxy() -> (Origin, Origin, Proxy) {
     let (blue, green) = (Origin::start().await, Origin::start().await);
     let proxy = Proxy::blue_green(&blue, &green, "");
     (blue, green, proxy)
+}
+
+/// A path with something in place of each of its parameters.
+fn concrete(path: &str) -> String {
+    path.replace("{service}", "shop")
+        .replace("{backend}", "green")
+        .replace("{revision}", "1")
+        .replace("{id}", "1")
+        .replace("{file}", "page.js")
+        .replace("{rollback}", "1")
 }
 
 /// Every path with what it takes.
@@ -44,13 +54,7 @@ async fn document_and_router_name_the_same_endpoints() {
     let (_blue, _green, proxy) = proxy().await;
     let document = proxy.get("/openapi.json").await;
     for (path, item) in paths(&document) {
-        let concrete = path
-            .replace("{service}", "shop")
-            .replace("{backend}", "green")
-            .replace("{revision}", "1")
-            .replace("{id}", "1")
-            .replace("{file}", "page.js")
-            .replace("{rollback}", "1");
+        let concrete = concrete(path);
         assert!(!concrete.contains("/{"), "give {path} a value here");
         let described: BTreeSet<&str> = METHODS
             .into_iter()
@@ -133,4 +137,34 @@ async fn every_operation_says_what_it_does_what_it_needs_and_how_it_fails() {
         let described = schema.1["description"].is_string();
         assert!(described, "{} has no description", schema.0);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_operation_but_the_open_ones_does_anything_without_a_token() {
+    let (_blue, _green, proxy) = proxy().await;
+    let document = proxy.get("/openapi.json").await;
+    let before = proxy.service().await;
+    for (path, item) in paths(&document) {
+        for (method, operation) in item.as_object().unwrap() {
+            let concrete = concrete(path);
+            let mut client = Http::connect(proxy.admin).await;
+            let headers = [("content-type", "application/json")];
+            let answer = client
+                .send(&method.to_uppercase(), &concrete, &headers, b"{}")
+                .await;
+            let status = answer.unwrap().status;
+            let is_open = operation["security"] == json!([{}]);
+            // After ten failures in a minute, an address is told to wait.
+            assert_eq!(
+                !is_open,
+                matches!(status, 401 | 429),
+                "{method} {path}: {status}"
+            );
+        }
+    }
+    let after = proxy.service().await;
+    assert_eq!(
+        (&before["revision"], &before["weights"]),
+        (&after["revision"], &after["weights"])
+    );
 }

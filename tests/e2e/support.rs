@@ -6,6 +6,7 @@ mod origin;
 mod prometheus;
 mod proxy;
 mod receiver;
+mod relay;
 
 pub(crate) use client::{Answer, Http, RawClient};
 pub(crate) use load::{Load, Protocol};
@@ -13,6 +14,7 @@ pub(crate) use origin::{Behaviour, Origin};
 pub(crate) use prometheus::Prometheus;
 pub(crate) use proxy::{HEAD, Proxy, blue_green};
 pub(crate) use receiver::{Mood, Receiver};
+pub(crate) use relay::Relay;
 
 use std::time::{Duration, Instant};
 
@@ -40,4 +42,11 @@ pub(crate) async fn eventually_async<F: Future<Output = bool>>(
         assert!(started.elapsed() < DEADLINE, "not in time: {what}");
         ticks.tick().await;
     }
+}
+
+/// The interpreter with the packages of `tests/clients/requirements.txt`, in an environment that
+/// `tests/run` makes.
+pub(crate) fn python() -> String {
+    let made = format!("{}/target/test-venv/bin/python", env!("CARGO_MANIFEST_DIR"));
+    std::env::var("SWITCHBACK_TEST_PYTHON").unwrap_or(made)
 }

@@ -94,8 +94,22 @@ fn tags(headers: &HeaderMap, name: HeaderName) -> Result<Option<Vec<Tag<'_>>>, P
     }
 }
 
-/// The tag a text begins with, and what comes after it.
+/// The tag a text begins with, and what comes after it. A bare revision is understood, too: what is typed
+/// by hand loses its quotes easily.
 fn tag(text: &str) -> Option<(Tag<'_>, &str)> {
+    let end = text
+        .find(|next: char| !next.is_ascii_digit())
+        .unwrap_or(text.len());
+    if end > 0 {
+        let (opaque, rest) = text.split_at(end);
+        return Some((
+            Tag {
+                weak: false,
+                opaque,
+            },
+            rest,
+        ));
+    }
     let (weak, quoted) = match text.strip_prefix("W/") {
         Some(quoted) => (true, quoted),
         None => (false, text),
@@ -166,7 +180,6 @@ mod tests {
     #[test]
     fn what_is_no_tag_is_refused() {
         for line in [
-            "12",
             "\"12",
             "12\"",
             "\"1\" \"2\"",

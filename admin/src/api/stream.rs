@@ -92,18 +92,12 @@ fn last_id(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let Some(text) = first.map(|line| line.to_str().unwrap_or("?")) else {
         return Ok(None);
     };
-    // A browser that has not seen an id yet sends none, or an empty one.
-    match text.trim() {
-        "" if second.is_none() => Ok(None),
-        text => {
-            let plain = text.bytes().all(|byte| byte.is_ascii_digit());
-            let id = text.parse().ok().filter(|_| plain && second.is_none());
-            id.map(Some).ok_or_else(|| {
-                let detail = "Last-Event-ID holds the id of an event, a whole number";
-                Problem::bad_request("invalid_last_event_id", detail)
-            })
-        }
-    }
+    let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let id = text.parse().ok().filter(|_| plain && second.is_none());
+    id.map(Some).ok_or_else(|| {
+        let detail = "Last-Event-ID holds the id of an event, a whole number";
+        Problem::bad_request("invalid_last_event_id", detail)
+    })
 }
 
 /// Events as they come. A reader that falls behind is cut off.

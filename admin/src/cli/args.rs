@@ -68,6 +68,20 @@ pub struct Target {
     /// Output
     #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
     pub output: Output,
+    /// Colours; auto: on a terminal, unless NO_COLOR is set
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub color: Color,
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
 }
 
 /// How to print.
@@ -239,12 +253,16 @@ pub enum Verb {
         write: WriteArgs,
     },
     /// Work on backends
+    #[command(
+        after_help = "Example: switchback backend set checkout green --version 43 --endpoint http://10.0.0.7:8080"
+    )]
     Backend {
         /// What to do
         #[command(subcommand)]
         verb: BackendVerb,
     },
     /// Let a new version in step by step
+    #[command(after_help = "Example: switchback rollout start checkout --canary green")]
     Rollout {
         /// What to do
         #[command(subcommand)]
@@ -288,24 +306,34 @@ pub enum Verb {
         follow: bool,
     },
     /// Show who asked for what, and what came of it
+    #[command(after_help = "Example: switchback audit -o json")]
     Audit,
     /// Work on hooks and the messages to them
+    #[command(after_help = "Example: switchback hooks dead")]
     Hooks {
         /// What to do
         #[command(subcommand)]
         verb: HooksVerb,
     },
     /// Read the config file again
-    Reload,
+    #[command(after_help = "Example: switchback reload --dry-run")]
+    Reload {
+        /// Show what would change, change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Leave the stable-only state after the recorded state was lost
+    #[command(after_help = "Example: switchback acknowledge")]
     Acknowledge,
     /// Work on tokens of the admin API
+    #[command(after_help = "Example: switchback token new --name ci --role operator")]
     Token {
         /// What to do
         #[command(subcommand)]
         verb: TokenVerb,
     },
     /// Ask whether the server is ready: exit 0 or 1
+    #[command(after_help = "Example: switchback healthcheck --admin http://127.0.0.1:9900")]
     Healthcheck,
     /// Print completions for a shell
     #[command(
@@ -316,6 +344,7 @@ pub enum Verb {
         shell: clap_complete::Shell,
     },
     /// Write manual pages into a directory
+    #[command(after_help = "Example: switchback man /usr/local/share/man/man1")]
     Man {
         /// The directory
         directory: PathBuf,

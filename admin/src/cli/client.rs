@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Collected, Limited};
 use hyper::body::Incoming;
 use serde_json::Value;
 
@@ -38,6 +39,8 @@ pub(super) enum ClientError {
         status: u16,
         code: String,
         detail: String,
+        /// All that it said.
+        body: Box<Value>,
     },
 }
 
@@ -56,6 +59,24 @@ impl ClientError {
                 ..
             } => exit::CONFLICT,
             Self::Problem { .. } => 1,
+        }
+    }
+
+    /// What the API said, if it is the one that says no.
+    pub(super) fn into_problem(self) -> Option<Box<Value>> {
+        match self {
+            Self::Problem { body, .. } => Some(body).filter(|body| body.is_object()),
+            _ => None,
+        }
+    }
+
+    fn problem(status: StatusCode, body: Value) -> Self {
+        let field = |name: &str| body[name].as_str().map(str::to_owned);
+        Self::Problem {
+            status: status.as_u16(),
+            code: field("code").unwrap_or_else(|| "unknown".into()),
+            detail: field("detail").unwrap_or_else(|| format!("status {status}")),
+            body: Box::new(body),
         }
     }
 }
@@ -163,12 +184,7 @@ impl Client {
         if status.is_success() {
             return Ok(value);
         }
-        let field = |name: &str| value[name].as_str().map(str::to_owned);
-        Err(ClientError::Problem {
-            status: status.as_u16(),
-            code: field("code").unwrap_or_else(|| "unknown".into()),
-            detail: field("detail").unwrap_or_else(|| format!("status {status}")),
-        })
+        Err(ClientError::problem(status, value))
     }
 
     /// The status of an endpoint that needs no token.
@@ -179,21 +195,27 @@ impl Client {
             .status())
     }
 
-    /// The stream of events, as it comes.
-    pub(super) async fn stream(&self, path: &str) -> Result<Incoming, ClientError> {
+    /// The stream of events, as it comes after the last one that was seen.
+    pub(super) async fn stream(
+        &self,
+        path: &str,
+        last: Option<&str>,
+    ) -> Result<Incoming, ClientError> {
         let token = self.token.clone().map_err(ClientError::NoToken)?;
-        let response = self
-            .send(request(Method::GET, path, Some(&token), None, Vec::new())?)
-            .await?;
-        if response.status() == StatusCode::OK {
+        let name = header::HeaderName::from_static("last-event-id");
+        let headers = last.map(|last| (name, last.to_owned()));
+        let headers = headers.into_iter().collect();
+        let request = request(Method::GET, path, Some(&token), None, headers)?;
+        let response = self.send(request).await?;
+        let status = response.status();
+        if status == StatusCode::OK {
             return Ok(response.into_body());
         }
-        let status = response.status().as_u16();
-        Err(ClientError::Problem {
-            status,
-            code: "refused".into(),
-            detail: format!("status {status}"),
-        })
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX);
+        let body = tokio::time::timeout(ANSWER_TIME, body.collect()).await;
+        let text = body.ok().and_then(Result::ok).map(Collected::to_bytes);
+        let value = serde_json::from_slice(&text.unwrap_or_default());
+        Err(ClientError::problem(status, value.unwrap_or_default()))
     }
 
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Incoming>, ClientError> {

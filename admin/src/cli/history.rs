@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Failed;
 use super::args::{DiffArgs, HistoryArgs, RestoreArgs};
 use super::client::Client;
-use super::show::table;
+use super::look::table;
 use super::verbs::{print_answer, print_json_or, segment, text};
 use crate::age;
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Failed;
 use super::args::{HooksVerb, WriteArgs};
 use super::client::Client;
-use super::show::table;
+use super::look::table;
 use super::verbs::{print_json_or, text};
 
 /// Carries out a verb.

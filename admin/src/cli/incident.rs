@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::Failed;
 use super::args::Output;
 use super::client::Client;
-use super::show::table;
+use super::look::table;
 use super::verbs::{print_json_or, segment, text};
 use crate::api::views::rollback::Rollback;
 use crate::incident::{Incident, markdown};

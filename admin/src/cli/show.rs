@@ -1,16 +1,14 @@
 //! Verbs that show something.
 
 use anstream::{print, println};
-use bytes::Bytes;
-use comfy_table::{Cell, Color, Table, presets};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use comfy_table::{Cell, Color};
 use owo_colors::OwoColorize;
 use serde_json::Value;
 
 use super::Failed;
 use super::args::Output;
 use super::client::Client;
+use super::look::{grouped, percent, right, table, time};
 use super::verbs::{print_json_or, text};
 
 /// A table of services and their backends.
@@ -64,6 +62,7 @@ fn print_services(answer: &Value) {
         "FAILURES",
         "EVIDENCE",
     ]);
+    right(&mut table, &[4, 5, 7, 8, 9, 10]);
     for service in services {
         let mut name = text(&service["name"]);
         for (backend, view) in service["backends"].as_object().into_iter().flatten() {
@@ -164,19 +163,18 @@ fn backend_row(service: String, backend: &str, view: &Value, evidence: Option<f6
         true => Cell::new(text(&view["role"])),
         false => Cell::new(format!("{}, blocked", text(&view["role"]))).fg(Color::Red),
     };
-    let share = view["share"].as_f64().unwrap_or(0.0) * 100.0;
     let evidence = evidence.filter(|_| view["weight"] != 0);
     vec![
         Cell::new(service),
         Cell::new(backend),
         Cell::new(text(&view["version"])),
         role,
-        Cell::new(text(&view["weight"])),
-        Cell::new(format!("{share:.1}%")),
+        Cell::new(grouped(&view["weight"])),
+        Cell::new(percent(&view["share"])),
         Cell::new(health).fg(colour),
-        Cell::new(text(&view["in_flight"])),
-        Cell::new(text(&view["requests"])),
-        Cell::new(text(&view["failures"])),
+        Cell::new(grouped(&view["in_flight"])),
+        Cell::new(grouped(&view["requests"])),
+        Cell::new(grouped(&view["failures"])),
         Cell::new(
             evidence
                 .map(|evidence| format!("{evidence:.2}"))
@@ -194,69 +192,19 @@ pub(super) async fn audit(client: &Client) -> Result<u8, Failed> {
         ];
         let heads = keys.map(str::to_uppercase);
         let mut table = table(&heads.each_ref().map(String::as_str));
+        right(&mut table, &[6]);
         for entry in answer["entries"].as_array().into_iter().flatten() {
-            table.add_row(keys.map(|key| text(&entry[key])).to_vec());
+            table.add_row(
+                keys.map(|key| match key {
+                    "at" => time(&entry[key]),
+                    key => text(&entry[key]),
+                })
+                .to_vec(),
+            );
         }
         println!("{table}");
     });
     Ok(0)
-}
-
-/// Events: those that are kept, and with `follow` those that come.
-pub(super) async fn events(client: &Client, follow: bool) -> Result<u8, Failed> {
-    let path = if follow {
-        "/v1/events"
-    } else {
-        "/v1/events?follow=false"
-    };
-    let mut stream = client.stream(path).await?;
-    let mut text = Vec::new();
-    while let Some(piece) = next_piece(&mut stream).await? {
-        text.extend_from_slice(&piece);
-        while let Some(end) = text.windows(2).position(|two| two == b"\n\n") {
-            let message: Vec<u8> = text.drain(..end + 2).collect();
-            print_event(client, &message);
-        }
-    }
-    Ok(0)
-}
-
-async fn next_piece(stream: &mut Incoming) -> Result<Option<Bytes>, Failed> {
-    loop {
-        match stream.frame().await {
-            None => return Ok(None),
-            Some(Ok(frame)) => {
-                if let Ok(piece) = frame.into_data() {
-                    return Ok(Some(piece));
-                }
-            }
-            Some(Err(error)) => return Err(Failed::new(format!("the stream broke: {error}"))),
-        }
-    }
-}
-
-fn print_event(client: &Client, message: &[u8]) {
-    let message = String::from_utf8_lossy(message);
-    for line in message.lines() {
-        let Some(event) = line.strip_prefix("data:") else {
-            continue;
-        };
-        let event: Value = serde_json::from_str(event.trim()).unwrap_or_default();
-        if client.output == Output::Json {
-            println!("{event}");
-        } else {
-            let service = event["service"]
-                .as_str()
-                .map(|service| format!("{service}: "))
-                .unwrap_or_default();
-            println!(
-                "{} {} {service}{}",
-                text(&event["at"]).dimmed(),
-                text(&event["kind"]).bold(),
-                text(&event["message"])
-            );
-        }
-    }
 }
 
 /// Exit 0 if the server is ready for clients.
@@ -267,13 +215,4 @@ pub(super) async fn healthcheck(client: &Client) -> Result<u8, Failed> {
     } else {
         Err(Failed::new(format!("not ready: status {status}")))
     }
-}
-
-/// A plain table.
-pub(super) fn table(heads: &[&str]) -> Table {
-    let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_header(heads.to_vec());
-    table
 }

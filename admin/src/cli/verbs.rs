@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 
 use super::Failed;
 use super::args::{BackendVerb, Output, Verb, WriteArgs};
-use super::client::Client;
+use super::client::{Client, ClientError};
+use super::look::microseconds;
 
 /// Sends a write and prints the answer.
 pub(super) async fn write(client: &Client, verb: Verb) -> Result<u8, Failed> {
@@ -42,7 +43,7 @@ pub(super) async fn write(client: &Client, verb: Verb) -> Result<u8, Failed> {
             )
             .await
         }
-        Verb::Reload => reload(client).await,
+        Verb::Reload { dry_run } => reload(client, dry_run).await,
         Verb::Acknowledge => {
             let options = WriteArgs::default();
             let answer = client
@@ -196,17 +197,27 @@ async fn rollback_all(
     Ok(u8::from(answer["refused"].as_u64() != Some(0)))
 }
 
-async fn reload(client: &Client) -> Result<u8, Failed> {
+async fn reload(client: &Client, dry_run: bool) -> Result<u8, Failed> {
+    let options = WriteArgs {
+        dry_run,
+        ..WriteArgs::default()
+    };
     let answer = client
-        .write(Method::POST, "/v1/reload", json!({}), &WriteArgs::default())
+        .write(Method::POST, "/v1/reload", json!({}), &options)
         .await;
-    let answer = answer.map_err(|error| Failed {
-        code: super::exit::CONFIG,
-        ..Failed::from(error)
+    let answer = answer.map_err(|error| match error {
+        error @ ClientError::Problem { status: 422, .. } => Failed {
+            code: super::exit::CONFIG,
+            ..Failed::from(error)
+        },
+        error => Failed::from(error),
     })?;
     print_json_or(client, &answer, |answer| {
         if answer["changed"] == true {
-            println!("reloaded at revision {}", answer["revision"]);
+            match answer["dry_run"] == true {
+                true => println!("the file would change:"),
+                false => println!("reloaded at revision {}", answer["revision"]),
+            }
             for change in answer["changes"].as_array().into_iter().flatten() {
                 println!(
                     "  {}: {} -> {}",
@@ -300,6 +311,9 @@ pub(super) fn print_answer(answer: &Value) {
     let service = text(&answer["service"]);
     if answer["dry_run"] == true {
         println!("{service}: would be {}", weights.join(" "));
+        for line in answer["diff"].as_str().into_iter().flat_map(str::lines) {
+            println!("  {}", line.cyan());
+        }
         for note in answer["notes"].as_array().into_iter().flatten() {
             println!("  {}", text(note));
         }
@@ -314,12 +328,12 @@ pub(super) fn print_answer(answer: &Value) {
         return;
     }
     println!(
-        "{}: {}, stable {}, revision {}, in force everywhere after {} us",
+        "{}: {}, stable {}, revision {}, in force everywhere after {}",
         service.bold(),
         weights.join(" "),
         text(&answer["stable"]),
         answer["revision"],
-        answer["applied_in_us"],
+        microseconds(&answer["applied_in_us"]),
     );
     for (backend, count) in answer["in_flight"].as_object().into_iter().flatten() {
         if answer["weights"][backend] == 0 && *count != 0 {

@@ -11,6 +11,7 @@ use crate::state::{Block, RolloutState};
 
 /// One field that differs.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = FieldDifference)]
 pub struct Difference {
     /// The service.
     pub service: Name,

@@ -73,18 +73,18 @@ pub(crate) struct Rollout {
 }
 
 /// One share of the canary, and what it takes to go on. At least one condition is set.
-#[derive(ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct Step {
     /// Share of the canary: 0.01 % to 99.99 %.
     weight: Percent,
     /// How long it lasts at least.
-    #[schema(rename = "for")]
+    #[serde(rename = "for")]
     span: Option<TimeSpan>,
     /// How many requests the canary answers at least.
     requests: Option<u32>,
     /// Whether somebody has to say that it may go on.
-    #[schema(default = false)]
-    approve: Option<bool>,
+    #[serde(default)]
+    approve: bool,
 }
 
 /// The last stretch: the canary has everything but a holdback, which is the control group.
