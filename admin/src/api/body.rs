@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde::de::{
     self, DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor,
 };
+use serde_json::Value;
 use switchback_config::defaults::ADMIN_BODY_DEPTH;
 
 use super::problem::Problem;
@@ -27,7 +28,33 @@ pub(super) fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
     Plain { depth: 0 }
         .deserialize(&mut plain)
         .map_err(invalid)?;
-    serde_json::from_slice(text).map_err(invalid)
+    serde_json::from_slice(text).or_else(|error| {
+        // In JSON, 5 and 5.0 are the same number; serde tells them apart.
+        let whole = serde_json::from_slice(text).ok().and_then(whole);
+        let again = whole.and_then(|value| serde_json::from_value(value).ok());
+        again.ok_or_else(|| invalid(error))
+    })
+}
+
+/// The same value with whole numbers written as such; none if there is nothing to change.
+fn whole(mut value: Value) -> Option<Value> {
+    fn change(value: &mut Value) -> bool {
+        match value {
+            Value::Array(items) => items.iter_mut().fold(false, |any, item| change(item) | any),
+            Value::Object(members) => {
+                let values = members.values_mut();
+                values.fold(false, |any, value| change(value) | any)
+            }
+            Value::Number(number) if number.is_f64() => {
+                let whole = number.as_f64().filter(|float| float.fract() == 0.0);
+                // Printed without a fraction, it is read as the whole number that it is.
+                let whole = whole.and_then(|float| format!("{float:.0}").parse().ok());
+                whole.map(|whole: i64| *value = whole.into()).is_some()
+            }
+            _ => false,
+        }
+    }
+    change(&mut value).then_some(value)
 }
 
 /// Reads the body of a request that has nothing to say.
@@ -132,6 +159,25 @@ mod tests {
             text.replace(": ", ":").replace(", ", ",")
         );
         assert_eq!(read_value("").unwrap(), serde_json::json!({}));
+    }
+
+    #[test]
+    fn whole_numbers_are_the_same_with_and_without_a_point() {
+        #[derive(Debug, PartialEq, serde::Deserialize)]
+        struct Numbers {
+            small: u32,
+            more: Vec<i64>,
+        }
+        let read = |text: &str| read::<Numbers>(&Bytes::copy_from_slice(text.as_bytes()));
+        let numbers = read(r#"{"small": 5.0, "more": [1e3, -2.0, 7]}"#).unwrap();
+        #[rustfmt::skip]
+        assert_eq!(numbers, Numbers { small: 5, more: vec![1_000, -2, 7] });
+        for text in ["5.5", "-5.0", "1e10", "1e300", "\"5\""] {
+            assert!(
+                read(&format!("{{\"small\": {text}, \"more\": []}}")).is_err(),
+                "{text}"
+            );
+        }
     }
 
     #[test]

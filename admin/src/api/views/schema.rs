@@ -23,9 +23,10 @@ pub(crate) struct TimeSpan(String);
 #[schema(value_type = String, pattern = r"^(\d{1,2}(\.\d{1,4})?|100(\.0{1,4})?)%$", example = "2.5%")]
 pub(crate) struct Percent(String);
 
-/// Where requests are sent: scheme (`http`, `https`, `h2c`), host and port.
+/// Where requests are sent: scheme (`http`, `https`, `h2c`), host and port. The pattern takes all IPv4
+/// addresses, and the usual ways to write IPv6 addresses and names; switchback takes all there are.
 #[derive(ToSchema)]
-#[schema(value_type = String, pattern = r"^(http|https|h2c)://[^/?#@ ]+/?$", example = "http://127.0.0.1:9001")]
+#[schema(value_type = String, pattern = r"^(http|https|h2c)://(((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])|\[(([0-9a-f]{1,4}:){7}[0-9a-f]{1,4}|::([0-9a-f]{1,4})?|([0-9a-f]{1,4}:){1,5}(:[0-9a-f]{1,4}){1,2})\]|([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?[.]){0,3}[A-Za-z_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?/?$", example = "http://127.0.0.1:9001")]
 pub(crate) struct Endpoint(String);
 
 /// Weight of each backend of a service.
