@@ -311,30 +311,34 @@ impl Record {
         self.actions.truncate(ACTIONS_MAX);
     }
 
-    /// Plays what was recorded again. `Ok(false)`: there is no judge's verdict in it, and nothing to
-    /// play.
+    /// Plays what was recorded again. `Ok(false)`: what led to the rollback is nothing that can be
+    /// played.
     ///
     /// # Errors
     /// In words, when the judge or the rule would have said something else: the record was changed.
     pub fn verify(&self) -> Result<bool, String> {
-        let mut proven = false;
-        let mut played = false;
+        let (mut recorded, mut proven) = (false, false);
         for version in &self.versions {
             for judge in &version.judges {
-                played |= judge.tape.is_some();
-                proven |= judge.verify(&self.sentence)? && self.cause == Cause::Judge;
+                let holds = judge.verify(&self.sentence)?;
+                if self.cause == Cause::Judge {
+                    recorded |= judge.tape.is_some();
+                    proven |= holds;
+                }
             }
             if let Some(rule) = &version.rule {
-                played |= rule.tape.is_some();
-                proven |= rule.verify(&self.sentence)? && self.cause == Cause::Rule;
+                let holds = rule.verify(&self.sentence)?;
+                if self.cause == Cause::Rule {
+                    // Of rules about what is measured elsewhere nothing is recorded.
+                    recorded |= rule.tape.is_some();
+                    proven |= holds;
+                }
             }
         }
-        match self.cause {
-            Cause::Judge | Cause::Rule if played && !proven => {
-                Err("the record holds no verdict that led to this rollback".into())
-            }
-            _ => Ok(played),
+        if recorded && !proven {
+            return Err("the record holds no verdict that led to this rollback".into());
         }
+        Ok(recorded)
     }
 }
 

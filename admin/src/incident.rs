@@ -355,7 +355,7 @@ fn evidence(report: &mut String, incident: &Incident<'_>) {
                 .to_owned()
         }
         (_, Some(problem)) => format!("**The record does not prove the verdict**: {problem}."),
-        _ => "No judge was involved; there is nothing to play again.".to_owned(),
+        _ => "It was no verdict of a judge or rule about requests; there is nothing to play again.".to_owned(),
     };
     let _ = writeln!(
         report,

@@ -192,3 +192,17 @@ fn operators_rollback_has_nothing_to_prove() {
     record.versions[0].judges[0].tape = None;
     assert_eq!(record.verify(), Ok(false));
 }
+
+#[test]
+fn rule_from_outside_has_nothing_to_prove_but_its_judges_must_hold() {
+    let mut record = record(7);
+    record.cause = Cause::Rule;
+    record.sentence = "http http://127.0.0.1:7000/ok fails for 1m; canary failed 0 of 9".into();
+    record.versions[0].rule = Some(RuleEvidence {
+        rule: "http http://127.0.0.1:7000/ok fails for 1m".into(),
+        tape: None,
+    });
+    assert_eq!(record.verify(), Ok(false));
+    record.versions[0].judges[0].explanation.canary_failures += 1;
+    assert!(record.verify().is_err());
+}

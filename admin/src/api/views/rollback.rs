@@ -23,8 +23,8 @@ pub(crate) struct Rollback {
     #[serde(flatten)]
     #[schema(inline)]
     pub(crate) record: Record,
-    /// Whether the judge, told the same again, comes to the same verdict at the same tick; `null` if no
-    /// judge was involved.
+    /// Whether the judge, told the same again, comes to the same verdict at the same tick; `null` if
+    /// what led to the rollback is nothing that can be played again.
     pub(crate) replayed: Option<bool>,
     /// What is different, if it does not: the record was changed.
     pub(crate) replay_problem: Option<String>,
