@@ -12,13 +12,13 @@ use serde::{Deserialize, Serialize};
 use switchback_config::defaults::EVIDENCE_AFTER;
 use switchback_config::model::Name;
 use switchback_judge::{Explanation, Judge, RuleState, Tape};
-use switchback_proxy::exposure;
+use switchback_proxy::exposure::{self, Exposure, SAMPLES_MAX};
 use switchback_proxy::outcome::{CLASSES, Outcome};
 use utoipa::ToSchema;
 
 use crate::api::views::{judge, schema};
 use crate::command::Cause;
-use crate::observer::Trouble;
+use crate::observer::{Clock, Trouble};
 
 /// One rollback.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -141,7 +141,7 @@ pub struct RuleEvidence {
     pub tape: Option<Tape<RuleState>>,
 }
 
-/// A request that failed.
+/// A request that failed, or was slow where that is judged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SampleRequest {
     /// When.
@@ -153,7 +153,7 @@ pub struct SampleRequest {
     pub traceparent: String,
     /// Its method.
     pub method: String,
-    /// Its status, or `connect`, `timeout`, `reset`, `grpc 14`.
+    /// Its status, or `connect`, `timeout`, `reset`, `grpc 14`, `slow`.
     pub outcome: String,
     /// From its arrival to the failure.
     pub duration_ms: f64,
@@ -234,6 +234,8 @@ pub struct Amendment {
     pub applied_in_us: Option<u64>,
     /// Seconds after it, for each version in order.
     pub seconds: Vec<Vec<Second>>,
+    /// The failures that are remembered by now, for each version in order.
+    pub samples: Vec<Vec<SampleRequest>>,
     /// The impact by now, for each version in order.
     pub impact: Vec<Option<Impact>>,
     /// Whether it helped.
@@ -304,6 +306,9 @@ impl Record {
         for (version, impact) in self.versions.iter_mut().zip(amendment.impact) {
             version.impact = impact.or(version.impact);
         }
+        for (version, samples) in self.versions.iter_mut().zip(amendment.samples) {
+            version.add_samples(samples);
+        }
         if let Some(recovery) = amendment.recovery {
             self.recovery = recovery;
         }
@@ -339,6 +344,18 @@ impl Record {
             return Err("the record holds no verdict that led to this rollback".into());
         }
         Ok(recorded)
+    }
+}
+
+impl VersionEvidence {
+    /// Adds what ended only after the rollback, such as requests that hung until then.
+    fn add_samples(&mut self, samples: Vec<SampleRequest>) {
+        for sample in samples {
+            let is_same = |known: &SampleRequest| known.request_id == sample.request_id;
+            if self.samples.len() < SAMPLES_MAX && !self.samples.iter().any(is_same) {
+                self.samples.push(sample);
+            }
+        }
     }
 }
 
@@ -422,8 +439,26 @@ impl From<exposure::Impact> for Impact {
     }
 }
 
+/// The failures that are remembered of a version.
+pub(crate) fn samples(clock: Clock, exposure: &Exposure) -> Vec<SampleRequest> {
+    let samples = exposure.samples().into_iter().map(|sample| {
+        let ago = clock.now.saturating_sub(sample.at);
+        let ago = jiff::SignedDuration::try_from(ago).unwrap_or_default();
+        SampleRequest {
+            at: clock.at.checked_sub(ago).unwrap_or(clock.at),
+            request_id: sample.about.request_id,
+            traceparent: sample.about.traceparent,
+            method: sample.about.method,
+            outcome: sample.outcome.map_or_else(|| "slow".into(), outcome_text),
+            duration_ms: (sample.took.as_secs_f64() * 1e6).round() / 1e3,
+            path: sample.about.path,
+        }
+    });
+    samples.collect()
+}
+
 /// How a request ended, in a word.
-pub(crate) fn outcome_text(outcome: Outcome) -> String {
+fn outcome_text(outcome: Outcome) -> String {
     match outcome {
         Outcome::Status(status) => status.to_string(),
         Outcome::Grpc(_, Some(code)) => format!("grpc {code}"),

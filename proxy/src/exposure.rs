@@ -83,8 +83,8 @@ pub struct Sample {
     pub at: Duration,
     /// From the request's arrival to the failure.
     pub took: Duration,
-    /// How it ended.
-    pub outcome: Outcome,
+    /// How it ended; none: it was slow.
+    pub outcome: Option<Outcome>,
     /// What it was.
     pub about: About,
 }
@@ -159,6 +159,7 @@ pub(crate) struct Encounter {
     client: u64,
     about: About,
     stage: Stage,
+    is_sampled: bool,
 }
 
 /// How far a request has come.
@@ -190,6 +191,7 @@ impl Encounter {
             worker,
             about,
             stage: Stage::Open,
+            is_sampled: false,
         }
     }
 
@@ -207,7 +209,7 @@ impl Encounter {
                     self.part().touched.add(self.client);
                 }
                 if finding == Finding::Failure {
-                    self.keep_sample(outcome, at, took);
+                    self.keep_sample(Some(outcome), at, took);
                     Stage::Failed
                 } else {
                     Stage::Harmless
@@ -222,12 +224,23 @@ impl Encounter {
         };
     }
 
+    /// Notes that the version was slow, which clients may have to bear with.
+    pub(crate) fn note_slow(&mut self, at: Duration, took: Duration) {
+        if self.stage == Stage::Open {
+            self.keep_sample(None, at, took);
+        }
+    }
+
     /// Notes that stable takes over.
     pub(crate) const fn take_over(&mut self) {
         self.stage = Stage::TakenOver;
     }
 
-    fn keep_sample(&mut self, outcome: Outcome, at: Duration, took: Duration) {
+    fn keep_sample(&mut self, outcome: Option<Outcome>, at: Duration, took: Duration) {
+        // One request, one sample.
+        if std::mem::replace(&mut self.is_sampled, true) {
+            return;
+        }
         let sample = Sample {
             at,
             took,
@@ -370,6 +383,27 @@ mod tests {
         };
         assert_eq!(exposure.impact().touched, expected);
         assert_eq!(exposure.impact().failed, expected);
+    }
+
+    #[test]
+    fn slow_requests_are_sampled_once_and_are_no_errors_for_clients() {
+        let exposure = Exposure::new(1, false);
+        for outcome in [Outcome::Status(200), Outcome::Status(500)] {
+            let mut encounter = Encounter::new(&exposure, 0, 1, about("id"));
+            let took = Duration::from_secs(2);
+            encounter.note_slow(Duration::ZERO, took);
+            let finding = match outcome {
+                Outcome::Status(200) => Finding::Success,
+                _ => Finding::Failure,
+            };
+            encounter.note(outcome, finding, Duration::ZERO, took);
+        }
+        let samples = exposure.samples();
+        assert_eq!(samples.len(), 2);
+        assert!(samples.iter().all(|sample| sample.outcome.is_none()));
+        let impact = exposure.impact();
+        assert_eq!(impact.touched.requests, 2);
+        assert_eq!(impact.failed.requests, 1);
     }
 
     #[test]

@@ -142,6 +142,17 @@ impl Report {
         }
     }
 
+    /// The picked backend was slow. `is_counted`: that was a failure already, and counts once.
+    pub(crate) fn note_slow(&mut self, is_counted: bool) {
+        if let Some(met) = &mut self.encounter {
+            let took = self.worker.now().saturating_duration_since(self.started);
+            met.encounter.note_slow(self.worker.uptime(), took);
+        }
+        if is_counted {
+            self.judged = None;
+        }
+    }
+
     /// Nothing that happens from now on says anything about the picked backend.
     pub(crate) fn acquit(&mut self) {
         self.judged = None;

@@ -377,8 +377,8 @@ pub(crate) fn end_attempt(
 /// A request that was slow has been counted as a failure where slow requests are failures, and
 /// counts once.
 fn note_time(service: &ServiceView, was_slow: bool, report: &mut Report) {
-    if was_slow && service.service.errors.slow_fails() {
-        report.acquit();
+    if was_slow {
+        report.note_slow(service.service.errors.slow_fails());
     }
 }
 

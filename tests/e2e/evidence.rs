@@ -300,3 +300,44 @@ async fn dead_canary_leaves_a_record_and_unknown_ones_are_404() {
     let other = proxy.get("/v1/rollbacks?service=other").await;
     assert_eq!(other["rollbacks"], json!([]));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_canary_leaves_slow_samples_and_a_verdict_that_can_be_played_again() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let more = "rollback: {max_extra_slow: 5%, slow: 300ms, verify: 2s}";
+    let proxy = Proxy::blue_green(&blue, &green, more);
+    proxy.weights(50, 50).await;
+    let mut load = Load::start(proxy.web, Protocol::Http1, 20);
+    eventually_async("traffic flows", || async { load.done() > 200 }).await;
+    green.behave(Behaviour {
+        delay: Duration::from_millis(600),
+        ..Behaviour::default()
+    });
+    let id = recorded(&proxy).await;
+    let found = recovery(&proxy, id, "recovered").await;
+    load.stop().await;
+    assert_eq!(found["replayed"], true, "{}", found["replay_problem"]);
+    let judges = found["versions"][0]["judges"].as_array().unwrap();
+    assert_eq!((judges.len(), &judges[1]["trouble"]), (2, &json!("slow")));
+    assert!(
+        judges[1]["tape"]["concluded_us"].is_u64() && judges[0]["tape"]["concluded_us"].is_null()
+    );
+    let samples = found["versions"][0]["samples"].as_array().unwrap();
+    assert!(
+        !samples.is_empty(),
+        "those that hung until the rollback are added later"
+    );
+    for sample in samples {
+        assert_eq!(sample["outcome"], "slow");
+        assert!(sample["duration_ms"].as_f64().unwrap() > 300.0, "{sample}");
+    }
+    assert_eq!(
+        found["versions"][0]["impact"]["saw_error"]["requests"], 0,
+        "slow is no error"
+    );
+    let (_, report, _) = proxy.cli(&["incident", &id.to_string(), "-o", "markdown"]);
+    assert!(
+        report.contains("judge of slow") && report.contains("judge of errors"),
+        "{report}"
+    );
+}

@@ -206,3 +206,21 @@ fn rule_from_outside_has_nothing_to_prove_but_its_judges_must_hold() {
     record.versions[0].judges[0].explanation.canary_failures += 1;
     assert!(record.verify().is_err());
 }
+
+#[test]
+fn samples_that_come_later_are_added_once_and_bounded() {
+    let mut record = record(7);
+    let known = record.versions[0].samples[0].clone();
+    let later = (0..30).map(|number| SampleRequest {
+        request_id: format!("later-{number}"),
+        ..known.clone()
+    });
+    let samples: Vec<SampleRequest> = std::iter::once(known.clone()).chain(later).collect();
+    record.amend(Amendment {
+        samples: vec![samples],
+        ..Amendment::default()
+    });
+    let kept = &record.versions[0].samples;
+    assert_eq!((kept.len(), &kept[0]), (SAMPLES_MAX, &known));
+    assert_eq!(kept[1].request_id, "later-0");
+}

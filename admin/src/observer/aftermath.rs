@@ -261,12 +261,17 @@ impl Aftermath {
             let exposure = loser.exposure.as_ref()?;
             Some(exposure.impact().into())
         };
+        let sample = |loser: &Loser| {
+            let exposure = loser.exposure.as_deref();
+            exposure.map_or_else(Vec::new, |exposure| evidence::samples(clock, exposure))
+        };
         let applied = self.fence.passed();
         Notice::Afterwards {
             id: self.id,
             amendment: Box::new(Amendment {
                 applied_in_us: applied.and_then(|took| u64::try_from(took.as_micros()).ok()),
                 seconds: self.losers.iter_mut().map(told).collect(),
+                samples: self.losers.iter().map(sample).collect(),
                 impact: self.losers.iter().map(impact).collect(),
                 recovery,
                 actions: Vec::new(),

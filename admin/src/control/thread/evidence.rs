@@ -16,8 +16,8 @@ use crate::builder::find;
 use crate::command::{Asked, Cause, Command};
 use crate::controller::Decision;
 use crate::effective::Effective;
-use crate::evidence::{Action, Record, Recovery, SampleRequest, VersionEvidence, outcome_text};
-use crate::observer::{Clock, RolledBack};
+use crate::evidence::{Action, Record, Recovery, VersionEvidence, samples};
+use crate::observer::RolledBack;
 
 /// What was seen before a rollback.
 pub(super) struct Witnessed {
@@ -159,23 +159,6 @@ fn sentence(cause: Cause, asked: &Asked) -> String {
         (_, Some(finding)) => finding.clone(),
         (_, None) => cause.as_str().into(),
     }
-}
-
-fn samples(clock: Clock, exposure: &Exposure) -> Vec<SampleRequest> {
-    let samples = exposure.samples().into_iter().map(|sample| {
-        let ago = clock.now.saturating_sub(sample.at);
-        let ago = jiff::SignedDuration::try_from(ago).unwrap_or_default();
-        SampleRequest {
-            at: clock.at.checked_sub(ago).unwrap_or(clock.at),
-            request_id: sample.about.request_id,
-            traceparent: sample.about.traceparent,
-            method: sample.about.method,
-            outcome: outcome_text(sample.outcome),
-            duration_ms: (sample.took.as_secs_f64() * 1e6).round() / 1e3,
-            path: sample.about.path,
-        }
-    });
-    samples.collect()
 }
 
 /// What was done, in sentences.
