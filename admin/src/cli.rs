@@ -142,7 +142,9 @@ pub fn carry_out(args: Args) -> ExitCode {
 /// Says on standard error what went wrong: for programs, what the API said, or the same in its shape.
 fn say(failed: &Failed, output: Output) {
     match (output, &failed.problem) {
-        (Output::Table | Output::Markdown, _) => anstream::eprintln!("switchback: {}", failed.message),
+        (Output::Table | Output::Markdown, _) => {
+            anstream::eprintln!("switchback: {}", failed.message)
+        }
         (Output::Json, Some(problem)) => anstream::eprintln!("{problem:#}"),
         (Output::Json, None) => {
             let code = exit::name(failed.code);
