@@ -369,6 +369,16 @@ pub enum Refusal {
         /// Its label.
         version: String,
     },
+    /// The caller's key belongs to another rollout.
+    #[error(
+        "this Idempotency-Key was used for the rollout of {canary:?} (version {version:?}); use another one"
+    )]
+    KeyReused {
+        /// Its canary.
+        canary: Name,
+        /// Its label.
+        version: String,
+    },
     /// There is none to act on.
     #[error("no rollout of service {0:?} is under way")]
     NoRollout(Name),
@@ -442,6 +452,7 @@ impl Refusal {
             Self::EndpointRefused { .. } => "endpoint_refused",
             Self::InvalidRollout(_) => "invalid_rollout",
             Self::RolloutRunning { .. } => "rollout_running",
+            Self::KeyReused { .. } => "idempotency_key_reused",
             Self::NoRollout(_) => "no_rollout",
             Self::JudgeHolds { .. } => "judge_holds",
             Self::NotProven { .. } => "not_proven",
@@ -468,6 +479,7 @@ impl Refusal {
             | Self::NoTarget { .. }
             | Self::InUse { .. }
             | Self::RolloutRunning { .. }
+            | Self::KeyReused { .. }
             | Self::NoRollout(_)
             | Self::JudgeHolds { .. }
             | Self::NotProven { .. }

@@ -150,6 +150,7 @@ fn carry_out(case: &mut Case<'_>, world: &World, command: &Command) -> Result<()
         Command::Unblock { backend, .. } => roles::unblock(case, backend),
         Command::StartRollout(_) if world.state.stable_only => Err(Refusal::StableOnly),
         Command::StartRollout(start) => rollout::start(case, start),
+        Command::Promote { .. } if world.state.stable_only => Err(Refusal::StableOnly),
         Command::Promote { full, force, .. } => rollout::promote(case, *full, *force),
         Command::Pause { .. } => rollout::pause(case),
         Command::Resume { .. } => rollout::resume(case),

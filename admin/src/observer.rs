@@ -177,7 +177,10 @@ impl Observer {
     /// Begins to watch whether a rollback helps; an earlier one of the same service is not watched any
     /// longer.
     pub fn watch_aftermath(&mut self, clock: Clock, service: &Name, rolled_back: &RolledBack<'_>) {
-        let aftermath = Aftermath::new(clock, rolled_back);
+        let mut aftermath = Aftermath::new(clock, rolled_back);
+        if let Some(watched) = self.services.get(service) {
+            aftermath.go_on(&watched.watches);
+        }
         if let Some(mut before) = self.aftermaths.insert(service.clone(), aftermath) {
             let why = "another rollback came before this was known";
             self.found.extend(before.interrupt(clock, why));

@@ -102,6 +102,8 @@ impl Asking {
                 asked.heard = true;
                 Command::Progress { service }
             }
+            // Somebody else is asking, or has changed something: it is looked at again.
+            Err(Refusal::BeforeSwitchRunning(_) | Refusal::Overtaken) => return,
             Err(refusal) => {
                 asked.reason = Some(refusal.to_string());
                 Command::Pause { service }

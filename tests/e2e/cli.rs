@@ -126,6 +126,11 @@ async fn every_verb_speaks_to_people_and_to_programs() {
         ),
         (&["history"], "weights"),
         (&["history", "shop"], "try"),
+        (&["diff", "1"], ""),
+        (&["restore", "1", "--dry-run"], ""),
+        (&["explain", "shop"], "switchback"),
+        (&["incidents"], "shop"),
+        (&["incident"], "shop"),
         (&["events"], "weights_changed"),
         (&["audit"], "admin"),
         (&["hooks", "list"], ""),
@@ -269,7 +274,7 @@ fn completions_complete_in_a_real_shell() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     let completed = text(&output.stdout);
     let lines: Vec<&str> = completed.lines().collect();
-    assert_eq!(lines, ["rollback rollout", "start", "table json"]);
+    assert_eq!(lines, ["rollback rollout", "start", "table json markdown"]);
     for (shell, expected) in [
         ("zsh", "#compdef switchback"),
         ("fish", "complete -c switchback"),

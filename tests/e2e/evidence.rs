@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Behaviour, Http, Load, Origin, Protocol, Proxy, eventually_async};
+use crate::support::{
+    Behaviour, Http, Load, Origin, Protocol, Proxy, Receiver, eventually, eventually_async,
+};
 
 /// What clients have seen.
 #[derive(Debug, Default)]
@@ -210,8 +212,12 @@ async fn evidence_of_a_rollback_says_what_clients_saw_and_survives_a_kill() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rollback_that_does_not_help_is_told_as_such() {
     let (blue, green) = (Origin::start().await, Origin::start().await);
-    let more = "rollback: {verify: 1s, on_failure: notify}\nrescue: {enabled: false}";
-    let proxy = Proxy::blue_green(&blue, &green, more);
+    let hook = Receiver::start().await;
+    let more = format!(
+        "rollback: {{verify: 1s, on_failure: notify}}\nrescue: {{enabled: false}}\nhooks: [{{on: [recovered, rollback_did_not_help], http: \"{}\"}}]",
+        hook.url()
+    );
+    let proxy = Proxy::blue_green(&blue, &green, &more);
     proxy.weights(50, 50).await;
     for origin in [&blue, &green] {
         origin.behave(Behaviour {
@@ -244,6 +250,8 @@ async fn rollback_that_does_not_help_is_told_as_such() {
     assert!(!events.contains("event: recovered"), "{events}");
     let (_, report, _) = proxy.cli(&["incident", &id.to_string(), "-o", "markdown"]);
     assert!(report.contains("**the rollback did not help**"), "{report}");
+    eventually("the hook is told", || !hook.types().is_empty());
+    assert_eq!(hook.types(), ["switchback.rollback_did_not_help"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -337,7 +345,7 @@ async fn slow_canary_leaves_slow_samples_and_a_verdict_that_can_be_played_again(
     );
     let (_, report, _) = proxy.cli(&["incident", &id.to_string(), "-o", "markdown"]);
     assert!(
-        report.contains("judge of slow") && report.contains("judge of errors"),
+        report.contains("was slower than 300ms") && report.contains("judge of errors"),
         "{report}"
     );
 }

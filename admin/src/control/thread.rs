@@ -154,6 +154,7 @@ impl Keeper {
 
     /// The first snapshot: the file may have changed while nobody was running.
     fn begin(&mut self, config: Arc<Config>) {
+        self.restart_stages();
         let asked = Asked::by_itself("start", None);
         let command = Command::Reload { config };
         if let Ok(decision) = self.decide(&command, &asked) {
@@ -171,6 +172,29 @@ impl Keeper {
                 self.store.commit(commit, Box::new(|_| ()));
             }
             self.tell(&decision, &asked, changed.then_some(revision));
+        }
+    }
+
+    /// The judges begin anew, and so does the time of every stage: while nobody watched, nothing was
+    /// proven.
+    fn restart_stages(&mut self) {
+        let at = Timestamp::now();
+        for (service, state) in &mut self.world.state.services {
+            let running = state
+                .rollout
+                .as_mut()
+                .filter(|rollout| rollout.is_running());
+            let Some(rollout) = running.filter(|rollout| rollout.paused.is_none()) else {
+                continue;
+            };
+            rollout.stage_since = at;
+            let message = format!(
+                "the rollout of {} goes on; its {} begins again, since nobody watched it for a while",
+                rollout.canary,
+                rollout.stage_text()
+            );
+            self.events
+                .emit("rollout_resumed", Some(service), "start", message, None);
         }
     }
 
@@ -263,8 +287,12 @@ impl Keeper {
 
     /// A rollback that cannot be done at least keeps the rollout from going on.
     fn pause_rollout(&mut self, service: &Name, refusal: &Refusal) {
-        let reason = format!("a rollback was refused: {refusal}");
-        let asked = Asked::by_itself("rollout", Some(reason));
+        self.freeze(service, &format!("a rollback was refused: {refusal}"));
+    }
+
+    /// Stops the rollout of a service, if one is under way, until somebody resumes it.
+    fn freeze(&mut self, service: &Name, reason: &str) {
+        let asked = Asked::by_itself("rollout", Some(reason.to_owned()));
         let command = Command::Pause {
             service: service.clone(),
         };
@@ -356,6 +384,10 @@ impl Keeper {
         if pending.base != self.world.state.revision {
             return self.finish_overtaken(pending);
         }
+        if self.has_second_thoughts(&pending) {
+            self.store.void(pending.revision);
+            return self.answer_unchanged(pending.request, Vec::new());
+        }
         let Pending {
             request,
             decision,
@@ -371,6 +403,16 @@ impl Keeper {
         self.tell(&decision, &request.asked, Some(revision));
         let applied = self.applied(decision.notes, Some(fence), Durable::Known(true));
         let _ = request.reply.send(Ok(applied));
+    }
+
+    /// Whether a rollout would not go on any more, now that its next stage is on disk: the judge has
+    /// not waited for that.
+    fn has_second_thoughts(&self, pending: &Pending) -> bool {
+        let Request { command, asked, .. } = &pending.request;
+        matches!(command, Command::Progress { .. })
+            && !self
+                .decide(command, asked)
+                .is_ok_and(|again| again.changes(&self.world))
     }
 
     /// A rollback or block was applied while this was being written. It is decided again as things

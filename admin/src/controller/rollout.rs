@@ -14,7 +14,7 @@ use switchback_config::model::{Name, ROLLOUT_PARTS, Rollout};
 use super::{Case, roles, settings};
 use crate::command::{Refusal, StartRollout};
 use crate::effective::move_to_stable;
-use crate::state::{Ended, Lease, Outcome, Pause, RolloutState, Stage, later};
+use crate::state::{Ended, Lease, Outcome, Pause, RolloutState, Stage, Standing, later};
 
 /// Labels of versions that are remembered as having been stable.
 const PROVEN_MAX: usize = 20;
@@ -23,7 +23,7 @@ const PROVEN_MAX: usize = 20;
 pub(super) fn start(case: &mut Case<'_>, start: &StartRollout) -> Result<(), Refusal> {
     if let Some(running) = case.running_rollout() {
         if start.key.is_some() && running.key == start.key {
-            return Ok(());
+            return same_rollout(case, running, start);
         }
         let (canary, version) = (running.canary.clone(), running.version.clone());
         return Err(Refusal::RolloutRunning { canary, version });
@@ -32,8 +32,8 @@ pub(super) fn start(case: &mut Case<'_>, start: &StartRollout) -> Result<(), Ref
     let version = case.before.version(&canary).to_owned();
     // The same request again, after its rollout has ended: its answer is how that went.
     let repeated = |last: &RolloutState| start.key.is_some() && last.key == start.key;
-    if case.state.rollout.as_ref().is_some_and(repeated) {
-        return Ok(());
+    if let Some(last) = case.state.rollout.as_ref().filter(|last| repeated(last)) {
+        return same_rollout(case, last, start);
     }
     case.require_unblocked(&canary, &version)?;
     if version == case.before.version(&case.before.stable) {
@@ -70,6 +70,22 @@ pub(super) fn start(case: &mut Case<'_>, start: &StartRollout) -> Result<(), Ref
         ended: None,
     };
     enter(case, rollout, stage)
+}
+
+/// A key is for one rollout only.
+fn same_rollout(
+    case: &Case<'_>,
+    known: &RolloutState,
+    start: &StartRollout,
+) -> Result<(), Refusal> {
+    let canary = canary_of(case, start)?;
+    if canary == known.canary && case.before.version(&canary) == known.version {
+        return Ok(());
+    }
+    Err(Refusal::KeyReused {
+        canary: known.canary.clone(),
+        version: known.version.clone(),
+    })
 }
 
 /// The backend that is meant.
@@ -276,11 +292,10 @@ pub(super) fn progress(case: &mut Case<'_>) -> Result<(), Refusal> {
     let Ok(rollout) = case.require_rollout() else {
         return Ok(());
     };
-    if case.at >= rollout.expires() {
-        expire(case, &rollout);
-        return Ok(());
-    }
     let standing = case.standing(&rollout.canary);
+    if case.at >= rollout.expires() {
+        return expire(case, &rollout, &standing);
+    }
     if rollout.waits_for(case.at, &standing).is_some() {
         return Ok(());
     }
@@ -294,8 +309,14 @@ pub(super) fn progress(case: &mut Case<'_>) -> Result<(), Refusal> {
     moved.or_else(|refusal| stop(case, "switchback", Some(refusal.to_string())))
 }
 
-fn expire(case: &mut Case<'_>, rollout: &RolloutState) {
+/// Gives everything back to stable, unless that is the one that does not work.
+fn expire(case: &mut Case<'_>, rollout: &RolloutState, standing: &Standing) -> Result<(), Refusal> {
     let before = &case.before;
+    let stable_fails = standing.hold.as_ref().is_some_and(|hold| hold.stable_fails);
+    if stable_fails || !case.health(&before.stable).healthy {
+        let reason = "nobody advanced it in time, and stable does not work".to_owned();
+        return stop(case, "switchback", Some(reason));
+    }
     let weights = move_to_stable(&before.weights, &before.stable, &before.backends, |name| {
         *name == rollout.canary
     });
@@ -305,6 +326,7 @@ fn expire(case: &mut Case<'_>, rollout: &RolloutState) {
         rollout.canary, rollout.plan.deadline
     );
     end(case, Outcome::Expired, message);
+    Ok(())
 }
 
 fn end_lease_if_due(case: &mut Case<'_>) {
@@ -321,9 +343,14 @@ fn end_lease_if_due(case: &mut Case<'_>) {
         (name.clone(), weight)
     });
     let weights: IndexMap<Name, u32> = weights.collect();
-    if weights.values().all(|weight| *weight == 0)
-        || settings::check_labels(case, &weights).is_err()
-    {
+    let sum: u64 = weights.values().copied().map(u64::from).sum();
+    let rises = |name: &Name, weight: u32| {
+        f64::from(weight) > before.share(name) * f64::from(u32::try_from(sum).unwrap_or(u32::MAX))
+    };
+    let dead = weights
+        .iter()
+        .any(|(name, weight)| rises(name, *weight) && !case.health(name).healthy);
+    if sum == 0 || dead || settings::check_labels(case, &weights).is_err() {
         case.note(
             "lease_ended",
             "the lease of the weights has ended; they stay, since those before it no longer fit",

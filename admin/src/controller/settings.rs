@@ -189,6 +189,11 @@ pub(super) fn note_new_version(case: &mut Case<'_>, backend: &Name, weight: u32)
     if *backend == case.before.stable && weight > 0 {
         roles::put_on_trial(case, backend);
     }
+    if case.state.lease.take().is_some() {
+        let message =
+            format!("{backend} got a new version: the weights stay when their lease ends");
+        case.note("lease_ended", message);
+    }
     case.state.changed = Some(case.at);
 }
 

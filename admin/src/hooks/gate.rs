@@ -106,12 +106,10 @@ impl Hooks {
         event: &CloudEvent,
     ) -> Result<(), Refusal> {
         let mut last = None;
-        let patience = gate.until.as_ref().map(|until| until.deadline.0);
+        let until = gate.until.as_ref();
+        let patience = until.map_or(UNTIL_DEADLINE, |until| until.deadline.0);
         let heard = heard(hook, gate, &self.base, event, &mut last);
-        let agreed = match patience {
-            Some(patience) => tokio::time::timeout(patience, heard).await,
-            None => Ok(heard.await),
-        };
+        let agreed = tokio::time::timeout(patience, heard).await;
         let (result, output) = last.map_or_else(
             || ("no answer".into(), String::new()),
             |last: Attempt| (last.result, last.output),
@@ -123,8 +121,13 @@ impl Hooks {
             }
             Ok(false) => result,
             Err(_) => {
-                let patience = TimeSpan(patience.unwrap_or(UNTIL_DEADLINE));
-                format!("its condition did not hold within {patience}; last: {result}")
+                let patience = TimeSpan(patience);
+                match until {
+                    Some(_) => {
+                        format!("its condition did not hold within {patience}; last: {result}")
+                    }
+                    None => format!("it did not agree within {patience}; last: {result}"),
+                }
             }
         };
         self.counts.note(service, &hook.name, "failed");

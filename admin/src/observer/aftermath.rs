@@ -6,6 +6,7 @@
 //! switch comes in between, the question has lost its meaning and stays open; so it does when the
 //! process ends, which is noted when it starts again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use switchback_proxy::stats::JudgeCells;
 use super::case::Trouble;
 use super::reader::Reader;
 use super::recorder::since;
+use super::watch::Watch;
 use super::{Clock, Notice};
 use crate::controller::Note;
 use crate::evidence::{self, Amendment, RecoveryState, Second};
@@ -104,6 +106,15 @@ impl Aftermath {
             )),
             band: rolled_back.band,
             recorded: false,
+        }
+    }
+
+    /// Goes on where those who watched the losers have stopped, so that no request is missed.
+    pub(super) fn go_on(&mut self, watches: &BTreeMap<Name, Watch>) {
+        for loser in &mut self.losers {
+            if let Some(watch) = watches.get(&loser.backend) {
+                loser.reader = watch.reader();
+            }
         }
     }
 

@@ -165,6 +165,11 @@ impl Case {
         };
     }
 
+    /// Goes on where the last look at the watched version ended.
+    pub(super) fn canary(&self) -> Reader {
+        self.canary.clone()
+    }
+
     /// What was read last.
     pub(super) const fn counts(&self) -> Counts {
         self.counts

@@ -7,7 +7,7 @@ use switchback_proxy::stats::{JudgeCells, Tally};
 use super::case::Trouble;
 
 /// Reads one side's counters, each request once.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Reader {
     trouble: Trouble,
     cells: Option<Arc<JudgeCells>>,

@@ -12,6 +12,7 @@ use switchback_proxy::snapshot;
 use super::Clock;
 use super::case::{Case, Cells, Trouble};
 use super::gauge::Gauge;
+use super::reader::Reader;
 use super::rules::Rules;
 use super::vitals::Vitals;
 use crate::command::Cause;
@@ -286,6 +287,11 @@ impl Watch {
             rule: self.rules.evidence().filter(|_| tapes),
             ..VersionEvidence::default()
         }
+    }
+
+    /// Goes on counting where the last look ended.
+    pub(super) fn reader(&self) -> Reader {
+        self.errors().canary()
     }
 
     /// What the one it is compared with usually fails at most.

@@ -37,10 +37,12 @@ impl Keeper {
                     said,
                 } => {
                     self.store.amend_rollback(id, amendment);
+                    // No revision: nothing has changed, so hooks hear of it by the event.
                     if let Some(note) = said {
                         let service = note.service.as_deref();
+                        let message = format!("{}; see switchback incident {id}", note.message);
                         self.events
-                            .emit(note.kind, service, "switchback", note.message, Some(id));
+                            .emit(note.kind, service, "switchback", message, None);
                     }
                 }
             }
@@ -73,6 +75,9 @@ impl Keeper {
                         format!("{backend}: {sentence}"),
                         None,
                     );
+                    if action == OnFailure::Hold {
+                        self.freeze(&service, &sentence);
+                    }
                 }
                 return;
             }

@@ -437,6 +437,72 @@ fn leased_weights_end_by_themselves_unless_they_are_renewed() {
     }
 }
 
+#[test]
+fn lease_that_ends_gives_nothing_to_what_is_dead_or_new() {
+    let leased = || {
+        let Command::SetWeights {
+            service, weights, ..
+        } = weights([100, 0, 0])
+        else {
+            unreachable!()
+        };
+        Command::SetWeights {
+            service,
+            weights,
+            lease: Some(TimeSpan(Duration::from_secs(60))),
+        }
+    };
+    let mut play = Play::new();
+    play.must(leased());
+    play.unhealthy = vec!["green"];
+    assert!(play.pass(100));
+    assert_eq!(play.weights(), [100, 0, 0]);
+    let mut play = Play::new();
+    play.must(leased());
+    play.must(Command::SetBackend {
+        service: shop(),
+        backend: "green".into(),
+        version: "9".into(),
+        endpoints: vec!["http://127.0.0.1:9".parse().expect("endpoint")],
+        force: false,
+    });
+    assert!(!play.pass(100), "the lease has ended with the version");
+    assert_eq!(play.weights(), [100, 0, 0]);
+}
+
+#[test]
+fn rollout_does_not_expire_onto_a_stable_that_does_not_work() {
+    let fails = Hold {
+        reason: "stable is the broken one".into(),
+        stable_fails: true,
+    };
+    for (unhealthy, hold) in [(vec!["blue"], None), (vec![], Some(fails))] {
+        let mut play = quiet();
+        play.must(start());
+        play.standing.requests = 0;
+        play.standing.hold = hold;
+        play.unhealthy = unhealthy;
+        assert!(play.pass(25 * 3_600));
+        assert_eq!(play.weights(), [9_900, 100, 0]);
+        assert!(
+            play.rollout().paused.is_some(),
+            "it stands for somebody to look at"
+        );
+    }
+}
+
+#[test]
+fn key_of_another_rollout_is_refused() {
+    let mut play = quiet();
+    play.must(start_with(|start| start.key = Some("7".into())));
+    let other = start_with(|start| {
+        start.key = Some("7".into());
+        start.canary = Some("red".into());
+    });
+    let refused = play.act(other).expect_err("refused");
+    assert_eq!(refused.code(), "idempotency_key_reused");
+}
+
 fn any_command() -> impl Strategy<Value = (Command, u32, bool, bool)> {
     let backend = || prop::sample::select(vec!["green", "red", "blue"]);
     let command = prop_oneof![
