@@ -136,6 +136,7 @@ fn due(published: &Published, at: Timestamp) -> Vec<Name> {
     let services = published.state.services.iter();
     let is_due = services.filter(|(name, state)| {
         let lease_ended = state.lease.as_ref().is_some_and(|lease| at >= lease.until);
+        let trial_ended = state.on_trial.as_ref().is_some_and(|t| at >= t.until);
         let rollout = state
             .rollout
             .as_ref()
@@ -144,7 +145,7 @@ fn due(published: &Published, at: Timestamp) -> Vec<Name> {
             let standing = standing(published, name, rollout);
             at >= rollout.expires() || rollout.waits_for(at, &standing).is_none()
         });
-        published.services.contains_key(*name) && (lease_ended || moves)
+        published.services.contains_key(*name) && (lease_ended || trial_ended || moves)
     });
     is_due.map(|(name, _)| name.clone()).collect()
 }

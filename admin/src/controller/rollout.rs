@@ -289,6 +289,7 @@ pub(super) fn resume(case: &mut Case<'_>) -> Result<(), Refusal> {
 /// Does what is due by the clock.
 pub(super) fn progress(case: &mut Case<'_>) -> Result<(), Refusal> {
     end_lease_if_due(case);
+    end_trial_if_due(case);
     let Ok(rollout) = case.require_rollout() else {
         return Ok(());
     };
@@ -327,6 +328,18 @@ fn expire(case: &mut Case<'_>, rollout: &RolloutState, standing: &Standing) -> R
     );
     end(case, Outcome::Expired, message);
     Ok(())
+}
+
+/// A stable that has stood its trial is not watched any longer. Its rollback target stays.
+fn end_trial_if_due(case: &mut Case<'_>) {
+    let at = case.at;
+    if let Some(trial) = case.state.on_trial.take_if(|trial| at >= trial.until) {
+        let message = format!(
+            "the trial of {} has ended; from now on only people roll it back",
+            trial.backend
+        );
+        case.note("window_ended", message);
+    }
 }
 
 fn end_lease_if_due(case: &mut Case<'_>) {

@@ -82,8 +82,13 @@ impl Hooks {
             return Err(Refusal::BeforeSwitchRunning(service.clone()));
         };
         let blocked = blocked(&published, service);
+        let version = version(&published, service, to);
         let mut following = self.controls.follow();
-        let overtaken = following.wait_for(|now| !self::blocked(now, service).is_subset(&blocked));
+        // They answer for this version, and while nobody has rolled anything back.
+        let overtaken = following.wait_for(|now| {
+            !self::blocked(now, service).is_subset(&blocked)
+                || self::version(now, service, to) != version
+        });
         let asking = async {
             for hook in &file.hooks {
                 if let Some(gate) = &hook.gate {
@@ -228,6 +233,12 @@ fn announcement(
         stable,
     };
     Some(CloudEvent::new(Timestamp::now(), data))
+}
+
+/// What runs on a backend.
+fn version(published: &Published, service: &str, backend: &str) -> Option<String> {
+    let status = published.services.get(service)?;
+    Some(status.effective.version(backend).to_owned())
 }
 
 /// The versions that are kept out.

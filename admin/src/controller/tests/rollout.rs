@@ -113,7 +113,7 @@ fn rollout_takes_its_steps_bakes_and_makes_the_canary_stable() {
     assert_eq!(play.weights(), [0, 10_000, 0]);
     assert!(effective.trial_at(play.now).is_some());
     assert_eq!(play.outcome(), Some(Outcome::Promoted));
-    assert!(!play.pass(1_000_000), "it is over");
+    assert!(!play.pass(1_000), "it is over");
     play.must(rollback());
     assert_eq!(play.weights(), [10_000, 0, 0], "one swap, no steps");
     assert_eq!(play.effective().stable, "blue");
@@ -489,6 +489,19 @@ fn rollout_does_not_expire_onto_a_stable_that_does_not_work() {
             "it stands for somebody to look at"
         );
     }
+}
+
+#[test]
+fn trial_ends_with_its_window_and_people_may_still_go_back() {
+    let mut play = quiet();
+    play.must(switch("green"));
+    assert!(!play.pass(47 * 3_600));
+    assert!(play.pass(2 * 3_600));
+    assert_eq!(play.effective().on_trial, None);
+    assert!(!play.pass(1));
+    assert!(!play.must(condemn("green", "2")));
+    assert!(play.must(rollback()));
+    assert_eq!(play.effective().stable, "blue");
 }
 
 #[test]
