@@ -74,7 +74,7 @@ pub(super) enum Wait {
 pub(super) struct IfMatch {
     /// Only if the state is still at this revision, or at one of a list of them; otherwise 412 with the
     /// current one.
-    #[param(rename = "If-Match", pattern = r#"^(\*|"[0-9]{1,19}")$"#)]
+    #[param(rename = "If-Match", pattern = r#"^(\*|"[0-9]{1,19}"|[0-9]{1,19})$"#)]
     if_match: Option<String>,
 }
 

@@ -75,6 +75,7 @@ pub(crate) struct Rollout {
 
 /// One share of the canary, and what it takes to go on. At least one condition is set.
 #[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Step {
     /// Share of the canary: 0.01 % to 99.99 %.
     weight: Percent,
@@ -90,6 +91,7 @@ pub(crate) struct Step {
 
 /// The last stretch: the canary has everything but a holdback, which is the control group.
 #[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Bake {
     /// Share of stable: 1 % to 50 %.
     holdback: Percent,
