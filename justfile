@@ -19,6 +19,11 @@ demo:
 figures runs="200":
     SWITCHBACK_RUNS={{ runs }} cargo bench -p switchback-judge --bench figures
 
+# switchback beside nginx, HAProxy and Envoy; options as of benches/compare/run
+compare *options:
+    cargo build --release
+    benches/compare/run {{ options }}
+
 # Licences, duplicates and sources of dependencies
 deny:
     cargo deny check bans licenses sources
