@@ -159,7 +159,7 @@ def table(header, lines):
 
 
 def goals_table(samples, candidate):
-    """The goals, with what the candidate reached."""
+    """The goals, with what the candidate reached; nothing where it was in no row that has one."""
     header = ["row", "what", "figure", candidate, "best anchor", "value", "limit", "must", "goal", "reached"]
     lines = []
     for goal in GOALS:
@@ -175,7 +175,7 @@ def goals_table(samples, candidate):
         lines.append(
             [goal.row, ROWS[goal.row].title, figure, *measured, sign + fixed(goal.must), wanted, judged.verdict]
         )
-    return table(header, lines)
+    return table(header, lines) if lines else ""
 
 
 def fixed(value):
@@ -256,8 +256,9 @@ def report(run, candidate=None, details=True):
     samples = with_added_latency(run["samples"])
     candidate = candidate or first_of_kind(samples, CANDIDATE)
     parts = [conditions(run["meta"]), figures_table(samples)]
-    if candidate:
-        parts.append("## Goals\n\n" + goals_table(samples, candidate))
+    goals = goals_table(samples, candidate) if candidate else ""
+    if goals:
+        parts.append(f"## Goals\n\n{goals}")
     if details:
         present = [row for row in ROWS.values() if of_row(samples, row.name)]
         parts.append(

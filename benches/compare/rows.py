@@ -72,7 +72,17 @@ ROWS = {
             "cost with 10 000 routes and 1 000 services of 4 backends against 1 of each",
             "one_ratio",
             "x the cost with 1",
-            columns=("one_ratio", "spread_ratio", "small_cpu_us", "one_cpu_us", "spread_cpu_us", "errors", "ready_s"),
+            columns=(
+                "one_ratio",
+                "spread_ratio",
+                "small_cpu_us",
+                "one_cpu_us",
+                "spread_cpu_us",
+                "errors",
+                "small_rest_busy",
+                "large_rest_busy",
+                "ready_s",
+            ),
             compared=False,
         ),
         Row(

@@ -169,6 +169,11 @@ class Tables(unittest.TestCase):
         self.assertIn("| W9 |", goals)
         self.assertNotIn("| W1 |", goals)
 
+    def test_without_a_row_that_has_goals_there_are_none(self):
+        self.assertNotIn(
+            "Goals", report.report(self.run_of(sample("switchback", 0, "syscalls", total=4.1, calls={})))
+        )
+
     def test_every_line_of_a_table_has_as_many_cells_as_its_header(self):
         run = self.run_of(*(sample("nginx", 0, name, **{row.figure: 1.0}) for name, row in ROWS.items()))
         widths = None

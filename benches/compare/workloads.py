@@ -26,6 +26,7 @@ MANY = Fleet(routes=10_000, services=1_000, backends=4)
 ONE = Fleet(routes=1, services=1, backends=1)
 FLEET_SLICES = 3
 FLEET_WARM_SECONDS = 2
+REST_SECONDS = 2
 
 RELOAD_RATE = 1000
 RELOADS = 5
@@ -154,6 +155,7 @@ def routes(bench, peer, seconds):
         }
         for proxy, script in asked.values():
             load.wrk(bench, FLEET_WARM_SECONDS, CONNECTIONS, proxy.plain(), script)
+        rest = {f"{name}_rest_busy": busy_at_rest(proxy) for name, proxy in (("small", small), ("large", large))}
         for _ in range(FLEET_SLICES):
             for name, (proxy, script) in asked.items():
                 figures = loaded(bench, proxy, seconds, wrk_of_routes(bench, proxy, script), warm=0.2)
@@ -163,7 +165,14 @@ def routes(bench, peer, seconds):
     result = {f"{name}_cpu_us": middle(values) for name, values in costs.items()}
     for name in ("one", "spread"):
         result[f"{name}_ratio"] = middle([a / b for a, b in zip(costs[name], costs["small"], strict=True)])
-    return {**result, "errors": errors, "ready_s": ready}
+    return {**result, **rest, "errors": errors, "ready_s": ready}
+
+
+def busy_at_rest(proxy):
+    """The share of a CPU that a proxy takes without requests: it is in the cost of each request, too."""
+    before, began = sum(cpu_seconds(proxy.pids)), time.monotonic()
+    time.sleep(REST_SECONDS)
+    return (sum(cpu_seconds(proxy.pids)) - before) / (time.monotonic() - began)
 
 
 def wrk_of_routes(bench, proxy, script):
