@@ -67,7 +67,7 @@ def loaded(bench, proxy, seconds, run, warm=1):
     if figures.get("bytes") and user + system:
         figures["gb_per_cpu_s"] = figures["bytes"] / 1e9 / (user + system)
     figures["busy"] = (user + system) / took
-    figures["foreign"] = max(0.0, (busy - ours) / took)
+    figures["foreign"] = max(0.0, (busy - ours) / took / len(watched))
     figures["load_busy"] = own / took / len(load_cpus)
     figures["memory_mb"] = memory_kb(proxy.pids) / 1024
     return figures
