@@ -10,6 +10,7 @@
 
 mod copies;
 mod database;
+mod errands;
 mod evidence;
 mod lock;
 mod outbox;
@@ -27,6 +28,7 @@ use crate::history::past::Record;
 use crate::history::{AuditEntry, Revision};
 use crate::state::State;
 use database::Database;
+use errands::Errands;
 use evidence::{Backlog, Piece};
 pub use lock::LockError;
 pub use outbox::{List, Outgoing, Settlement, Waiting};
@@ -104,6 +106,8 @@ enum Job {
     Audit(AuditEntry),
     SaveConfig(String, oneshot::Sender<()>),
     Evidence(Piece),
+    /// There are errands.
+    Errands,
     Read(Box<dyn FnOnce(&Database) + Send>),
     /// Tried again with the database opened anew if it says that it failed.
     Write(Work),
@@ -116,6 +120,7 @@ pub struct Store {
     jobs: SyncSender<Job>,
     /// Tells that the outbox has changed.
     outbox: Arc<Notify>,
+    errands: Arc<Errands>,
 }
 
 impl std::fmt::Debug for Job {
@@ -171,11 +176,14 @@ impl Store {
         }
         let (jobs, queue) = sync_channel(JOBS);
         let outbox: Arc<Notify> = Arc::default();
+        let errands: Arc<Errands> = Arc::default();
         let keeper = Keeper {
             directory: directory.into(),
             database,
             unsaved: Vec::new(),
             outbox: outbox.clone(),
+            errands: errands.clone(),
+            overdue: false,
             evidence: Backlog::default(),
             _lock: lock,
         };
@@ -183,7 +191,12 @@ impl Store {
             .name("store".into())
             .spawn(move || keeper.run(&queue))
             .map_err(unusable)?;
-        Ok((Self { jobs, outbox }, found))
+        let store = Self {
+            jobs,
+            outbox,
+            errands,
+        };
+        Ok((store, found))
     }
 
     /// Persists a change; `done` is told when it is safe or has failed.
@@ -295,6 +308,9 @@ struct Keeper {
     /// In force but not yet persisted.
     unsaved: Vec<Commit>,
     outbox: Arc<Notify>,
+    errands: Arc<Errands>,
+    /// An errand could not be done.
+    overdue: bool,
     evidence: Backlog,
     _lock: lock::Lock,
 }
@@ -308,7 +324,7 @@ impl Keeper {
             d.interrupt_rollbacks()
         });
         loop {
-            let job = if self.unsaved.is_empty() && self.evidence.is_empty() {
+            let job = if self.is_idle() {
                 jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
                 jobs.recv_timeout(RETRY)
@@ -331,27 +347,39 @@ impl Keeper {
                     self.evidence.add(piece);
                     self.save_evidence();
                 }
+                Ok(Job::Errands) => self.run_errands(),
                 Ok(Job::Read(read)) => read(&self.database),
                 Ok(Job::Write(mut work)) => self.work(&mut *work),
                 Ok(Job::Stop(done)) => {
-                    self.save_unsaved();
-                    self.save_evidence();
+                    self.catch_up();
                     // The lock goes before anybody hears of it.
                     drop(self);
                     let _ = done.try_send(());
                     return;
                 }
-                Err(RecvTimeoutError::Timeout) => {
-                    self.save_unsaved();
-                    self.save_evidence();
-                }
+                Err(RecvTimeoutError::Timeout) => self.catch_up(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
+    /// Whether nothing waits for the disk.
+    fn is_idle(&self) -> bool {
+        self.unsaved.is_empty() && self.evidence.is_empty() && self.errands.is_empty()
+    }
+
+    /// Does what waits for the disk.
+    fn catch_up(&mut self) {
+        self.save_unsaved();
+        self.run_errands();
+        self.save_evidence();
+    }
+
     fn commit(&mut self, commit: Commit, done: Done) {
         self.save_unsaved();
+        if self.overdue && self.unsaved.is_empty() {
+            self.run_errands();
+        }
         let written = match self.unsaved.is_empty() {
             true => self.write(&commit),
             false => Err("earlier changes could not be persisted yet".to_owned()),
@@ -377,6 +405,24 @@ impl Keeper {
             );
             self.unsaved.remove(0);
         }
+    }
+
+    /// Tells hooks what they should hear of.
+    fn run_errands(&mut self) {
+        let mut done = self.errands.run(&self.database);
+        if done.is_err() {
+            // As in [`Keeper::write`].
+            let reopened = self.database.reopen(&self.directory);
+            done = reopened.and_then(|()| self.errands.run(&self.database));
+        }
+        if let Err(error) = &done {
+            if !self.overdue {
+                tracing::warn!(%error, "what hooks should hear of waits for the disk");
+            }
+        } else {
+            self.outbox.notify_waiters();
+        }
+        self.overdue = done.is_err();
     }
 
     /// Evidence comes after everything that has to survive.

@@ -85,40 +85,7 @@ impl Store {
         self.outbox.clone().notified_owned()
     }
 
-    /// Says that a persisted change is in force: its messages may go.
-    pub(crate) fn release(&self, revision: u64) {
-        self.write("release the messages of a change", move |database| {
-            database.release(revision)
-        });
-    }
-
-    /// Puts messages into the outbox that belong to no change. Lost if the disk does not keep up.
-    pub(crate) fn enqueue(&self, deliveries: Vec<Delivery>) {
-        self.write("put messages into the outbox", move |database| {
-            database.write(|write| append(write, &deliveries))
-        });
-    }
-
-    fn write(
-        &self,
-        doing: &'static str,
-        mut work: impl FnMut(&Database) -> Result<(), String> + Send + 'static,
-    ) {
-        let job = Job::Write(Box::new(move |database, last| match work(database) {
-            Ok(()) => true,
-            Err(error) => {
-                if last {
-                    tracing::warn!(%error, "{doing}");
-                }
-                false
-            }
-        }));
-        if self.jobs.try_send(job).is_err() {
-            tracing::warn!("{doing}: the disk does not keep up");
-        }
-    }
-
-    /// The same, with an answer.
+    /// Changes the outbox; tried again once if the disk says no.
     async fn change<T: Send + 'static>(
         &self,
         work: impl Fn(&Database) -> Result<T, String> + Send + 'static,
@@ -203,8 +170,12 @@ impl Database {
         })
     }
 
-    fn release(&self, revision: u64) -> Result<(), String> {
+    pub(super) fn release(&self, revision: u64) -> Result<(), String> {
         self.write(|write| release(write, revision))
+    }
+
+    pub(super) fn enqueue(&self, deliveries: &[Delivery]) -> Result<(), String> {
+        self.write(|write| append(write, deliveries))
     }
 
     fn waiting(&self, seen: u64) -> Result<Waiting, String> {
@@ -400,4 +371,4 @@ fn keep_last(table: &mut redb::Table<'_, u64, &[u8]>, most: usize) -> Result<(),
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

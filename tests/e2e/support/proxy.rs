@@ -114,6 +114,16 @@ impl Proxy {
         rustix::process::Pid::from_child(&self.child)
     }
 
+    /// Lets every write fail from now on, as on a full disk, or succeed again.
+    pub(crate) fn fill_disk(&self, full: bool) {
+        let limit = rustix::process::Rlimit {
+            current: full.then_some(0),
+            maximum: None,
+        };
+        let resource = rustix::process::Resource::Fsize;
+        rustix::process::prlimit(Some(self.pid()), resource, limit).unwrap();
+    }
+
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         rustix::process::kill_process(self.pid(), signal).unwrap();
     }
@@ -218,7 +228,10 @@ fn spawn(directory: &Path) -> Child {
         .append(true)
         .open(directory.join("log"))
         .unwrap();
-    Command::new(env!("CARGO_BIN_EXE_switchback"))
+    // A write beyond a limit on file sizes fails, as on a full disk, if its signal is ignored.
+    Command::new("sh")
+        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+        .arg(env!("CARGO_BIN_EXE_switchback"))
         .args(["run", "--config", "switchback.yaml", "--state-dir", "state"])
         .current_dir(directory)
         .stdin(Stdio::null())

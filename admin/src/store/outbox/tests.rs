@@ -7,7 +7,7 @@ use super::*;
 use crate::hooks::delivery::{CloudEvent, Happening};
 use crate::store::tests::{ask, commit_of};
 
-fn message(text: &str) -> Delivery {
+pub(in crate::store) fn message(text: &str) -> Delivery {
     let data = Happening {
         service: "shop".into(),
         event: HookEvent::Rollback,
@@ -44,7 +44,7 @@ fn commit(store: &Store, base: u64, revision: u64, in_force: bool, text: &str) {
     done.recv().expect("an answer").expect("persisted");
 }
 
-fn texts(deliveries: &[Delivery]) -> Vec<&str> {
+pub(in crate::store) fn texts(deliveries: &[Delivery]) -> Vec<&str> {
     let messages = deliveries.iter();
     messages
         .map(|delivery| delivery.event.data.message.as_str())
