@@ -246,7 +246,9 @@ impl Command {
     pub const fn is_forced(&self) -> bool {
         matches!(
             self,
-            Self::Switch { force: true, .. } | Self::Promote { force: true, .. }
+            Self::Switch { force: true, .. }
+                | Self::Promote { force: true, .. }
+                | Self::Restore { force: true, .. }
         )
     }
 
@@ -331,6 +333,16 @@ pub enum Refusal {
     TargetUnhealthy {
         /// The backend that would get the traffic.
         backend: Name,
+    },
+    /// Traffic would go to endpoints of which nothing is known yet.
+    #[error(
+        "nothing is known of the endpoints that backend {backend:?} would have as version {version:?}; register them while it has no weight (switchback backend set), so that they are probed, or force"
+    )]
+    TargetUnknown {
+        /// The backend that would get the traffic.
+        backend: Name,
+        /// Its label then.
+        version: String,
     },
     /// Stable cannot be blocked while nothing can take its traffic.
     #[error(
@@ -446,7 +458,7 @@ impl Refusal {
             Self::UnknownBackend { .. } => "unknown_backend",
             Self::InvalidWeights(_) => "invalid_weights",
             Self::Blocked { .. } => "blocked",
-            Self::TargetUnhealthy { .. } => "target_unhealthy",
+            Self::TargetUnhealthy { .. } | Self::TargetUnknown { .. } => "target_unhealthy",
             Self::NoTarget { .. } => "no_target",
             Self::InUse { .. } => "in_use",
             Self::EndpointRefused { .. } => "endpoint_refused",
@@ -476,6 +488,7 @@ impl Refusal {
             Self::InvalidWeights(_) | Self::InvalidRollout(_) | Self::EndpointRefused { .. } => 422,
             Self::Blocked { .. }
             | Self::TargetUnhealthy { .. }
+            | Self::TargetUnknown { .. }
             | Self::NoTarget { .. }
             | Self::InUse { .. }
             | Self::RolloutRunning { .. }

@@ -139,9 +139,7 @@ async fn attempt(hook: &Hook, base: &Path, event: &CloudEvent) -> (Attempt, Verd
     let outcome = match &hook.action {
         Some(HookAction::Http(http)) => request::post(http, base, event, patience).await,
         Some(HookAction::Run(run)) => {
-            let (argv, env, directory) = (&run.run[..], &run.env, base);
-            #[rustfmt::skip]
-            let program = Program { argv, env, directory };
+            let program = Program::new(&run.run, &run.env, base);
             program.run(event, patience).await
         }
         None => Outcome {

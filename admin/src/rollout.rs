@@ -16,7 +16,7 @@ use crate::builder::find;
 use crate::command::{Asked, Command, Refusal};
 use crate::control::{Controls, Published};
 use crate::hooks::Hooks;
-use crate::hooks::gate::has_gate;
+use crate::hooks::gate::{Coming, has_gate};
 use crate::state::{RolloutState, Standing};
 
 /// After a refusal a service is left alone for so long.
@@ -69,10 +69,14 @@ impl Asking {
             return true;
         }
         self.rollouts.insert(service.clone(), rollout.began);
-        let (hooks, service, canary) = (hooks.clone(), service.clone(), rollout.canary.clone());
+        let coming = Coming::switch(&published, service, &rollout.canary);
+        let (hooks, service) = (hooks.clone(), service.clone());
         self.answers.spawn(async move {
             let asked = Asked::by_itself("rollout", None);
-            let answer = hooks.pass(&service, &canary, &asked).await;
+            let answer = match coming {
+                Some(coming) => hooks.pass(&coming, &asked).await,
+                None => Err(Refusal::UnknownService(service.clone())),
+            };
             (service, answer)
         });
         true

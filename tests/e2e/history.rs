@@ -340,6 +340,61 @@ async fn restores_that_cannot_be_are_refused_and_change_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endpoints_of_long_ago_get_no_traffic_before_they_are_known_to_work() {
+    let (blue, green) = origins().await;
+    let old = Origin::start().await;
+    let proxy = Proxy::blue_green(
+        &blue,
+        &green,
+        "health: {path: /healthz, interval: 50ms, rise: 1}",
+    );
+    let set = async |version: &str, url: &str| {
+        let path = "/v1/services/shop/backends/green";
+        let body = json!({"version": version, "endpoints": [url]});
+        let answer = proxy.api("PUT", path, body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    };
+    let known = || {
+        crate::support::eventually_async("green is known to be healthy", || async {
+            proxy.service().await["backends"]["green"]["health"] == "healthy"
+        })
+    };
+    set("2-old", &old.url()).await;
+    known().await;
+    proxy.weights(50, 50).await;
+    let then = revision(&proxy).await;
+    proxy.weights(100, 0).await;
+    set("3", &green.url()).await;
+    // What ran there is gone since; what runs there now is fine.
+    let address = old.address;
+    drop(old);
+    known().await;
+    let before = revision(&proxy).await;
+    let path = format!("/v1/revisions/{then}/restore");
+    let refused = proxy.post(&path, json!({})).await;
+    assert_eq!(refused.status, 409, "{}", refused.text());
+    let problem = refused.json();
+    assert_eq!(problem["code"], "target_unhealthy");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("\"green\"")
+            && detail.contains("\"2-old\"")
+            && detail.contains("backend set"),
+        "{detail}"
+    );
+    assert_eq!(revision(&proxy).await, before);
+    assert_eq!(proxy.service().await["weights"]["green"], 0);
+
+    // The repair that it names.
+    let _old = Origin::start_at(address).await;
+    set("2-old", &format!("http://{address}")).await;
+    known().await;
+    let answer = restore(&proxy, then, json!({})).await;
+    assert_eq!(answer["changed"], true, "{answer}");
+    assert_eq!(proxy.service().await["weights"]["green"], 50);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn history_is_bounded_as_the_file_says_and_what_is_dropped_is_said() {
     let (blue, green) = origins().await;
     let config = blue_green(&blue.url(), &green.url(), "").replace(

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Load, Mood, Origin, Protocol, Proxy, Receiver, eventually, eventually_async};
+use crate::support::{
+    Load, Mood, Origin, Protocol, Proxy, Receiver, blue_green, eventually, eventually_async,
+};
 
 /// A service with these hooks, and a rollout of one short step.
 async fn with_hooks(hooks: &str) -> (Proxy, Origin, Origin) {
@@ -301,4 +303,103 @@ async fn rollback_during_the_wait_of_a_rollout_does_not_wait() {
     assert_eq!(rollout_status(&proxy).await, "rolled_back");
     load.finish().await;
     assert_eq!(stable(&proxy).await, "blue");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn restore_asks_the_hooks_of_every_service_it_changes_and_is_refused_as_a_whole() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let (shop, site) = (Receiver::start().await, Receiver::start().await);
+    let config = blue_green(
+        &blue.url(),
+        &green.url(),
+        &format!(
+            "hooks: [{{name: shop, on: [before_switch], http: \"{}\"}}]",
+            shop.url()
+        ),
+    );
+    let site_service = format!(
+        "  site:
+    stable: blue
+    weights: {{blue: 100, green: 0}}
+    backends:
+      blue: {{version: \"1\", endpoints: [\"{}\"]}}
+      green: {{version: \"2\", endpoints: [\"{}\"]}}
+    hooks: [{{name: site, on: [before_switch], http: \"{}\", retries: 0}}]
+",
+        blue.url(),
+        green.url(),
+        site.url()
+    );
+    let config = config.replace("services:\n", &format!("services:\n{site_service}"));
+    let routes = "routes: [{host: site.example.com, service: site}, {service: shop}]";
+    let config = config.replace("routes: [{service: shop}]", routes);
+    let proxy = Proxy::start(&config);
+    proxy.weights(50, 50).await;
+    let path = "/v1/services/site/weights";
+    let answer = proxy
+        .api("PUT", path, json!({"weights": {"blue": 70, "green": 30}}))
+        .await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let state = async || {
+        let services = proxy.get("/v1/services").await;
+        let weights = services["services"].as_array().unwrap().iter();
+        let weights: Vec<Value> = weights.map(|service| service["weights"].clone()).collect();
+        (services["revision"].clone(), weights)
+    };
+    let before = state().await;
+    let path = "/v1/revisions/0/restore";
+    // Dry runs ask nobody.
+    let plan = proxy.post(&format!("{path}?dry_run=true"), json!({})).await;
+    assert_eq!(plan.json()["changed"], true, "{}", plan.text());
+    assert_eq!(shop.seen().len() + site.seen().len(), 0);
+
+    site.be(Mood::Answer(410));
+    let refused = proxy.post(path, json!({"reason": "as before"})).await;
+    assert_eq!(refused.status, 409, "{}", refused.text());
+    let problem = refused.json();
+    assert_eq!(
+        (&problem["code"], &problem["hook"]),
+        (&json!("before_switch_failed"), &json!("site"))
+    );
+    assert_eq!(state().await, before, "no service has changed");
+
+    site.be(Mood::Answer(204));
+    let (asked_shop, asked_site) = (shop.seen().len(), site.seen().len());
+    let restored = proxy.post(path, json!({"reason": "as before"})).await;
+    assert_eq!(restored.status, 200, "{}", restored.text());
+    assert_eq!(restored.json()["before_switch"], "passed");
+    assert_eq!(
+        (shop.seen().len(), site.seen().len()),
+        (asked_shop + 1, asked_site + 1),
+        "each is asked once"
+    );
+    let told = shop.seen().pop().unwrap();
+    assert_eq!(told.body["type"], "switchback.before_switch");
+    let data = &told.body["data"];
+    assert_eq!(
+        (&data["service"], &data["reason"]),
+        (&json!("shop"), &json!("as before"))
+    );
+    assert_eq!(
+        data["message"],
+        "an earlier state is about to be restored: stable blue, weights blue=100 green=0"
+    );
+    assert_eq!(
+        state().await.1,
+        [
+            json!({"blue": 100, "green": 0}),
+            json!({"blue": 100, "green": 0})
+        ]
+    );
+
+    // Force skips them, and says so.
+    site.be(Mood::Answer(410));
+    proxy.weights(50, 50).await;
+    let asked = shop.seen().len();
+    let (code, out, err) = proxy.cli(&["restore", "0", "--force"]);
+    assert!(
+        code == 0 && out.contains("before_switch were not asked"),
+        "{out}{err}"
+    );
+    assert_eq!(shop.seen().len(), asked);
 }

@@ -2,7 +2,7 @@
 //!
 //! The endpoints themselves are in the files below, by what they change.
 
-mod gated;
+pub(super) mod gated;
 pub(super) mod process;
 pub(super) mod rollout;
 pub(super) mod traffic;
@@ -101,7 +101,7 @@ pub(super) struct Write {
     pub(super) options: Options,
     condition: condition::IfMatch,
     /// Whether hooks were asked about it.
-    before_switch: Option<BeforeSwitch>,
+    pub(super) before_switch: Option<BeforeSwitch>,
 }
 
 impl Write {

@@ -184,6 +184,9 @@ fn print_restored(answer: &Value) {
             for service in items(&answer["services"]) {
                 print_answer(service);
             }
+            if answer["before_switch"] == "skipped" {
+                println!("  {}", "hooks for before_switch were not asked".yellow());
+            }
         }
     }
     for conflict in items(&answer["conflicts"]) {

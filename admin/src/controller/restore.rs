@@ -2,7 +2,7 @@
 //!
 //! Restoring writes overrides, for the services that still exist. It lifts no block: a version that was
 //! blocked since keeps nothing, and its share goes to stable. It is all or nothing: if one service
-//! cannot be restored safely, none is.
+//! cannot be restored safely, or a hook does not agree, none is.
 
 use std::collections::BTreeMap;
 
@@ -54,8 +54,11 @@ fn restore_service(
     if same_backends && stable == case.before.stable && weights == case.before.weights {
         return Ok(());
     }
-    if !force && weights.get(&stable).is_some_and(|w| *w > 0) && !case.health(&stable).healthy {
-        return Err(Refusal::TargetUnhealthy { backend: stable });
+    if !force {
+        require_able(case, &backends, &weights, &stable)?;
+    }
+    if stable != case.before.stable || weights != case.before.weights {
+        case.require_heard(force)?;
     }
     rollout::supersede(case, &format!("revision {revision} was restored"));
     write_backends(case, &backends, &weights)?;
@@ -75,6 +78,38 @@ fn restore_service(
         "restored",
         format!("restored as it was after revision {revision}"),
     );
+    Ok(())
+}
+
+/// What gets traffic must be able to serve it. What is known of a backend's endpoints says nothing about
+/// those it had then.
+fn require_able(
+    case: &Case<'_>,
+    backends: &IndexMap<Name, Backend>,
+    weights: &IndexMap<Name, u32>,
+    stable: &Name,
+) -> Result<(), Refusal> {
+    for (name, then) in backends {
+        if weights.get(name).is_none_or(|weight| *weight == 0) {
+            continue;
+        }
+        let (now, health) = (&case.before.backends[name], case.health(name));
+        let mut endpoints = then.endpoints.iter();
+        let is_watched = now.version == then.version
+            && now.tls == then.tls
+            && endpoints.all(|endpoint| now.endpoints.contains(endpoint));
+        if !is_watched {
+            return Err(Refusal::TargetUnknown {
+                backend: name.clone(),
+                version: then.version.clone(),
+            });
+        }
+        let begins = case.before.weight(name) == 0;
+        if (begins && !health.known) || (name == stable && !health.healthy) {
+            let backend = name.clone();
+            return Err(Refusal::TargetUnhealthy { backend });
+        }
+    }
     Ok(())
 }
 

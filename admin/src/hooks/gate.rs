@@ -49,6 +49,34 @@ impl Drop for Turn {
     }
 }
 
+/// What hooks are asked to agree with.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Coming {
+    /// The service.
+    pub(crate) service: Name,
+    /// Its stable backend afterwards.
+    pub(crate) to: Name,
+    /// What that runs then.
+    pub(crate) version: String,
+    /// What would happen, in words.
+    pub(crate) message: String,
+}
+
+impl Coming {
+    /// Another backend is about to become stable, as it is.
+    pub(crate) fn switch(published: &Published, service: &Name, to: &Name) -> Option<Self> {
+        let effective = &published.services.get(service)?.effective;
+        let version = effective.version(to).to_owned();
+        let stable = &effective.stable;
+        Some(Self {
+            message: format!("{to} ({version}) is about to become stable in place of {stable}"),
+            service: service.clone(),
+            to: to.clone(),
+            version,
+        })
+    }
+}
+
 /// Whether hooks want to be asked before another backend of this service becomes stable.
 pub(crate) fn has_gate(published: &Published, service: &str) -> bool {
     let file = published.file(service);
@@ -56,7 +84,7 @@ pub(crate) fn has_gate(published: &Published, service: &str) -> bool {
 }
 
 impl Hooks {
-    /// Asks every hook before `to` becomes stable.
+    /// Asks every hook of a service before another backend becomes stable.
     ///
     /// # Errors
     /// [`Refusal::BeforeSwitchFailed`] when one says no or does not answer in time,
@@ -65,17 +93,13 @@ impl Hooks {
     ///
     /// # Cancel safety
     /// Dropping it ends what was started; nothing has been switched.
-    pub(crate) async fn pass(
-        &self,
-        service: &Name,
-        to: &Name,
-        asked: &Asked,
-    ) -> Result<(), Refusal> {
+    pub(crate) async fn pass(&self, coming: &Coming, asked: &Asked) -> Result<(), Refusal> {
+        let Coming { service, to, .. } = coming;
         let published = self.controls.published();
         let Some(file) = published.file(service) else {
             return Err(Refusal::UnknownService(service.clone()));
         };
-        let Some(event) = announcement(&published, service, to, asked) else {
+        let Some(event) = announcement(&published, coming, asked) else {
             return Err(Refusal::UnknownService(service.clone()));
         };
         let Some(_turn) = self.asking.begin(service) else {
@@ -200,37 +224,28 @@ async fn look(hook: &Hook, until: &Until, base: &Path, event: &CloudEvent) -> Ou
         Check::Http(url) => request::get(url, patience).await,
         Check::Run(argv) => {
             let env = &std::collections::BTreeMap::new();
-            let directory = base;
-            #[rustfmt::skip]
-            let program = Program { argv, env, directory };
+            let program = Program::new(argv, env, base);
             program.run(event, patience).await
         }
     }
 }
 
 /// What the hooks are told.
-fn announcement(
-    published: &Published,
-    service: &Name,
-    to: &Name,
-    asked: &Asked,
-) -> Option<CloudEvent> {
-    let effective = &published.services.get(service)?.effective;
-    let version = effective.version(to).to_owned();
-    let stable = effective.stable.clone();
+fn announcement(published: &Published, coming: &Coming, asked: &Asked) -> Option<CloudEvent> {
+    let effective = &published.services.get(&coming.service)?.effective;
     let data = Happening {
-        service: service.clone(),
+        service: coming.service.clone(),
         event: HookEvent::BeforeSwitch,
         kind: HookEvent::BeforeSwitch.kind().into(),
-        message: format!("{to} ({version}) is about to become stable in place of {stable}"),
-        backend: Some(to.clone()),
-        version: Some(version),
+        message: coming.message.clone(),
+        backend: Some(coming.to.clone()),
+        version: Some(coming.version.clone()),
         revision: None,
         by: asked.by.clone(),
         reason: asked.reason.clone(),
         cause: None,
         weights: effective.weights.clone(),
-        stable,
+        stable: effective.stable.clone(),
     };
     Some(CloudEvent::new(Timestamp::now(), data))
 }

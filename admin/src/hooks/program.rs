@@ -32,7 +32,20 @@ pub(super) struct Program<'a> {
     pub(super) directory: &'a Path,
 }
 
-impl Program<'_> {
+impl<'a> Program<'a> {
+    /// A program, with variables beside the event's, and where it starts.
+    pub(super) const fn new(
+        argv: &'a [String],
+        env: &'a BTreeMap<String, String>,
+        directory: &'a Path,
+    ) -> Self {
+        Self {
+            argv,
+            env,
+            directory,
+        }
+    }
+
     /// Runs it once, and ends it if it takes longer than `patience`.
     ///
     /// # Cancel safety

@@ -16,8 +16,8 @@ use super::{Past, moments, not_kept};
 use crate::api::extract::Named;
 use crate::api::problem::Problem;
 use crate::api::reads::unknown;
-use crate::api::views::{self, Answer};
-use crate::api::writes::{IfMatch, Inputs, Options, Write};
+use crate::api::views::{self, Answer, BeforeSwitch};
+use crate::api::writes::{IfMatch, Inputs, Options, Write, gated};
 use crate::api::{Api, body};
 use crate::auth::Role;
 use crate::command::Command;
@@ -37,7 +37,8 @@ pub(in crate::api) struct Wanted {
     /// Why, for the record.
     #[schema(max_length = 1000)]
     reason: Option<String>,
-    /// Even if a stable backend has no healthy endpoint.
+    /// Even if a backend that gets traffic is not known to be healthy, and without asking hooks for
+    /// `before_switch`.
     force: bool,
 }
 
@@ -59,6 +60,9 @@ pub(in crate::api) struct Restored {
     /// Whether it survives a crash.
     #[serde(skip_serializing_if = "Option::is_none")]
     durable: Option<bool>,
+    /// Where hooks want to be asked before another backend becomes stable: whether they were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before_switch: Option<BeforeSwitch>,
     /// The services that were restored, as after any other write.
     services: Vec<Answer>,
     /// What changed, or would.
@@ -92,7 +96,7 @@ pub(in crate::api) async fn restore(
     (Extension(caller), RawQuery(query), headers): Inputs,
     text: Bytes,
 ) -> Result<Response, Problem> {
-    let write = Write::new(caller, Role::Operator, query, &headers)?;
+    let mut write = Write::new(caller, Role::Operator, query, &headers)?;
     let wanted: Wanted = body::read(&text)?;
     let past = Past::read(&api).await?;
     let mut then = past.as_of(revision)?;
@@ -130,6 +134,7 @@ pub(in crate::api) async fn restore(
         Command::Restore { services, .. } => services.keys().cloned().collect(),
         _ => Vec::new(),
     };
+    gated::hear_restore(&api, &mut write, &command, wanted.reason.as_ref()).await?;
     let asked = write.asked(&api, wanted.reason)?;
     let confirmed = api.controls.ask(command, asked).await?;
     let answer = answer(&write, revision, &past, names, not_restored, &confirmed).await;
@@ -157,6 +162,7 @@ async fn answer(
         revision: applied.published.state.revision,
         applied_in_us: (!dry_run).then(|| micros(confirmed.applied_in)),
         durable: (!dry_run).then_some(confirmed.durable),
+        before_switch: write.before_switch,
         services: Vec::new(),
         differences: Vec::new(),
         unchanged: Vec::new(),

@@ -34,7 +34,7 @@ pub struct RestoreArgs {
     pub revision: u64,
     /// Only this service
     pub service: Option<String>,
-    /// Even if a stable backend has no healthy endpoint
+    /// Even if a backend that gets traffic is not known to be healthy, and without asking hooks
     #[arg(long)]
     pub force: bool,
     /// What comes with every change.

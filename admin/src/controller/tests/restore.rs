@@ -190,6 +190,77 @@ fn stable_without_a_healthy_endpoint_is_restored_by_force_only() {
     assert_eq!(play.effective().stable, "blue");
 }
 
+/// Green has half of the traffic as version 2 on port 2; now it has none, and is something else.
+fn after_a_deployment(version: &str, port: u16) -> (Play, Settled) {
+    let mut play = Play::new();
+    play.must(weights([50, 50, 0]));
+    let then = play.settled();
+    play.must(weights([100, 0, 0]));
+    play.set_backend("green", version, port);
+    (play, then)
+}
+
+#[test]
+fn nobody_is_sent_to_endpoints_of_which_nothing_is_known_but_by_force() {
+    for (version, port) in [("9", 9), ("2", 9), ("9", 2)] {
+        let (mut play, then) = after_a_deployment(version, port);
+        let before = play.world.state.clone();
+        let refused = play.restore(&then, false).expect_err("nothing is known");
+        let expected = Refusal::TargetUnknown {
+            backend: "green".into(),
+            version: "2".into(),
+        };
+        assert_eq!(refused, expected);
+        assert_eq!(
+            (refused.code(), refused.status()),
+            ("target_unhealthy", 409)
+        );
+        assert!(refused.to_string().contains("switchback backend set"));
+        assert_eq!(play.world.state, before);
+        assert!(play.restore(&then, true).is_ok());
+        assert_eq!(play.weights(), [50, 50, 0]);
+        assert_eq!(play.effective().version("green"), "2");
+    }
+}
+
+#[test]
+fn endpoints_that_were_registered_and_probed_before_may_be_restored() {
+    let (mut play, then) = after_a_deployment("9", 9);
+    play.set_backend("green", "2", 2);
+    play.unhealthy = vec!["green"];
+    let refused = Err(Refusal::TargetUnhealthy {
+        backend: "green".into(),
+    });
+    assert_eq!(play.restore(&then, false), refused);
+    play.unhealthy.clear();
+    assert_eq!(kinds(&play.must_restore(&then)), ["restored"]);
+    assert_eq!(play.weights(), [50, 50, 0]);
+}
+
+#[test]
+fn backend_without_weight_needs_no_health_to_be_restored() {
+    let (mut play, _) = after_a_deployment("9", 9);
+    let then = play.settled();
+    play.set_backend("green", "10", 10);
+    play.must_restore(&then);
+    assert_eq!(play.effective().version("green"), "9");
+}
+
+#[test]
+fn stable_and_weights_come_back_only_after_hooks_have_agreed() {
+    let file = format!("{FILE}    hooks: [{{on: [before_switch], run: [\"true\"]}}]\n");
+    let mut play = Play::new();
+    play.world.config = config(&file);
+    play.set_backend("red", "7", 7);
+    let then = play.settled();
+    play.set_backend("red", "8", 8);
+    assert!(play.restore(&then, false).is_ok(), "nobody meets red");
+    play.must(weights([50, 50, 0]));
+    let due = Err(Refusal::BeforeSwitchDue(shop()));
+    assert_eq!(play.restore(&then, false), due);
+    assert!(play.restore(&then, true).is_ok());
+}
+
 #[test]
 fn restore_of_several_services_is_all_or_nothing() {
     let (head, service) = FILE.split_once("  shop:").expect("a service");
@@ -262,7 +333,8 @@ proptest! {
             let _ = play.act(command);
         }
         let blocked_before = play.world.state.services.get("shop").map(|s| s.blocked.clone()).unwrap_or_default();
-        let conflicts = play.must_restore(&then).iter().filter(|(kind, _)| *kind == "conflict").count();
+        let notes = play.restore(&then, true).expect("forced");
+        let conflicts = notes.iter().filter(|note| note.kind == "conflict").count();
         let after = play.effective();
         let blocked = play.world.state.services.get("shop").map(|s| s.blocked.clone()).unwrap_or_default();
         prop_assert_eq!(&blocked_before, &blocked);
