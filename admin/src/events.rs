@@ -155,6 +155,7 @@ const ALARMING: &[&str] = &[
     "rollback_did_not_help",
     "judge_hold",
     "judge_notify",
+    "rule_fired",
     "stable_failing",
     "signal_missing",
     "rollout_ended",

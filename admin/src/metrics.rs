@@ -18,6 +18,7 @@ use switchback_proxy::stats::{BackendCells, BackendStats, LATENCY_BOUNDS_US};
 
 use crate::api::Api;
 use crate::control::Published;
+use crate::observer::StableGauge;
 use crate::signals::{SignalCondition, SignalView, signals};
 
 /// All metrics.
@@ -285,6 +286,9 @@ fn about_judges(published: &Published, families: &mut Families) {
             let help = "How close the judge is to a rollback: 1 rolls back.";
             families.gauge("switchback_judge_evidence", help, &labels, gauge.evidence());
         }
+        if let Some(gauge) = &status.stable_gauge {
+            about_stable(service, gauge, families);
+        }
         for view in signals(published, service) {
             about_signal(service, &view, families);
         }
@@ -303,6 +307,23 @@ fn about_judges(published: &Published, families: &mut Families) {
             "Rollbacks by cause.",
             &labels,
             *count,
+        );
+    }
+}
+
+fn about_stable(service: &str, gauge: &StableGauge, families: &mut Families) {
+    let firing = gauge.firing();
+    for rule in gauge.rules() {
+        let fires = firing.iter().any(|firing| firing.rule == *rule);
+        families.gauge(
+            "switchback_rule_firing",
+            "Whether a plain rule fires about stable while no other version has weight.",
+            &[
+                ("service", service),
+                ("backend", gauge.backend()),
+                ("rule", rule),
+            ],
+            f64::from(u8::from(fires)),
         );
     }
 }

@@ -1,7 +1,8 @@
 //! Where the clock meets the judge: reads the counters of watched versions and says what to do.
 //!
 //! Every service has one [`Watch`] for each backend that is not stable, and one for a stable backend
-//! on trial. A watch holds a [`case::Case`] with its judge for each kind of trouble, the plain rules,
+//! on trial; while none of these judges anybody, a [`stable::StableWatch`] looks at the plain rules. A
+//! watch holds a [`case::Case`] with its judge for each kind of trouble, the plain rules,
 //! and an eye on the endpoints. The control thread calls [`Observer::tick`] every 50 ms, and at once
 //! when a watched version fails; it gets back what it should do. After a rollback an
 //! [`aftermath::Aftermath`] asks whether it helped. Nothing here changes traffic.
@@ -15,6 +16,7 @@ mod reader;
 mod recorder;
 mod rules;
 mod signal;
+mod stable;
 mod vitals;
 mod watch;
 
@@ -24,7 +26,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use switchback_config::model::{Config, Name, OnFailure, Service};
-use switchback_proxy::snapshot::Snapshot;
+use switchback_proxy::snapshot::{self, Snapshot};
 
 use crate::builder::find;
 use crate::command::Cause;
@@ -39,6 +41,8 @@ pub use gauge::{Gauge, Reading};
 pub use mirror::MirrorAlert;
 use mirror::MirrorWatch;
 use pace::Pace;
+use stable::StableWatch;
+pub use stable::{FiringRule, StableGauge};
 use watch::{Roles, Watch};
 
 /// A watched version has failed.
@@ -95,6 +99,8 @@ pub struct Observer {
 #[derive(Debug, Default)]
 struct Watched {
     watches: BTreeMap<Name, Watch>,
+    /// The plain rules about stable, while nobody else is judged.
+    stable: Option<StableWatch>,
     /// What slow is, where that follows stable.
     pace: Option<Pace>,
 }
@@ -129,10 +135,19 @@ impl Observer {
                 continue;
             };
             let changed_at = state.services.get(name).and_then(|state| state.changed);
-            let Watched { watches, pace } = self.services.entry(name.clone()).or_default();
+            let watched = self.services.entry(name.clone()).or_default();
+            let Watched {
+                watches,
+                stable,
+                pace,
+            } = watched;
             let slow = find(snapshot, name).and_then(|service| service.slow.as_ref());
             *pace = slow.and_then(|slow| Pace::follow(pace.take(), &slow.limit, clock.now));
             follow_service(watches, clock, name, file, effective, snapshot, changed_at);
+            let before = stable.take();
+            *stable = find(snapshot, name)
+                .filter(|service| !is_judged(effective, clock, service))
+                .and_then(|live| StableWatch::follow(before, clock.now, &file.rollback, live));
             let before = self.mirrors.remove(name);
             let mirror = find(snapshot, name)
                 .and_then(|service| MirrorWatch::follow(before, clock.now, file, service));
@@ -190,7 +205,12 @@ impl Observer {
     /// Looks at every watched version.
     pub fn tick(&mut self, clock: Clock) -> Vec<Notice> {
         let mut notices = std::mem::take(&mut self.found);
-        for (service, Watched { watches, pace }) in &mut self.services {
+        for (service, watched) in &mut self.services {
+            let Watched {
+                watches,
+                stable,
+                pace,
+            } = watched;
             for (backend, watch) in watches.iter_mut() {
                 if let Some(finding) = watch.tick(clock) {
                     notices.push(Notice::Failing(Alert {
@@ -204,6 +224,16 @@ impl Observer {
                     }));
                 }
                 for (kind, message) in watch.take_said() {
+                    notices.push(Notice::Tell(Note {
+                        kind,
+                        service: Some(service.clone()),
+                        message: format!("{backend}: {message}"),
+                    }));
+                }
+            }
+            if let Some(watch) = stable {
+                let backend = watch.gauge().backend().clone();
+                for (kind, message) in watch.tick(clock) {
                     notices.push(Notice::Tell(Note {
                         kind,
                         service: Some(service.clone()),
@@ -239,6 +269,13 @@ impl Observer {
         watch.map_or_else(Standing::default, Watch::standing)
     }
 
+    /// The gauge of the watch over stable, while nobody else is judged.
+    #[must_use]
+    pub fn stable_gauge(&self, service: &str) -> Option<Arc<StableGauge>> {
+        let watch = self.services.get(service)?.stable.as_ref()?;
+        Some(watch.gauge().clone())
+    }
+
     /// The gauges of a service's watches, by backend.
     #[must_use]
     pub fn gauges(&self, service: &str) -> Vec<(Name, Arc<Gauge>)> {
@@ -248,6 +285,12 @@ impl Observer {
             .map(|(backend, watch)| (backend.clone(), watch.gauge().clone()))
             .collect()
     }
+}
+
+/// Whether a version is judged now: a canary with weight, or a stable on trial.
+fn is_judged(effective: &Effective, clock: Clock, service: &snapshot::Service) -> bool {
+    let mut canaries = (0..service.backends.len()).filter(|index| *index != service.stable);
+    effective.trial_at(clock.at).is_some() || canaries.any(|index| service.split.weight(index) > 0)
 }
 
 fn follow_service(

@@ -1,6 +1,7 @@
 //! Signals from outside: asks metrics stores and checks what they say about watched versions.
 //!
-//! One task for each signal of each version that is watched and has weight. What it hears it puts into
+//! One task for each signal of each version that is watched and has weight; of stable, while there is
+//! no other. What it hears it puts into
 //! the [`Feed`] that it shares with the version's watch; whether that is reason for a rollback is
 //! decided there, by the control thread, which never waits for an answer. Nothing is retried: the next
 //! look is the retry. Looks are spread in time, and few are under way at once.
@@ -79,6 +80,10 @@ fn wanted(published: &Published) -> HashMap<Key, Arc<Feed>> {
                 let feed_at = Arc::as_ptr(feed).addr();
                 wanted.insert(Key { feed_at, until }, feed.clone());
             }
+        }
+        for feed in status.stable_gauge.iter().flat_map(|gauge| gauge.signals()) {
+            let (feed_at, until) = (Arc::as_ptr(feed).addr(), Until(None));
+            wanted.insert(Key { feed_at, until }, feed.clone());
         }
     }
     wanted

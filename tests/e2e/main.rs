@@ -37,6 +37,7 @@ mod routing;
 mod schemathesis;
 mod signals;
 mod slow;
+mod stable_rules;
 mod state;
 mod story;
 mod support;

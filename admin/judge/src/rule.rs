@@ -30,6 +30,9 @@ pub struct RuleState {
     bucket_start: Duration,
     counts: Counts,
     run_start: Option<Duration>,
+    /// What was counted in the run.
+    #[serde(default)]
+    run: Counts,
 }
 
 impl RuleState {
@@ -44,7 +47,20 @@ impl RuleState {
             bucket_start: now,
             counts: Counts::default(),
             run_start: None,
+            run: Counts::default(),
         }
+    }
+
+    /// Whether it was above the threshold when that was last looked at, for however long.
+    #[must_use]
+    pub const fn is_broken(&self) -> bool {
+        self.run_start.is_some()
+    }
+
+    /// What was counted since it is broken.
+    #[must_use]
+    pub const fn run(&self) -> Counts {
+        self.run
     }
 
     /// Adds what happened since the last tick; tells whether the rule fires now.
@@ -73,8 +89,10 @@ impl RuleState {
         let shared = self.not_stable && above(counts.stable_failures, counts.stable_requests);
         if shared || !above(counts.canary_failures, counts.canary_requests) {
             self.run_start = None;
+            self.run = Counts::default();
             return false;
         }
+        self.run = self.run.plus(counts);
         let run_start = *self.run_start.get_or_insert(start);
         end.saturating_sub(run_start) >= self.span
     }

@@ -58,6 +58,13 @@ impl SignalState {
         self.fired |= self.run.is_some_and(|run| run >= self.span);
     }
 
+    /// Begins again, if it has fired and is not bad any more; whether it did.
+    pub const fn begin_again_when_fine(&mut self) -> bool {
+        let is_over = self.fired && self.run.is_none();
+        self.fired &= !is_over;
+        is_over
+    }
+
     /// How it stands.
     #[must_use]
     pub fn standing(&self, now: Duration) -> SignalStanding {

@@ -91,6 +91,11 @@ fn print_services(answer: &Value) {
         for signal in service["signals"].as_array().into_iter().flatten() {
             print_signal(&text(&service["name"]), signal);
         }
+        for firing in service["rules_firing"].as_array().into_iter().flatten() {
+            let [backend, sentence] = ["backend", "sentence"].map(|key| text(&firing[key]));
+            let fires = "rule fires".red();
+            println!("{} {backend}: {fires}: {sentence}", text(&service["name"]));
+        }
         for conflict in service["conflicts"].as_array().into_iter().flatten() {
             print_conflict(&text(&service["name"]), conflict);
         }

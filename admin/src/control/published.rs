@@ -8,7 +8,7 @@ use switchback_proxy::snapshot::Snapshot;
 
 use crate::builder::Retired;
 use crate::effective::Effective;
-use crate::observer::Gauge;
+use crate::observer::{Gauge, StableGauge};
 use crate::state::State;
 
 /// Everything that is in force at one moment. Immutable.
@@ -35,6 +35,8 @@ pub struct ServiceStatus {
     pub effective: Arc<Effective>,
     /// The gauges of its judges, by backend.
     pub gauges: Vec<(Name, Arc<Gauge>)>,
+    /// The gauge of the watch over stable, while no other version is judged.
+    pub stable_gauge: Option<Arc<StableGauge>>,
 }
 
 impl Published {

@@ -518,11 +518,13 @@ impl Keeper {
     fn publish(&mut self, snapshot: Arc<switchback_proxy::snapshot::Snapshot>) {
         let services = self.effective.iter().map(|(name, effective)| {
             let gauges = self.observer.gauges(name);
+            let stable_gauge = self.observer.stable_gauge(name);
             (
                 name.clone(),
                 ServiceStatus {
                     effective: effective.clone(),
                     gauges,
+                    stable_gauge,
                 },
             )
         });

@@ -73,6 +73,7 @@ const fn trouble(event: HookEvent) -> Option<(&'static str, &'static str)> {
         HookEvent::RollbackHeld => ("SwitchbackRollbackHeld", "critical"),
         HookEvent::RollbackDidNotHelp => ("SwitchbackRollbackDidNotHelp", "critical"),
         HookEvent::StableFailing => ("SwitchbackStableFailing", "critical"),
+        HookEvent::RuleFired => ("SwitchbackRuleFired", "warning"),
         HookEvent::JudgeHold => ("SwitchbackJudgeHold", "warning"),
         HookEvent::JudgeNotify => ("SwitchbackJudgeNotify", "warning"),
         HookEvent::BeforeSwitchFailed => ("SwitchbackBeforeSwitchFailed", "warning"),

@@ -144,6 +144,15 @@ impl Signal {
         self.fired.as_deref()
     }
 
+    /// Begins again, if it has fired and is not bad any more; whether it did.
+    pub(super) fn begin_again_when_fine(&mut self) -> bool {
+        let is_over = self.state.begin_again_when_fine();
+        if is_over {
+            self.fired = None;
+        }
+        is_over
+    }
+
     /// Why a share should not rise.
     pub(super) fn hold(&self) -> Option<&str> {
         self.hold.as_deref()
@@ -156,6 +165,6 @@ impl Signal {
 }
 
 /// `signal orders (prometheus)`.
-fn named(signal: &model::Signal) -> String {
+pub(super) fn named(signal: &model::Signal) -> String {
     format!("signal {} ({})", signal.name, signal.source.kind())
 }

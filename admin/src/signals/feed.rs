@@ -80,7 +80,7 @@ pub enum SignalCondition {
     Firing,
     /// Nothing recent is known; holds a rollout.
     Missing,
-    /// No version is watched, and nobody is asked.
+    /// No version has weight, and nobody is asked.
     Idle,
 }
 

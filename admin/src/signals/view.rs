@@ -1,13 +1,14 @@
 //! The signals of a service, as they are shown.
 
 use jiff::Timestamp;
-use switchback_config::model::{Rule, Service, Signal};
+use switchback_config::model::{Name, Rule, Service, Signal};
 
-use super::feed::{SignalCondition, SignalView, bad_in_words};
+use super::feed::{Feed, SignalCondition, SignalView, bad_in_words};
 use super::watched;
 use crate::control::Published;
 
-/// The signals of all versions that are watched now; what is configured while none is.
+/// The signals of all versions that are watched now, or else of stable; what is configured while nobody
+/// is asked.
 pub(crate) fn signals(published: &Published, service: &str) -> Vec<SignalView> {
     let (Some(status), Some(file)) = (published.services.get(service), published.file(service))
     else {
@@ -19,21 +20,27 @@ pub(crate) fn signals(published: &Published, service: &str) -> Vec<SignalView> {
         if watched(published, service, backend, at).is_none() {
             continue;
         }
-        for feed in &*gauge.signals() {
-            let view = match feed.view() {
-                Some(view) => SignalView::clone(&view),
-                None => unlooked(feed.signal(), SignalCondition::Missing),
-            };
-            views.push(SignalView {
-                backend: Some(backend.clone()),
-                ..view
-            });
-        }
+        views.extend(gauge.signals().iter().map(|feed| shown(feed, backend)));
+    }
+    if let Some(gauge) = &status.stable_gauge {
+        let feeds = gauge.signals().iter();
+        views.extend(feeds.map(|feed| shown(feed, gauge.backend())));
     }
     if views.is_empty() {
         views.extend(configured(file).map(|signal| unlooked(signal, SignalCondition::Idle)));
     }
     views
+}
+
+fn shown(feed: &Feed, backend: &Name) -> SignalView {
+    let view = match feed.view() {
+        Some(view) => SignalView::clone(&view),
+        None => unlooked(feed.signal(), SignalCondition::Missing),
+    };
+    SignalView {
+        backend: Some(backend.clone()),
+        ..view
+    }
 }
 
 fn configured(file: &Service) -> impl Iterator<Item = &Signal> {

@@ -94,6 +94,10 @@ hook_events! {
     JudgeHold = "judge_hold", "judge_hold";
     /// The judge would roll back, and only tells.
     JudgeNotify = "judge_notify", "judge_notify";
+    /// A plain rule fires about stable while no other version has weight; nothing follows.
+    RuleFired = "rule_fired", "rule_fired";
+    /// It holds no more.
+    RuleCleared = "rule_cleared", "rule_cleared";
     /// Stable itself is the one that fails.
     StableFailing = "stable_failing", "stable_failing";
     /// A hook did not agree with a switch, or did not answer.

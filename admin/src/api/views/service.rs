@@ -12,6 +12,7 @@ use super::{backend, judge, mirror, rollout, schema};
 use crate::builder::find;
 use crate::conflict::{Conflict, conflicts};
 use crate::control::Published;
+use crate::observer::FiringRule;
 use crate::signals::{SignalView, signals};
 use crate::state::{Block, Lease, Override, ServiceState, Trial};
 
@@ -56,6 +57,8 @@ pub(crate) struct Service {
     mirror: Option<mirror::Mirror>,
     /// What is measured elsewhere about versions that are watched.
     signals: Vec<SignalView>,
+    /// Plain rules that fire about stable itself, while no other version has weight: nothing follows.
+    rules_firing: Vec<FiringRule>,
     /// Fields in which the file and what is in force disagree.
     conflicts: Vec<Conflict>,
     /// What the file says.
@@ -156,6 +159,11 @@ pub(crate) fn service(published: &Published, name: &str) -> Option<Service> {
             .collect(),
         mirror: mirror::view(published, name, file, status),
         signals: signals(published, name),
+        rules_firing: status
+            .stable_gauge
+            .as_ref()
+            .map(|gauge| gauge.firing().to_vec())
+            .unwrap_or_default(),
         conflicts: conflicts(
             name,
             file,
