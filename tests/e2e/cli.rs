@@ -127,7 +127,7 @@ async fn every_verb_speaks_to_people_and_to_programs() {
         (&["history"], "weights"),
         (&["history", "shop"], "try"),
         (&["diff", "1"], ""),
-        (&["restore", "1", "--dry-run"], ""),
+        (&["restore", "1", "--dry-run", "--force"], ""),
         (&["explain", "shop"], "switchback"),
         (&["incidents"], "shop"),
         (&["incident"], "shop"),

@@ -273,14 +273,26 @@ async fn past_states_are_compared_and_restored_from_the_command_line() {
         json!({"service": "shop", "field": "weights.blue", "before": 50, "after": 90})
     );
 
-    let plan = cli(&["restore", "1", "--dry-run"]);
+    let (code, _, why) = proxy.cli(&["restore", "1", "--dry-run"]);
+    assert!(
+        code == 75 && why.contains("nothing is known of the endpoints"),
+        "another label is another version, and nobody has probed it: {code} {why}"
+    );
+    let plan = cli(&["restore", "1", "--dry-run", "--force"]);
     assert!(
         plan.contains("would change") && plan.contains("+ weights.green: 10"),
         "{plan}"
     );
     assert!(plan.contains("+ backends.green.version: 2"), "{plan}");
     assert_eq!(revision(&proxy).await, 3, "a dry run changes nothing");
-    let done = cli(&["restore", "1", "shop", "--reason", "as yesterday"]);
+    let done = cli(&[
+        "restore",
+        "1",
+        "shop",
+        "--force",
+        "--reason",
+        "as yesterday",
+    ]);
     assert!(done.contains("blue=90 green=10"), "{done}");
     let service = proxy.service().await;
     assert_eq!(service["backends"]["green"]["version"], "2");
