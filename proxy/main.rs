@@ -127,5 +127,7 @@ fn start_log(default: &str) {
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
+        // Complaining on the same stream when it takes nothing, such as on a full disk, would panic.
+        .log_internal_errors(false)
         .init();
 }
