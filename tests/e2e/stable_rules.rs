@@ -106,7 +106,7 @@ async fn signal_that_is_bad_without_a_canary_is_told_of_once_each_time() {
         "blue: {SIGNAL}: status 503 for 300ms; no other version has weight, so nothing is rolled back"
     );
     let fired = ("switchback.rule_fired".to_owned(), expected);
-    assert_eq!(told(&receiver), [fired.clone()]);
+    assert_eq!(told(&receiver), std::slice::from_ref(&fired));
     assert!(firing_metric(&proxy, SIGNAL, 1).await);
     let now = proxy.service().await;
     for same in ["revision", "weights", "stable", "blocked_versions"] {
