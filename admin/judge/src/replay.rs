@@ -7,8 +7,8 @@
 //! it must come to the same conclusion at the same input; judges are pure, floats survive JSON, and time
 //! is whole microseconds, so this is a comparison for equality and not for likeness.
 //!
-//! What changes nothing is not written down: ticks without traffic between two refreshes of the
-//! baseline, and for rules everything but the sums of whole buckets.
+//! What changes nothing but the time is not written down, except for the last of it: ticks without
+//! traffic between two refreshes of the baseline, and for rules everything but the sums of whole buckets.
 
 use std::time::Duration;
 
@@ -153,6 +153,8 @@ pub struct Recorder<M> {
     older: Option<Segment<M>>,
     newer: Option<Segment<M>>,
     concluded_us: Option<u64>,
+    /// The last input, if it changed nothing but the time.
+    quiet: Option<Input>,
     /// What a rule has been told since its bucket began.
     pending: Counts,
 }
@@ -215,6 +217,7 @@ impl<M: Machine> Recorder<M> {
             older: None,
             newer: None,
             concluded_us: None,
+            quiet: None,
             pending: Counts::default(),
         }
     }
@@ -226,6 +229,7 @@ impl<M: Machine> Recorder<M> {
         let older = self.older.as_ref();
         let mut inputs = older.map_or_else(Vec::new, |older| older.inputs.clone());
         inputs.extend_from_slice(&newer.inputs);
+        inputs.extend(self.quiet);
         Some(Tape {
             checkpoint: older.unwrap_or(newer).checkpoint.clone(),
             inputs,
@@ -243,8 +247,10 @@ impl<M: Machine> Recorder<M> {
         if M::concludes(said) {
             self.concluded_us.get_or_insert(input.at_us);
         } else if !matters(&before, &self.machine) {
+            self.quiet = Some(input);
             return said;
         }
+        self.quiet = None;
         let is_full = |newer: &Segment<M>| newer.inputs.len() >= INPUTS_MIN;
         if self.newer.as_ref().is_some_and(is_full) {
             self.older = self.newer.take();
@@ -258,7 +264,7 @@ impl<M: Machine> Recorder<M> {
     }
 
     fn forget(&mut self) {
-        (self.older, self.newer) = (None, None);
+        (self.older, self.newer, self.quiet) = (None, None, None);
     }
 }
 

@@ -122,10 +122,8 @@ proptest! {
             prop_assert_eq!(&read, &tape);
             let replayed = read.replay().unwrap();
             prop_assert_eq!(replayed.has_concluded(), plain.has_concluded());
-            if plain.has_concluded() {
-                prop_assert_eq!(replayed.explain(), plain.explain());
-                prop_assert_eq!(replayed.reading(), plain.reading());
-            }
+            prop_assert_eq!(replayed.explain(), plain.explain());
+            prop_assert_eq!(replayed.reading(), plain.reading());
         }
     }
 
@@ -186,6 +184,27 @@ fn failing_canary() -> Tape<Judge> {
         }
     }
     recorder.tape().unwrap()
+}
+
+#[test]
+fn quiet_at_the_end_is_on_the_recording_too() {
+    let mut recorder = Recorder::new(settings(), Duration::ZERO);
+    let mut plain = Judge::new(settings(), Duration::ZERO);
+    for tick in 1..=57 {
+        let now = Duration::from_millis(50 * tick);
+        let heard = match tick {
+            1..=20 => counts((5, 0), (95, 0)),
+            21 => counts((5, 1), (95, 0)),
+            _ => Counts::default(),
+        };
+        assert_eq!(
+            recorder.tick(now, heard, Control::Compared),
+            plain.tick(now, heard, Control::Compared)
+        );
+    }
+    let replayed = recorder.tape().unwrap().replay().unwrap();
+    assert_eq!(replayed.explain(), plain.explain());
+    assert!(plain.explain().seconds > 1.0, "{:?}", plain.explain());
 }
 
 #[test]
