@@ -1,13 +1,14 @@
 //! HTTP/2, both sides, over hyper.
 //!
 //! [`convert`] turns hyper's heads into ours and back; [`server`] serves a client, [`client`] holds
-//! the connections to endpoints. Streams are counted here before they are given to hyper, so that
+//! the connections to endpoints; [`gather`] sends many replies in one write. Streams are counted here before they are given to hyper, so that
 //! no request ever queues inside it.
 
 pub(crate) mod activity;
 pub(crate) mod body;
 pub(crate) mod client;
 pub(crate) mod convert;
+pub(crate) mod gather;
 pub(crate) mod io;
 pub(crate) mod server;
 

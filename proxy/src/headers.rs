@@ -10,6 +10,7 @@
 use std::fmt::Write as _;
 
 use ipnet::IpNet;
+use smallvec::SmallVec;
 use switchback_config::model::HeaderChanges;
 
 use crate::head::{Field, FieldSink, Name, RequestHead, ResponseHead, is_listed};
@@ -33,11 +34,14 @@ pub(crate) struct RequestPolicy<'a> {
     pub(crate) over_h1: bool,
 }
 
+/// A UUID as text fits in place.
+pub(crate) type RequestId = SmallVec<[u8; 36]>;
+
 /// The names by which a request is found in logs and traces.
 #[derive(Clone, Debug)]
 pub(crate) struct Ids {
-    /// `x-request-id`: the trusted peer's, or a new UUIDv7.
-    pub(crate) request_id: String,
+    /// `x-request-id`: the trusted peer's, or a new UUIDv7. ASCII.
+    pub(crate) request_id: RequestId,
     /// A new `traceparent` when the client sent none that is valid.
     traceparent: Option<[u8; 55]>,
 }
@@ -55,19 +59,27 @@ impl Ids {
         let mut traced = false;
         for field in head.fields.list() {
             match field.known {
-                Name::XRequestId if peer_is_trusted => given_id = sane_id(head.fields.value(field)),
+                Name::XRequestId if peer_is_trusted => {
+                    given_id = Some(head.fields.value(field)).filter(|id| is_sane_id(id));
+                }
                 Name::Traceparent => traced = is_traceparent(head.fields.value(field)),
                 _ => {}
             }
         }
         Self {
-            request_id: given_id.map_or_else(|| new_request_id(unix_ms, random()), str::to_owned),
+            request_id: given_id
+                .map_or_else(|| new_request_id(unix_ms, random()), RequestId::from_slice),
             traceparent: (!traced).then(|| new_traceparent(random(), random())),
         }
     }
 }
 
 impl Ids {
+    /// `x-request-id` as text.
+    pub(crate) fn request_id(&self) -> &str {
+        std::str::from_utf8(&self.request_id).unwrap_or_default()
+    }
+
     /// `traceparent` as the backend sees it.
     pub(crate) fn traceparent<'a>(&'a self, head: &'a RequestHead) -> &'a [u8] {
         match &self.traceparent {
@@ -77,19 +89,20 @@ impl Ids {
     }
 }
 
-fn new_request_id(unix_ms: u64, random: [u8; 16]) -> String {
+fn new_request_id(unix_ms: u64, random: [u8; 16]) -> RequestId {
     let mut tail = [0; 10];
     tail.copy_from_slice(&random[..10]);
+    let mut text = [0; 36];
     uuid::Builder::from_unix_timestamp_millis(unix_ms, &tail)
         .into_uuid()
-        .to_string()
+        .hyphenated()
+        .encode_lower(&mut text);
+    RequestId::from_buf(text)
 }
 
-/// A request id that is safe to pass on and to log.
-fn sane_id(value: &[u8]) -> Option<&str> {
-    let text = std::str::from_utf8(value).ok()?;
-    (!text.is_empty() && text.len() <= 128 && text.bytes().all(|b| b.is_ascii_graphic()))
-        .then_some(text)
+/// Whether a request id is safe to pass on and to log.
+fn is_sane_id(value: &[u8]) -> bool {
+    !value.is_empty() && value.len() <= 128 && value.iter().all(u8::is_ascii_graphic)
 }
 
 /// Whether this is a valid W3C `traceparent`: version, trace id, parent id and flags in lower-case
@@ -138,7 +151,7 @@ pub(crate) fn write_request<S: FieldSink>(
         keeps_request_field(head, policy, field, restarts_trace)
     });
     write_forwarding(sink, head, policy);
-    sink.field("x-request-id", policy.ids.request_id.as_bytes());
+    sink.field("x-request-id", &policy.ids.request_id);
     if let Some(traceparent) = &policy.ids.traceparent {
         sink.field("traceparent", traceparent);
     }

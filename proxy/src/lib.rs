@@ -11,6 +11,7 @@ mod choice;
 mod client;
 mod connect;
 mod connection;
+mod encounter;
 mod error;
 mod forward;
 mod h1;

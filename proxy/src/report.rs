@@ -3,23 +3,22 @@
 //! Both happen exactly once. The finding belongs to the first backend that was picked, so it is
 //! taken out of the report when it is made; a rescue on stable later says nothing more to anyone.
 //! The line is written when the report is dropped, whichever way the request ended. Of requests to
-//! watched versions an [`Encounter`] is kept too, see [`crate::exposure`].
+//! watched versions an [`Encounter`] is kept too.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
 use switchback_config::model::LogFormat;
 
 use crate::access_log::Record;
 use crate::balance::{Claim, Pick};
+use crate::encounter::Encounter;
 use crate::error::RequestError;
-use crate::exposure::{About, Encounter, Exposure, method_text, path_template};
+use crate::exposure::{Exposure, Part};
 use crate::headers;
 use crate::mirror::Original;
 use crate::outcome::{CLASSES, Outcome};
 use crate::request::Request;
-use crate::stats::JudgeCells;
 use crate::view::ServiceView;
 use crate::worker::Worker;
 
@@ -32,21 +31,22 @@ pub(crate) struct Report {
     record: Option<Box<Record>>,
     judged: Option<Judged>,
     mirrored: Option<Box<Original>>,
-    encounter: Option<Box<Met>>,
+    met: Option<Met>,
 }
 
 /// A watched version that the request was sent to.
 #[derive(Debug)]
 struct Met {
-    encounter: Encounter,
     service: Rc<ServiceView>,
+    backend: usize,
+    encounter: Encounter,
 }
 
-/// Whom the judge will hear of.
+/// Whom the judge will hear of. The service as it was at the pick holds the cells of that time.
 #[derive(Debug)]
 struct Judged {
-    cells: Arc<JudgeCells>,
     service: Rc<ServiceView>,
+    backend: usize,
     key: Option<u64>,
 }
 
@@ -66,7 +66,7 @@ impl Report {
             record,
             judged: None,
             mirrored: None,
-            encounter: None,
+            met: None,
         }
     }
 
@@ -79,7 +79,7 @@ impl Report {
             record: None,
             judged: None,
             mirrored: None,
-            encounter: None,
+            met: None,
         }
     }
 
@@ -104,21 +104,20 @@ impl Report {
         key: Option<u64>,
         client: Option<u64>,
     ) {
-        let service = &claim.service;
-        if claim.pick == Pick::Split
-            && let Some(cells) = service.service.judged.get(claim.backend)
-        {
-            self.judged = Some(Judged {
-                cells: cells.clone(),
-                service: service.clone(),
-                key,
-            });
-            let exposure = service.service.exposures.get(claim.backend);
-            self.encounter = exposure.and_then(Option::as_ref).map(|exposure| {
-                Box::new(Met {
-                    encounter: encounter(request, exposure, client),
-                    service: service.clone(),
-                })
+        if claim.pick != Pick::Split {
+            return;
+        }
+        self.judged = Some(Judged {
+            service: claim.service.clone(),
+            backend: claim.backend,
+            key,
+        });
+        let exposures = &claim.service.service.exposures;
+        if let Some(Some(exposure)) = exposures.get(claim.backend) {
+            self.met = Some(Met {
+                service: claim.service.clone(),
+                backend: claim.backend,
+                encounter: encounter(request, exposure, client),
             });
         }
     }
@@ -128,25 +127,32 @@ impl Report {
         if let Some(original) = self.mirrored.take() {
             original.end(outcome);
         }
-        if let Some(met) = &mut self.encounter {
+        let worker = &self.worker;
+        if let Some(met) = &mut self.met {
             let finding = met.service.service.errors.find(outcome);
-            let took = self.worker.now().saturating_duration_since(self.started);
-            met.encounter
-                .note(outcome, finding, self.worker.uptime(), took);
+            let took = worker.now().saturating_duration_since(self.started);
+            let (uptime, encounter) = (worker.uptime(), &mut met.encounter);
+            if let Some(part) = part_of(&met.service, met.backend, worker.index) {
+                encounter.note(part, outcome, finding, uptime, took);
+            }
         }
         if let Some(judged) = self.judged.take() {
-            let finding = judged.service.service.errors.find(outcome);
-            judged
-                .cells
-                .record(self.worker.index, finding, judged.key, self.worker.uptime());
+            let service = &judged.service.service;
+            if let Some(cells) = service.judged.get(judged.backend) {
+                let finding = service.errors.find(outcome);
+                cells.record(worker.index, finding, judged.key, worker.uptime());
+            }
         }
     }
 
     /// The picked backend was slow. `is_counted`: that was a failure already, and counts once.
     pub(crate) fn note_slow(&mut self, is_counted: bool) {
-        if let Some(met) = &mut self.encounter {
-            let took = self.worker.now().saturating_duration_since(self.started);
-            met.encounter.note_slow(self.worker.uptime(), took);
+        let worker = &self.worker;
+        if let Some(met) = &mut self.met {
+            let took = worker.now().saturating_duration_since(self.started);
+            if let Some(part) = part_of(&met.service, met.backend, worker.index) {
+                met.encounter.note_slow(part, worker.uptime(), took);
+            }
         }
         if is_counted {
             self.judged = None;
@@ -157,7 +163,14 @@ impl Report {
     pub(crate) fn acquit(&mut self) {
         self.judged = None;
         self.mirrored = None;
-        self.encounter = None;
+        self.end_encounter();
+    }
+
+    fn end_encounter(&mut self) {
+        let Some(met) = self.met.take() else { return };
+        if let Some(part) = part_of(&met.service, met.backend, self.worker.index) {
+            self.worker.keep_about(met.encounter.end(part));
+        }
     }
 
     /// Changes the log line, if there is one.
@@ -185,7 +198,7 @@ impl Report {
 
     /// Notes that stable takes over from a canary.
     pub(crate) fn note_rescue(&mut self, claim: &Claim, outcome: Outcome) {
-        if let Some(met) = &mut self.encounter {
+        if let Some(met) = &mut self.met {
             met.encounter.take_over();
         }
         self.note(|record| {
@@ -202,6 +215,7 @@ impl Report {
 
 impl Drop for Report {
     fn drop(&mut self) {
+        self.end_encounter();
         if let Some(mut record) = self.record.take() {
             let took = self.worker.now().saturating_duration_since(self.started);
             record.duration_ms = (took.as_secs_f64() * 1e6).round() / 1e3;
@@ -210,26 +224,26 @@ impl Drop for Report {
     }
 }
 
+/// What a worker keeps of the requests to a watched version.
+fn part_of(service: &ServiceView, backend: usize, worker: usize) -> Option<&Part> {
+    let exposure = service.service.exposures.get(backend)?.as_ref()?;
+    Some(exposure.part(worker))
+}
+
 /// What is kept of a request to a watched version. A client is told apart by its own key, else by its
 /// address.
-fn encounter(request: &Request<'_>, exposure: &Arc<Exposure>, client: Option<u64>) -> Encounter {
-    let (head, ids) = (request.head, request.ids);
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let about = About {
-        request_id: ids.request_id.clone(),
-        traceparent: text(ids.traceparent(head)),
-        method: method_text(head.method()),
-        path: exposure.keeps_paths().then(|| path_template(head.target())),
-    };
-    let worker = request.worker.index;
-    match client {
-        Some(key) => Encounter::new(exposure, worker, key, about),
+fn encounter(request: &Request<'_>, exposure: &Exposure, client: Option<u64>) -> Encounter {
+    let mut about = request.worker.spare_about();
+    about.describe(request.head, request.ids, exposure.keeps_paths());
+    let client = match client {
+        Some(key) => exposure.client(key),
         None => {
             let trusted = &request.view.snapshot.trusted_proxies;
-            let address = headers::client_address(head, request.client.peer.ip(), trusted);
-            Encounter::new(exposure, worker, address, about)
+            let peer = request.client.peer.ip();
+            exposure.client(headers::client_address(request.head, peer, trusted))
         }
-    }
+    };
+    Encounter::new(client, about)
 }
 
 /// How a failed attempt ended, for counting.

@@ -410,7 +410,7 @@ fn refuse(
     Reply::Response(Response::refusal(
         worker,
         head,
-        Some(&ids.request_id),
+        Some(ids.request_id()),
         Some(report),
         error,
     ))
@@ -432,7 +432,7 @@ fn begin_report(
             client.listener.name.clone(),
             worker.unix_time(worker.now()),
         );
-        record.request_id.clone_from(&ids.request_id);
+        record.request_id.push_str(ids.request_id());
         record
     })
 }

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::access_log::LogBuffer;
 use crate::buffer::BufferPool;
+use crate::exposure::About;
 use crate::fence::Fence;
 use crate::head::{RequestHead, ResponseHead};
 use crate::server::{Connections, ListenerHandle};
@@ -220,6 +221,14 @@ impl Worker {
         keep(&self.spare.request_heads, head);
     }
 
+    pub(crate) fn spare_about(&self) -> Box<About> {
+        self.spare.abouts.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub(crate) fn keep_about(&self, about: Box<About>) {
+        keep(&self.spare.abouts, about);
+    }
+
     /// An empty byte buffer.
     pub(crate) fn spare_bytes(&self) -> Vec<u8> {
         self.spare.bytes.borrow_mut().pop().unwrap_or_default()
@@ -241,6 +250,8 @@ impl Worker {
 struct Spare {
     response_heads: RefCell<Vec<ResponseHead>>,
     request_heads: RefCell<Vec<RequestHead>>,
+    #[expect(clippy::vec_box, reason = "boxes are what is handed on")]
+    abouts: RefCell<Vec<Box<About>>>,
     bytes: RefCell<Vec<Vec<u8>>>,
 }
 

@@ -24,6 +24,7 @@ use crate::h2::LocalExecutor;
 use crate::h2::activity::{Active, Activity};
 use crate::h2::body::Received;
 use crate::h2::convert::{self, MapSink};
+use crate::h2::gather::Gather;
 use crate::h2::io::PrefixedStream;
 use crate::head::{Framing, RequestHead};
 use crate::message::Pieces;
@@ -60,7 +61,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client, stream: PrefixedSt
             async move { answer(&worker, &client, request, guard).await }
         })
     };
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let stream = TokioIo::new(Gather::new(stream));
+    let mut connection = pin!(builder.serve_connection(stream, service));
     let (timer, stall_timer) = (worker.wheel.timer(), worker.wheel.timer());
     let write_stall = limits.write_stall;
     stall_timer.set(write_stall);

@@ -28,7 +28,7 @@ fn sent_with(fields: &str, trusted: bool, changes: &HeaderChanges) -> String {
 fn sent_as(fields: &str, trusted: bool, changes: &HeaderChanges, mirrored: bool) -> String {
     let head = request(fields);
     let ids = Ids {
-        request_id: "id".into(),
+        request_id: RequestId::from_slice(b"id"),
         traceparent: None,
     };
     let policy = RequestPolicy {
@@ -120,12 +120,12 @@ fn ids_are_taken_over_or_made() {
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let head = request(&format!("X-Request-Id: abc\r\nTraceparent: {trace}\r\n"));
     let trusted = Ids::new(&head, true, 1, || [7; 16]);
-    assert_eq!(
-        (trusted.request_id.as_str(), trusted.traceparent),
-        ("abc", None)
-    );
+    assert_eq!((trusted.request_id(), trusted.traceparent), ("abc", None));
     let stranger = Ids::new(&head, false, 0x0198_0000_0000, || [7; 16]);
-    assert_eq!(stranger.request_id, "01980000-0000-7707-8707-070707070707");
+    assert_eq!(
+        stranger.request_id(),
+        "01980000-0000-7707-8707-070707070707"
+    );
     let fresh = Ids::new(&request(""), false, 1, || [0xab; 16]);
     let expected = *b"00-abababababababababababababababab-abababababababab-00";
     assert_eq!(fresh.traceparent, Some(expected));
