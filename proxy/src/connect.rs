@@ -87,7 +87,8 @@ pub(crate) async fn acquire(
         if !(shares && pool.connecting.get() > 0)
             && let Some(permit) = permit(claim, limits)
         {
-            return connect(claim, permit, limits, timer, &mut watch).await;
+            // Rare and large: kept out of the future of every request.
+            return Box::pin(connect(claim, permit, limits, timer, &mut watch)).await;
         }
         if backend.line.len() >= limits.queue {
             return Err(RequestError::QueueFull);

@@ -2,6 +2,9 @@
 //!
 //! PROXY protocol header if the listener expects one, then the TLS handshake if it has TLS, then
 //! HTTP/2 or HTTP/1: by ALPN over TLS, by the connection preface without it.
+//!
+//! The future of a connection is as large as the largest thing it may ever do, and lives as long as the
+//! connection; so what is rare or short is boxed here and below, and an idle connection costs little.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -57,7 +60,7 @@ pub(crate) async fn serve(
     let (stream, negotiated) = match &listener.tls {
         None => (Stream::Plain(socket), None),
         Some(tls) => {
-            let accepted = TlsAcceptor::from(tls.config().clone()).accept(socket);
+            let accepted = Box::pin(TlsAcceptor::from(tls.config().clone()).accept(socket));
             match within(&timer, listener.limits.tls_handshake, accepted).await {
                 Some(Ok(stream)) => {
                     let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
@@ -81,7 +84,8 @@ pub(crate) async fn serve(
     if !speaks_h2 {
         h1::server::serve(worker.clone(), client, transport).await;
     } else if let Some((stream, prefix)) = transport.into_parts() {
-        h2::server::serve(worker.clone(), client, PrefixedStream::new(prefix, stream)).await;
+        let stream = PrefixedStream::new(prefix, stream);
+        Box::pin(h2::server::serve(worker.clone(), client, stream)).await;
     }
 }
 

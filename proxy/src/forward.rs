@@ -78,7 +78,7 @@ pub(crate) async fn send(
     let limits = &claim.service.service.upstream;
     match acquire(&claim, upload.source(), limits, fresh, &timer).await {
         Ok(Connection::H1(connection)) => h1::send(request, claim, upload, connection, timer).await,
-        Ok(Connection::H2(slot)) => h2::send(request, claim, upload, slot, timer).await,
+        Ok(Connection::H2(slot)) => Box::pin(h2::send(request, claim, upload, slot, timer)).await,
         Err(error) => Err(Box::new(Failure {
             error,
             claim,

@@ -24,10 +24,14 @@ use crate::worker::Worker;
 
 /// What a request leads to.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every reply is a response; a box would cost each of them an allocation"
+)]
 pub(crate) enum Reply {
     Response(Response),
     /// The connection becomes a tunnel.
-    Tunnel(Tunnel),
+    Tunnel(Box<Tunnel>),
 }
 
 /// A response for the client.

@@ -389,7 +389,7 @@ fn reply(request: &Request<'_>, answer: Answer, notes: ResponseNotes, mut report
     report.note(|record| record.status = status);
     if status == 101 {
         report.judge(Outcome::Status(status));
-        return Reply::Tunnel(Tunnel::new(request, answer, notes, report));
+        return Reply::Tunnel(Box::new(Tunnel::new(request, answer, notes, report)));
     }
     let (head, exchange) = Exchange::new(answer, request.limits, report);
     Reply::Response(Response {

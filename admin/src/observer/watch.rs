@@ -1,5 +1,6 @@
 //! The watch over one version: the cases against it, its rules, its vitals.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,9 @@ const HEAD_START_APART: Duration = Duration::from_secs(60);
 
 /// How often the reading shown to people is renewed.
 const READING_APART: Duration = Duration::from_millis(500);
+
+/// Versions without share are looked at so often: only what is usual is learned, second by second.
+const LOOKS_APART: Duration = Duration::from_secs(1);
 
 /// What a watch is told about its service.
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +88,8 @@ pub(super) struct Watch {
     said: Vec<(&'static str, String)>,
     gauge: Arc<Gauge>,
     next_reading: Duration,
+    /// When to look next while it has no share.
+    next_look: Duration,
 }
 
 fn compared(file: &Service, roles: &Roles<'_>) -> Control {
@@ -122,6 +128,7 @@ impl Watch {
             said: Vec::new(),
             gauge: Arc::default(),
             next_reading: Duration::ZERO,
+            next_look: clock.now + stagger(&roles.service.name, &backend.name),
         };
         watch.note_share(clock.now, roles, false);
         watch
@@ -130,6 +137,9 @@ impl Watch {
     /// Takes over what is in force now.
     pub(super) fn follow(&mut self, clock: Clock, file: &Service, roles: &Roles<'_>) {
         let backend = &roles.service.backends[roles.index];
+        if self.share <= 0.0 {
+            self.learn(clock.now);
+        }
         self.vitals.follow(backend);
         if file.rollback != self.settings {
             self.settings = file.rollback.clone();
@@ -215,12 +225,14 @@ impl Watch {
 
     /// Looks at the counters; tells what was found, for as long as it holds.
     pub(super) fn tick(&mut self, clock: Clock) -> Option<Finding> {
-        self.cases.iter_mut().for_each(Case::read);
         if self.share <= 0.0 {
-            self.cases.iter_mut().for_each(|case| case.learn(clock.now));
+            if clock.now >= self.next_look {
+                self.learn(clock.now);
+            }
             self.hold_for(None);
             return None;
         }
+        self.cases.iter_mut().for_each(Case::read);
         if self.trial_until.is_some_and(|until| clock.at >= until) {
             self.hold_for(None);
             return None;
@@ -271,6 +283,15 @@ impl Watch {
             });
         self.hold_for(hold);
         finding
+    }
+
+    /// Lets the judges learn what is usual while the version has no share.
+    fn learn(&mut self, now: Duration) {
+        self.next_look = now + LOOKS_APART;
+        for case in &mut self.cases {
+            case.read();
+            case.learn(now);
+        }
     }
 
     /// What was seen, for the record of a rollback.
@@ -423,6 +444,13 @@ fn cells<'a>(roles: &Roles<'a>) -> Cells<'a> {
         control: roles.control.and_then(of),
         limit: roles.service.slow.as_ref().map(|slow| &slow.limit),
     }
+}
+
+/// A part of [`LOOKS_APART`], so that a thousand watches are not all looked at in the same tick.
+fn stagger(service: &str, backend: &str) -> Duration {
+    let mut hasher = DefaultHasher::new();
+    (service, backend).hash(&mut hasher);
+    Duration::from_millis(hasher.finish() % 1_000).min(LOOKS_APART)
 }
 
 fn subject<'a>(roles: &Roles<'a>) -> Subject<'a> {

@@ -44,6 +44,8 @@ enum Next {
     KeepAlive,
     /// Close it in order.
     Close,
+    /// The client said that this was its last request.
+    Hangup,
     /// Nothing more can be said on it.
     Abort,
 }
@@ -63,15 +65,18 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client, transport: Rc<Tran
         match server.read_head(&mut head).await {
             Ok(true) => {}
             Ok(false) => break Next::Close,
-            Err(error) => break server.refuse(&head, &error).await,
+            Err(error) => break Box::pin(server.refuse(&head, &error)).await,
         }
-        match server.serve_one(&head).await {
-            Next::KeepAlive => {}
-            next => break next,
+        // In a box, so that a connection that waits for its next request has no room for one.
+        let next = Box::pin(server.serve_one(&head)).await;
+        server.worker.keep_request_head(std::mem::take(&mut head));
+        if next != Next::KeepAlive {
+            break next;
         }
     };
     match next {
-        Next::KeepAlive | Next::Close => server.close().await,
+        Next::Hangup if server.has_nothing_unread() => server.hang_up().await,
+        Next::KeepAlive | Next::Close | Next::Hangup => Box::pin(server.close()).await,
         Next::Abort => server.transport.reset_on_close(),
     }
 }
@@ -92,6 +97,9 @@ impl Server {
             loop {
                 let input = self.transport.input();
                 if input.len() > seen {
+                    if seen == 0 {
+                        *head = self.worker.spare_request_head();
+                    }
                     if let Some(bytes) = request_head::parse(&input, &mut seen, &limits.head, head)?
                     {
                         drop(input);
@@ -163,13 +171,14 @@ impl Server {
                 );
                 lines.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\n\r\n");
                 if self.write_all(&lines).await.is_ok() {
-                    tunnel.run(&self.transport).await;
+                    Box::pin(tunnel.run(&self.transport)).await;
                 }
                 Next::Close
             }
         };
         match self.transport.take_unfinished() {
-            Some(rest) if next == Next::KeepAlive => self.drop_rest(rest).await,
+            Some(rest) if next == Next::KeepAlive => Box::pin(self.drop_rest(rest)).await,
+            Some(_) if next == Next::Hangup => Next::Close,
             _ => next,
         }
     }
@@ -192,7 +201,7 @@ impl Server {
             }
             Err(Unsent::Nothing(error)) => {
                 response.body.note_status(error.status());
-                self.refuse(head, &error).await
+                Box::pin(self.refuse(head, &error)).await
             }
             Err(Unsent::Rest) => Next::Abort,
         }
@@ -208,9 +217,13 @@ impl Server {
         // Without its 100, the client may send the body or not: the next bytes mean nothing certain.
         let uncertain = self.transport.owes_continue();
         self.transport.set_owes_continue(false);
-        let close =
-            head.close || response.notes.close || used_up || uncertain || self.worker.is_draining();
-        if close { Next::Close } else { Next::KeepAlive }
+        if response.notes.close || used_up || uncertain || self.worker.is_draining() {
+            Next::Close
+        } else if head.close {
+            Next::Hangup
+        } else {
+            Next::KeepAlive
+        }
     }
 
     fn write_head(
@@ -238,7 +251,9 @@ impl Server {
             }
             Next::KeepAlive if old => lines.extend_from_slice(b"connection: keep-alive\r\n"),
             Next::KeepAlive => {}
-            Next::Close | Next::Abort => lines.extend_from_slice(b"connection: close\r\n"),
+            Next::Close | Next::Hangup | Next::Abort => {
+                lines.extend_from_slice(b"connection: close\r\n")
+            }
         }
         lines.extend_from_slice(b"\r\n");
         (writer, framing)
@@ -313,6 +328,24 @@ impl Server {
         .await;
         drop(reader);
         if ended { Next::KeepAlive } else { Next::Close }
+    }
+
+    /// Whether nothing of what the client sent waits for us, here.
+    fn has_nothing_unread(&self) -> bool {
+        !self.transport.has_input()
+    }
+
+    /// Closes when nothing more is to come: an ordinary close then loses nothing, and costs neither a
+    /// wait nor another look. Over TLS the end is said first.
+    async fn hang_up(&self) {
+        if self.client.secure {
+            self.timer.set(Some(LINGER_TIME));
+            poll_fn(|cx| match self.transport.poll_shutdown(cx) {
+                Poll::Ready(_) => Poll::Ready(()),
+                Poll::Pending => self.timer.poll_expired(cx),
+            })
+            .await;
+        }
     }
 
     /// Closes so that the last response arrives: ends our side, then reads a little of what the

@@ -58,22 +58,30 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client, stream: PrefixedSt
         hyper::service::service_fn(move |request| {
             let guard = activity.begin();
             let (worker, client) = (worker.clone(), client.clone());
-            async move { answer(&worker, &client, request, guard).await }
+            // The library moves its futures around, so they had better be small.
+            Box::pin(async move { answer(&worker, &client, request, guard).await })
         })
     };
-    let stream = TokioIo::new(Gather::new(stream));
-    let mut connection = pin!(builder.serve_connection(stream, service));
+    let output = Gather::new(stream);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(output.clone()), service));
     let (timer, stall_timer) = (worker.wheel.timer(), worker.wheel.timer());
     let write_stall = limits.write_stall;
     stall_timer.set(write_stall);
     let mut draining = Entry::default();
-    let mut closing = None;
+    let (mut closing, mut ended) = (None, false);
     poll_fn(|cx| {
-        if let Poll::Ready(outcome) = connection.as_mut().poll(cx) {
+        if !ended && let Poll::Ready(outcome) = connection.as_mut().poll(cx) {
             if let Err(error) = outcome {
                 tracing::debug!(%error, "HTTP/2 connection of a client ended");
             }
-            return Poll::Ready(());
+            ended = true;
+            closing.get_or_insert(worker.now());
+        }
+        // The turn is over: what all streams had to say goes now.
+        match output.poll_send(cx) {
+            Poll::Ready(Ok(())) if !ended => {}
+            Poll::Ready(_) => return Poll::Ready(()),
+            Poll::Pending => {}
         }
         worker.draining.enter(&mut draining, cx);
         while stall_timer.poll_expired(cx).is_ready() {
