@@ -143,10 +143,13 @@ impl Exchange {
             head,
             source,
             claim,
-            upload,
+            mut upload,
             link,
             timer,
         } = answer;
+        if let Some(memory) = upload.take_memory() {
+            claim.worker().keep_bytes(memory);
+        }
         let content_type = head.fields.first(Name::ContentType);
         let grpc = is_grpc(content_type).then(|| {
             let code = head

@@ -136,6 +136,11 @@ impl Upload {
         self.writer.abandon();
     }
 
+    /// The memory of the head, once all has gone.
+    pub(crate) fn take_memory(&mut self) -> Option<Vec<u8>> {
+        self.is_done().then(|| std::mem::take(self.writer.head()))
+    }
+
     /// Sends over HTTP/1 until the body has ended or one side has to be waited for. `begin` ties the
     /// first byte to the gate.
     ///
