@@ -45,7 +45,7 @@ fn run(args: &RunArgs, target: &Target) -> anyhow::Result<u8> {
         Err(failed) => return Ok(fail(&failed.message, failed.code)),
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %path.display(), state = %state_dir.display(), "starting");
-    let (source, fallback) = match reload::read(&path) {
+    let (source, file_refused) = match reload::read(&path) {
         Ok(source) => (source, None),
         Err(error) if args.last_good => {
             let text = store::last_good_config(&state_dir).with_context(|| {
@@ -63,7 +63,7 @@ fn run(args: &RunArgs, target: &Target) -> anyhow::Result<u8> {
         source,
         path: Some(path),
         state_dir,
-        fallback,
+        file_refused,
     };
     admin_runtime()?.block_on(async {
         let process = match Process::start(options).await {

@@ -4,8 +4,10 @@
 //! belong to a version and must survive, and workers recognise by the pointer that their pools and
 //! samplers are still good. A weight change in one service makes one new service and nothing else.
 
+mod endpoint;
 mod exposures;
 mod mirror;
+mod route;
 mod slowness;
 
 use std::collections::{BTreeMap, HashMap};
@@ -15,17 +17,13 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 use switchback_config::defaults::SERIES_KEPT;
-use switchback_config::model::{self, Action, Config, LimitOverrides, Name};
-use switchback_config::units::{self, EndpointHost, Scheme};
-use switchback_proxy::health::{EndpointHealth, Probed};
+use switchback_config::model::{self, Config, Name};
+use switchback_proxy::health::Probed;
 use switchback_proxy::outcome::ErrorRules;
 use switchback_proxy::router::Router;
-use switchback_proxy::snapshot::{
-    Backend, Endpoint, RequestLimits, Route, RouteAction, Service, Snapshot, UpstreamLimits,
-};
+use switchback_proxy::snapshot::{Backend, Endpoint, Service, Snapshot, UpstreamLimits};
 use switchback_proxy::split::Split;
 use switchback_proxy::stats::{Alarm, BackendStats, JudgeCells, Limiter};
-use switchback_proxy::tls::ClientTls;
 
 use crate::controller::Health;
 use crate::effective::Effective;
@@ -133,7 +131,7 @@ impl Builder {
                 .config
                 .routes
                 .iter()
-                .map(|route| build_route(plan.config, route, &services));
+                .map(|route| route::build(plan.config, route, &services));
             (Arc::new(Router::new(&plan.config.routes)), routes.collect())
         } else {
             (self.last.router.clone(), self.last.routes.clone())
@@ -250,12 +248,13 @@ impl Builder {
             .endpoints
             .iter()
             .flat_map(|endpoint| {
-                addresses_of(endpoint, plan.addresses).map(move |address| (endpoint, address))
+                endpoint::addresses(endpoint, plan.addresses)
+                    .map(move |address| (endpoint, address))
             })
             .map(|(endpoint, address)| {
-                let made = build_endpoint(endpoint, address, tls, &value.tls, probed);
+                let made = endpoint::build(endpoint, address, tls, &value.tls, probed);
                 let same =
-                    before.and_then(|b| b.endpoints.iter().find(|e| same_endpoint(e, &made)));
+                    before.and_then(|b| b.endpoints.iter().find(|e| endpoint::same(e, &made)));
                 same.cloned().unwrap_or_else(|| Arc::new(made))
             })
             .collect();
@@ -423,55 +422,6 @@ pub(crate) fn health(snapshot: &Snapshot, service: &str, backend: &str) -> Healt
     }
 }
 
-fn addresses_of(
-    endpoint: &units::Endpoint,
-    addresses: &Addresses,
-) -> impl Iterator<Item = SocketAddr> {
-    let found: Vec<SocketAddr> = match &endpoint.host {
-        EndpointHost::Address(address) => vec![SocketAddr::new(*address, endpoint.port)],
-        EndpointHost::Name(name) => addresses
-            .get(&(name.clone(), endpoint.port))
-            .cloned()
-            .unwrap_or_default(),
-    };
-    found.into_iter()
-}
-
-fn build_endpoint(
-    endpoint: &units::Endpoint,
-    address: SocketAddr,
-    tls: Option<&Arc<ClientConfig>>,
-    settings: &model::UpstreamTls,
-    probed: Probed,
-) -> Endpoint {
-    let tls = tls
-        .filter(|_| endpoint.scheme == Scheme::Https)
-        .and_then(|config| {
-            let host = endpoint.host.to_string();
-            let name = settings.server_name.as_deref().unwrap_or(&host);
-            // Names were checked with the file or the API call that brought them.
-            ClientTls::new(config.clone(), name).ok()
-        });
-    Endpoint {
-        address,
-        scheme: endpoint.scheme,
-        authority: endpoint.authority(),
-        tls,
-        health: EndpointHealth::new(probed),
-    }
-}
-
-fn same_endpoint(one: &Endpoint, other: &Endpoint) -> bool {
-    let same_tls = match (&one.tls, &other.tls) {
-        (None, None) => true,
-        (Some(a), Some(b)) => Arc::ptr_eq(&a.config, &b.config) && a.server_name == b.server_name,
-        _ => false,
-    };
-    same_tls
-        && (one.address, one.scheme, &one.authority)
-            == (other.address, other.scheme, &other.authority)
-}
-
 fn same_service(one: &Service, other: &Service) -> bool {
     fn same<T>(one: &[Arc<T>], other: &[Arc<T>]) -> bool {
         one.len() == other.len() && one.iter().zip(other).all(|(a, b)| Arc::ptr_eq(a, b))
@@ -502,40 +452,4 @@ fn same_service(one: &Service, other: &Service) -> bool {
         )
         && one.mirror.as_ref().map(Arc::as_ptr) == other.mirror.as_ref().map(Arc::as_ptr)
         && (one.drain_streams, &one.upstream) == (other.drain_streams, &other.upstream)
-}
-
-fn build_route(config: &Config, route: &model::Route, services: &[Arc<Service>]) -> Route {
-    let none = LimitOverrides::default();
-    let (action, of_service) = match &route.action {
-        Action::Service(name) => {
-            // Validation made sure that the service exists.
-            let index = services
-                .binary_search_by(|s| (*s.name).cmp(name))
-                .unwrap_or(0);
-            let limits = config
-                .services
-                .get(name)
-                .map_or(&none, |service| &service.limits);
-            (RouteAction::Service(index), limits)
-        }
-        Action::Redirect(redirect) => (RouteAction::Redirect(redirect.clone()), &none),
-    };
-    let limits = |listener: &LimitOverrides| {
-        RequestLimits::resolve(&config.limits, &[listener, of_service, &route.limits])
-    };
-    let by_listener = config
-        .listeners
-        .iter()
-        .filter(|(_, listener)| !listener.limits.is_empty());
-    Route {
-        action,
-        path: route.path.clone(),
-        rewrite: route.rewrite.clone(),
-        request_headers: route.request_headers.clone(),
-        response_headers: route.response_headers.clone(),
-        limits: limits(&none),
-        limits_by_listener: by_listener
-            .map(|(name, listener)| (name.clone(), limits(&listener.limits)))
-            .collect(),
-    }
 }

@@ -1,7 +1,9 @@
-//! What can be asked of the controller, and how it may refuse.
+//! What can be asked of the controller.
 //!
 //! Operators, the judge, the file and the resolver all enter by this door. Each command carries who
 //! asked and why, since every change is recorded with it.
+
+mod refusal;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use switchback_config::units::{Endpoint, TimeSpan};
 use utoipa::ToSchema;
 
 use crate::history::Settled;
+pub use refusal::Refusal;
 
 /// A change of runtime state.
 #[derive(Clone, Debug)]
@@ -291,219 +294,6 @@ impl Command {
             | Self::Progress { service } => Some(service),
             Self::StartRollout(start) => Some(&start.service),
             Self::Reload { .. } | Self::Acknowledge | Self::Restore { .. } => None,
-        }
-    }
-}
-
-/// Why a command was not carried out. Nothing has changed then.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// No such service.
-    #[error("service {0:?} is not configured")]
-    UnknownService(Name),
-    /// No such backend.
-    #[error("service {service:?} has no backend {backend:?}; it has {known}")]
-    UnknownBackend {
-        /// The service.
-        service: Name,
-        /// What was asked for.
-        backend: Name,
-        /// What there is.
-        known: String,
-    },
-    /// The table of weights makes no sense.
-    #[error("{0}")]
-    InvalidWeights(String),
-    /// The version is blocked.
-    #[error(
-        "version {version:?} of backend {backend:?} is blocked since {since}: {reason}; unblock it or deploy a new version"
-    )]
-    Blocked {
-        /// The backend.
-        backend: Name,
-        /// Its label.
-        version: String,
-        /// Since when.
-        since: String,
-        /// Why.
-        reason: String,
-    },
-    /// Traffic would go to a backend without a healthy endpoint.
-    #[error("backend {backend:?} has no healthy endpoint; force overrides")]
-    TargetUnhealthy {
-        /// The backend that would get the traffic.
-        backend: Name,
-    },
-    /// Traffic would go to endpoints of which nothing is known yet.
-    #[error(
-        "nothing is known of the endpoints that backend {backend:?} would have as version {version:?}; register them while it has no weight (switchback backend set), so that they are probed, or force"
-    )]
-    TargetUnknown {
-        /// The backend that would get the traffic.
-        backend: Name,
-        /// Its label then.
-        version: String,
-    },
-    /// Stable cannot be blocked while nothing can take its traffic.
-    #[error(
-        "backend {backend:?} is stable and no previous backend can take its traffic; switch to another one first"
-    )]
-    NoTarget {
-        /// The stable backend.
-        backend: Name,
-    },
-    /// Its version cannot change while it serves.
-    #[error("backend {backend:?} has weight {weight}; set its weight to 0 first, or force")]
-    InUse {
-        /// The backend.
-        backend: Name,
-        /// Its weight.
-        weight: u32,
-    },
-    /// An endpoint may not be set over the API.
-    #[error("endpoint {endpoint}: {reason}")]
-    EndpointRefused {
-        /// The endpoint.
-        endpoint: String,
-        /// Why.
-        reason: String,
-    },
-    /// The plan of a rollout makes no sense here.
-    #[error("{0}")]
-    InvalidRollout(String),
-    /// One is enough.
-    #[error(
-        "a rollout of {canary:?} (version {version:?}) is under way; promote it, roll it back, or wait"
-    )]
-    RolloutRunning {
-        /// Its canary.
-        canary: Name,
-        /// Its label.
-        version: String,
-    },
-    /// The caller's key belongs to another rollout.
-    #[error(
-        "this Idempotency-Key was used for the rollout of {canary:?} (version {version:?}); use another one"
-    )]
-    KeyReused {
-        /// Its canary.
-        canary: Name,
-        /// Its label.
-        version: String,
-    },
-    /// There is none to act on.
-    #[error("no rollout of service {0:?} is under way")]
-    NoRollout(Name),
-    /// The judge does not say that it may go on.
-    #[error("the judge holds: {reason}; force overrides")]
-    JudgeHolds {
-        /// Why.
-        reason: String,
-    },
-    /// Only what was stable before may skip the steps.
-    #[error(
-        "version {version:?} was not stable here before, so it cannot skip the steps of a rollout"
-    )]
-    NotProven {
-        /// The label.
-        version: String,
-    },
-    /// A hook does not agree with a switch, or did not answer.
-    #[error("hook {hook:?} does not let another backend become stable: {reason}; force skips it")]
-    BeforeSwitchFailed {
-        /// The hook.
-        hook: Name,
-        /// Why.
-        reason: String,
-        /// What it answered or printed.
-        output: String,
-    },
-    /// They are being asked for another switch.
-    #[error("hooks of service {0:?} are being asked about another switch; wait for it")]
-    BeforeSwitchRunning(Name),
-    /// They were not asked.
-    #[error("hooks want to be asked before another backend of service {0:?} becomes stable")]
-    BeforeSwitchDue(Name),
-    /// The recorded state was lost.
-    #[error("the recorded state was lost; acknowledge that first")]
-    StableOnly,
-    /// The state is not the one the caller saw.
-    #[error("the current revision is {current}, not {expected}")]
-    RevisionMismatch {
-        /// What the caller expected.
-        expected: u64,
-        /// What is.
-        current: u64,
-    },
-    /// A rollback or block came in between, and this would undo it.
-    #[error("a rollback or block of this service came in between; look at its state and ask again")]
-    Overtaken,
-    /// It could not be persisted.
-    #[error("the change could not be persisted: {0}; nothing has changed")]
-    NotDurable(String),
-    /// Too many commands wait.
-    #[error("too many changes are waiting; try again")]
-    Busy,
-    /// The process is ending.
-    #[error("switchback is shutting down")]
-    Stopping,
-}
-
-impl Refusal {
-    /// Stable code of the refusal.
-    #[must_use]
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::UnknownService(_) => "unknown_service",
-            Self::UnknownBackend { .. } => "unknown_backend",
-            Self::InvalidWeights(_) => "invalid_weights",
-            Self::Blocked { .. } => "blocked",
-            Self::TargetUnhealthy { .. } | Self::TargetUnknown { .. } => "target_unhealthy",
-            Self::NoTarget { .. } => "no_target",
-            Self::InUse { .. } => "in_use",
-            Self::EndpointRefused { .. } => "endpoint_refused",
-            Self::InvalidRollout(_) => "invalid_rollout",
-            Self::RolloutRunning { .. } => "rollout_running",
-            Self::KeyReused { .. } => "idempotency_key_reused",
-            Self::NoRollout(_) => "no_rollout",
-            Self::JudgeHolds { .. } => "judge_holds",
-            Self::NotProven { .. } => "not_proven",
-            Self::BeforeSwitchFailed { .. } => "before_switch_failed",
-            Self::BeforeSwitchRunning(_) => "before_switch_running",
-            Self::BeforeSwitchDue(_) => "before_switch_due",
-            Self::StableOnly => "stable_only",
-            Self::RevisionMismatch { .. } => "revision_mismatch",
-            Self::Overtaken => "overtaken",
-            Self::NotDurable(_) => "not_durable",
-            Self::Busy => "busy",
-            Self::Stopping => "stopping",
-        }
-    }
-
-    /// The HTTP status it is answered with.
-    #[must_use]
-    pub const fn status(&self) -> u16 {
-        match self {
-            Self::UnknownService(_) | Self::UnknownBackend { .. } => 404,
-            Self::InvalidWeights(_) | Self::InvalidRollout(_) | Self::EndpointRefused { .. } => 422,
-            Self::Blocked { .. }
-            | Self::TargetUnhealthy { .. }
-            | Self::TargetUnknown { .. }
-            | Self::NoTarget { .. }
-            | Self::InUse { .. }
-            | Self::RolloutRunning { .. }
-            | Self::KeyReused { .. }
-            | Self::NoRollout(_)
-            | Self::JudgeHolds { .. }
-            | Self::NotProven { .. }
-            | Self::BeforeSwitchFailed { .. }
-            | Self::BeforeSwitchRunning(_)
-            | Self::BeforeSwitchDue(_)
-            | Self::StableOnly
-            | Self::Overtaken => 409,
-            Self::RevisionMismatch { .. } => 412,
-            Self::NotDurable(_) => 507,
-            Self::Busy | Self::Stopping => 503,
         }
     }
 }

@@ -68,7 +68,7 @@ pub async fn run(demo: Demo) -> Result<(), StartError> {
         source,
         path: None,
         state_dir: directory.clone(),
-        fallback: None,
+        file_refused: None,
     };
     let process = Process::start(options).await?;
     let ended = tell(demo, &process, &broken, &directory).await;

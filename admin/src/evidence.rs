@@ -11,7 +11,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use switchback_config::defaults::EVIDENCE_AFTER;
 use switchback_config::model::Name;
-use switchback_judge::{Explanation, Judge, RuleState, Tape};
+use switchback_config::units::{StatusRange, Threshold};
+use switchback_judge::{Explanation, Judge, RuleState, SignalTape, Tape};
 use switchback_proxy::exposure::{self, Exposure, SAMPLES_MAX};
 use switchback_proxy::outcome::{CLASSES, Outcome};
 use utoipa::ToSchema;
@@ -20,7 +21,7 @@ use crate::api::views::{judge, schema};
 use crate::command::Cause;
 use crate::observer::{Clock, Trouble};
 
-/// One rollback.
+/// One rollback, or the block of a version that failed the copies of requests that it got.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = RollbackRecord)]
 pub struct Record {
@@ -139,6 +140,19 @@ pub struct RuleEvidence {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub tape: Option<Tape<RuleState>>,
+    /// What was measured, if that is what it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<SignalEvidence>,
+}
+
+/// What was measured elsewhere until a rule about it fired.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SignalEvidence {
+    /// What was bad: `> 5`, `not 200-299`.
+    pub bad: String,
+    /// The signal's state some time before, and everything it was told since.
+    #[schema(value_type = Object)]
+    pub tape: SignalTape,
 }
 
 /// A request that failed, or was slow where that is judged.
@@ -205,10 +219,24 @@ pub struct Recovery {
     pub requests: u64,
     /// Those of them that failed.
     pub failures: u64,
+    /// The same for slow requests, after a rollback for slowness.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow: Option<SlowRecovery>,
     /// How long after the rollback.
     pub after_s: f64,
     /// In words.
     pub sentence: String,
+}
+
+/// Whether requests are as slow as usual again.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SlowRecovery {
+    /// The rate of slow requests at or below which all is well.
+    pub band: f64,
+    /// Requests of what serves now, when it was last looked at.
+    pub requests: u64,
+    /// Those of them that were slow.
+    pub slow: u64,
 }
 
 /// Where the check after a rollback stands.
@@ -217,14 +245,31 @@ pub struct Recovery {
 pub enum RecoveryState {
     /// It is being watched.
     Pending,
-    /// Errors are back to usual.
+    /// Errors are back to usual, and so are slow requests, if it was for them.
     Recovered,
-    /// They are not: what was rolled back is probably not the cause.
+    /// Something is not: what was rolled back is probably not the cause.
     DidNotHelp,
     /// Nobody asked for anything.
     Unknown,
     /// Something else came in between: another rollback or switch, or the end of the process.
     Interrupted,
+    /// The version got only copies of requests, and was blocked before any user met it.
+    NotNeeded,
+}
+
+impl RecoveryState {
+    /// As written in records and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Recovered => "recovered",
+            Self::DidNotHelp => "did_not_help",
+            Self::Unknown => "unknown",
+            Self::Interrupted => "interrupted",
+            Self::NotNeeded => "not_needed",
+        }
+    }
 }
 
 /// What is learnt of a rollback later.
@@ -269,6 +314,9 @@ pub struct Summary {
     pub recovery: RecoveryState,
 }
 
+/// How the sentence about a version that only got copies of requests begins.
+pub(crate) const MIRRORED: &str = "of mirrored requests, ";
+
 /// Actions that a record holds; hooks add a few each.
 const ACTIONS_MAX: usize = 100;
 
@@ -287,6 +335,12 @@ impl Record {
             by: self.by.clone(),
             recovery: self.recovery.state,
         }
+    }
+
+    /// Whether the version got only copies of requests, and lost no weight.
+    #[must_use]
+    pub fn is_about_copies(&self) -> bool {
+        self.recovery.state == RecoveryState::NotNeeded
     }
 
     /// Takes in what was learnt later.
@@ -334,8 +388,7 @@ impl Record {
             if let Some(rule) = &version.rule {
                 let holds = rule.verify(&self.sentence)?;
                 if self.cause == Cause::Rule {
-                    // Of rules about what is measured elsewhere nothing is recorded.
-                    recorded |= rule.tape.is_some();
+                    recorded |= rule.tape.is_some() || rule.signal.is_some();
                     proven |= holds;
                 }
             }
@@ -386,17 +439,56 @@ impl JudgeEvidence {
         }
         let last = tape.inputs.last().map(|input| input.at_us);
         let concluded = tape.concluded_us.is_some() && tape.concluded_us == last;
+        let sentence = sentence.strip_prefix(MIRRORED).unwrap_or(sentence);
         Ok(concluded && sentence.starts_with(&says))
     }
 }
 
 impl RuleEvidence {
     fn verify(&self, sentence: &str) -> Result<bool, String> {
-        let Some(tape) = &self.tape else {
-            return Ok(false);
+        let concluded_us = match (&self.tape, &self.signal) {
+            (Some(tape), _) => {
+                tape.replay().map_err(|mismatch| mismatch.to_string())?;
+                tape.concluded_us
+            }
+            (None, Some(signal)) => signal.verify()?,
+            (None, None) => return Ok(false),
         };
-        tape.replay().map_err(|mismatch| mismatch.to_string())?;
-        Ok(tape.concluded_us.is_some() && sentence.starts_with(&self.rule))
+        Ok(concluded_us.is_some() && sentence.starts_with(&self.rule))
+    }
+}
+
+impl SignalEvidence {
+    /// When it fires again, told the same.
+    fn verify(&self) -> Result<Option<u64>, String> {
+        let is_bad = self.bad_numbers()?;
+        for look in &self.tape.looks {
+            if is_bad(look.value) != look.bad {
+                return Err(format!(
+                    "{} was recorded as {}, and bad is {}",
+                    look.value,
+                    if look.bad { "bad" } else { "good" },
+                    self.bad
+                ));
+            }
+        }
+        let replayed = self.tape.replay();
+        replayed.map_err(|mismatch| mismatch.to_string())?;
+        Ok(self.tape.concluded_us)
+    }
+
+    fn bad_numbers(&self) -> Result<Box<dyn Fn(f64) -> bool>, String> {
+        let wrong = |error: switchback_config::units::UnitError| error.to_string();
+        if let Some(good) = self.bad.strip_prefix("not ") {
+            let good: StatusRange = good.parse().map_err(wrong)?;
+            return Ok(Box::new(move |number| {
+                let mut statuses = 100..=599_u16;
+                let status = statuses.find(|status| f64::from(*status) == number);
+                !status.is_some_and(|status| good.contains(status))
+            }));
+        }
+        let threshold: Threshold = self.bad.parse().map_err(wrong)?;
+        Ok(Box::new(move |number| threshold.is_met(number)))
     }
 }
 
@@ -409,8 +501,19 @@ impl Recovery {
             band,
             requests: 0,
             failures: 0,
+            slow: None,
             after_s: 0.0,
             sentence: "the errors of what serves now are being watched".into(),
+        }
+    }
+
+    /// Nobody has to recover from copies.
+    #[must_use]
+    pub fn not_needed() -> Self {
+        Self {
+            state: RecoveryState::NotNeeded,
+            sentence: "it got only copies of requests: no user has met it".into(),
+            ..Self::pending(0.0)
         }
     }
 

@@ -101,7 +101,8 @@ pub fn markdown(incident: &Incident<'_>) -> String {
     } = record;
     let _ = writeln!(
         report,
-        "# Incident {id}: {service}, version {version} of {backend} rolled back\n"
+        "# Incident {id}: {service}, version {version} of {backend} {}\n",
+        done(record)
     );
     head(&mut report, record);
     let _ = writeln!(
@@ -109,6 +110,12 @@ pub fn markdown(incident: &Incident<'_>) -> String {
         "\n## What happened\n\n> {}\n",
         quoted(&record.sentence)
     );
+    if record.is_about_copies() {
+        report.push_str(
+            "It got only copies of requests; no user has met it. The numbers below are those of copies and \
+             of their originals.\n\n",
+        );
+    }
     for version in &record.versions {
         impact(&mut report, record, version);
     }
@@ -124,6 +131,14 @@ pub fn markdown(incident: &Incident<'_>) -> String {
     report
 }
 
+/// What was done to the version, in a word or two.
+fn done(record: &Record) -> &'static str {
+    match record.is_about_copies() {
+        true => "blocked",
+        false => "rolled back",
+    }
+}
+
 fn head(report: &mut String, record: &Record) {
     let applied = match record.applied_in_us {
         Some(took_us) => format!(", in force on every worker after {took_us} us"),
@@ -132,7 +147,11 @@ fn head(report: &mut String, record: &Record) {
     let rows = [
         ("Service", record.service.clone()),
         (
-            "Rolled back",
+            if record.is_about_copies() {
+                "Blocked"
+            } else {
+                "Rolled back"
+            },
             format!("{} ({})", record.backend, record.version),
         ),
         (
@@ -167,6 +186,7 @@ fn state(record: &Record) -> &'static str {
         RecoveryState::DidNotHelp => "**the rollback did not help**",
         RecoveryState::Unknown => "unknown",
         RecoveryState::Interrupted => "not known",
+        RecoveryState::NotNeeded => "not needed",
     }
 }
 
@@ -207,10 +227,14 @@ fn timeline_table(report: &mut String, incident: &Incident<'_>) {
         .iter()
         .any(|moment| moment.revision == record.id)
     {
-        let what = format!("{} rolled back: {}", record.backend, record.sentence);
+        let what = format!("{} {}: {}", record.backend, done(record), record.sentence);
         rows.push((record.at, what, record.by.clone()));
     }
-    if record.recovery.state != RecoveryState::Pending {
+    let is_known = !matches!(
+        record.recovery.state,
+        RecoveryState::Pending | RecoveryState::NotNeeded
+    );
+    if is_known {
         let after = SignedDuration::try_from_secs_f64(record.recovery.after_s).unwrap_or_default();
         let at = record.at.checked_add(after).unwrap_or(record.at);
         rows.push((at, record.recovery.sentence.clone(), "switchback".into()));

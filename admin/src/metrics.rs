@@ -51,6 +51,7 @@ pub(crate) fn render(api: &Api) -> String {
         about_version(&labels, &gone.version, &gone.stats, &mut families);
     }
     about_judges(&published, &mut families);
+    about_recoveries(&published, &mut families);
     about_hooks(api, &mut families);
     let mut gathered: Vec<MetricFamily> = families.by_name.into_values().collect();
     gathered.extend(prometheus::process_collector::ProcessCollector::for_self().collect());
@@ -306,6 +307,17 @@ fn about_judges(published: &Published, families: &mut Families) {
             "switchback_rollbacks_total",
             "Rollbacks by cause.",
             &labels,
+            *count,
+        );
+    }
+}
+
+fn about_recoveries(published: &Published, families: &mut Families) {
+    for ((service, result), count) in &published.recoveries {
+        families.counter(
+            "switchback_recoveries_total",
+            "Checks after rollbacks: recovered, did_not_help, unknown or interrupted.",
+            &[("service", service.as_str()), ("result", result)],
             *count,
         );
     }

@@ -77,6 +77,8 @@ pub enum Notice {
     Afterwards {
         /// The number of its record.
         id: u64,
+        /// The service.
+        service: Name,
         /// What.
         amendment: Box<Amendment>,
         /// What somebody should hear of it.
@@ -182,11 +184,25 @@ impl Observer {
         Some(watch.evidence(clock.now, backend, tapes))
     }
 
+    /// What was seen of the version that gets a service's copies, for the record of its block.
+    #[must_use]
+    pub fn mirror_evidence(&self, clock: Clock, service: &str) -> Option<VersionEvidence> {
+        let mirror = self.mirrors.get(service)?;
+        Some(mirror.evidence(clock.now))
+    }
+
     /// What the backend that a version is compared with usually fails at most.
     #[must_use]
     pub fn usual_rate(&self, service: &str, backend: &str) -> Option<f64> {
         let watch = self.services.get(service)?.watches.get(backend)?;
         Some(watch.usual_rate())
+    }
+
+    /// How often that is usually slow at most, if slowness is what the version is to be rolled back for.
+    #[must_use]
+    pub fn usual_slow_rate(&self, service: &str, backend: &str) -> Option<f64> {
+        let watch = self.services.get(service)?.watches.get(backend)?;
+        watch.usual_slow_rate()
     }
 
     /// Begins to watch whether a rollback helps; an earlier one of the same service is not watched any
@@ -252,9 +268,8 @@ impl Observer {
                 .filter_map(|(service, mirror)| mirror.tick(clock.now, service))
                 .map(Notice::MirrorFailing),
         );
-        for (service, aftermath) in &mut self.aftermaths {
-            notices.extend(aftermath.tick(clock, service));
-        }
+        let aftermaths = self.aftermaths.values_mut();
+        notices.extend(aftermaths.filter_map(|aftermath| aftermath.tick(clock)));
         self.aftermaths.retain(|_, aftermath| !aftermath.is_done());
         notices
     }

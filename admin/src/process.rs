@@ -43,7 +43,7 @@ pub struct Options {
     /// Where state is kept.
     pub state_dir: PathBuf,
     /// Why the last good copy runs instead of the file.
-    pub fallback: Option<String>,
+    pub file_refused: Option<String>,
 }
 
 /// It could not be started.
@@ -131,7 +131,7 @@ impl Process {
             source: Source { text, config, .. },
             path,
             state_dir,
-            fallback,
+            file_refused,
         } = options;
         let base = path
             .as_deref()
@@ -166,7 +166,7 @@ impl Process {
         set_connection_limit(&plane, &config.limits);
         listeners.open(&plane, prepared);
         let bound = listeners.addresses();
-        if fallback.is_none() {
+        if file_refused.is_none() {
             store.save_config(text).await;
         }
         let reloader = Reloader::new(
@@ -180,7 +180,7 @@ impl Process {
             material,
             resolver.clone(),
         );
-        tell_fallback(fallback, &reloader, &events);
+        tell_refusal(file_refused, &reloader, &events);
         let admin = entrance.socket.local_addr();
         let admin = admin.map_err(|cause| StartError::AdminAddress {
             address: config.admin.address,
@@ -350,8 +350,8 @@ fn last_config(state_dir: &Path) -> Option<Arc<Config>> {
 }
 
 /// Says that something else runs than what the file says.
-fn tell_fallback(fallback: Option<String>, reloader: &Reloader, events: &Events) {
-    if let Some(reason) = fallback {
+fn tell_refusal(file_refused: Option<String>, reloader: &Reloader, events: &Events) {
+    if let Some(reason) = file_refused {
         let message = format!("the file was refused, the last good one is in force: {reason}");
         events.emit("reload_failed", None, "start", message, None);
         reloader.note(Some(reason));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Behaviour, Http, Load, Origin, Protocol, Proxy, Receiver, eventually, eventually_async,
+    Behaviour, Http, Load, Mood, Origin, Protocol, Proxy, Receiver, eventually, eventually_async,
 };
 
 /// What clients have seen.
@@ -252,6 +252,9 @@ async fn rollback_that_does_not_help_is_told_as_such() {
     assert!(report.contains("**the rollback did not help**"), "{report}");
     eventually("the hook is told", || !hook.types().is_empty());
     assert_eq!(hook.types(), ["switchback.rollback_did_not_help"]);
+    let metrics = proxy.api("GET", "/metrics", Value::Null).await.text();
+    let counted = "switchback_recoveries_total{service=\"shop\",result=\"did_not_help\"} 1\n";
+    assert!(metrics.contains(counted), "{metrics}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -348,4 +351,43 @@ async fn slow_canary_leaves_slow_samples_and_a_verdict_that_can_be_played_again(
         report.contains("was slower than 300ms") && report.contains("judge of errors"),
         "{report}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn actions_of_a_record_name_the_hooks_that_were_told_and_those_that_could_not_be() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let (chat, pager) = (Receiver::start().await, Receiver::start().await);
+    pager.be(Mood::Answer(410));
+    let more = format!(
+        "hooks:\n  - {{name: chat, on: [rollback], http: \"{}\"}}\n  - {{name: pager, on: [rollback], http: \"{}\"}}",
+        chat.url(),
+        pager.url()
+    );
+    let proxy = Proxy::blue_green(&blue, &green, &more);
+    proxy.weights(50, 50).await;
+    proxy.post("/v1/services/shop/rollback", Value::Null).await;
+    let id = recorded(&proxy).await;
+    let actions = async || {
+        let actions = record(&proxy, id).await["actions"].clone();
+        let actions = actions.as_array().unwrap().iter();
+        let actions = actions.map(|action| action["what"].as_str().unwrap().to_owned());
+        actions
+            .filter(|what| what.starts_with("hook "))
+            .collect::<BTreeSet<_>>()
+    };
+    eventually_async("both hooks are named", || async {
+        actions().await.len() == 2
+    })
+    .await;
+    let named: Vec<String> = actions().await.into_iter().collect();
+    assert!(
+        named[0].starts_with("hook chat was told of it: "),
+        "{named:?}"
+    );
+    assert!(
+        named[1].starts_with("hook pager could not be told of it: "),
+        "{named:?}"
+    );
+    let (_, report, _) = proxy.cli(&["incident", &id.to_string(), "-o", "markdown"]);
+    assert!(report.contains("hook chat was told of it"), "{report}");
 }

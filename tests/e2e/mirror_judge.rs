@@ -130,3 +130,52 @@ async fn judge_that_may_only_notify_says_so_and_blocks_nobody() {
     load.finish().await;
     assert_eq!(block(&proxy).await, Value::Null);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn block_leaves_a_record_that_proves_it() {
+    let (_blue, green, proxy) = judged("").await;
+    green.answer_with(500);
+    let load = Load::start(proxy.web, Protocol::Http1, 4);
+    eventually_async("it is blocked", || async { !block(&proxy).await.is_null() }).await;
+    load.finish().await;
+    let sentence = block(&proxy).await["reason"].clone();
+    eventually_async("there is a record", || async {
+        proxy.get("/v1/rollbacks").await["rollbacks"] != json!([])
+    })
+    .await;
+    let listed = proxy.get("/v1/rollbacks").await["rollbacks"][0].clone();
+    assert_eq!(
+        (&listed["backend"], &listed["version"], &listed["cause"]),
+        (&json!("green"), &json!("2"), &json!("judge"))
+    );
+    let id = &listed["id"];
+    let record = proxy.get(&format!("/v1/rollbacks/{id}")).await;
+    assert_eq!(record["sentence"], sentence);
+    assert_eq!(record["weights_before"], record["weights_after"]);
+    assert_eq!(record["replayed"], true, "{}", record["replay_problem"]);
+    assert_eq!(record["recovery"]["state"], "not_needed");
+    let version = &record["versions"][0];
+    let seconds = version["seconds"].as_array().unwrap().iter();
+    let failures: u64 = seconds
+        .map(|second| second["canary_failures"].as_u64().unwrap())
+        .sum();
+    assert!(failures > 0, "{version}");
+    assert!(
+        version["judges"][0]["tape"]["concluded_us"].is_u64(),
+        "{version}"
+    );
+    let (code, report, err) = proxy.cli(&["incident", &id.to_string(), "-o", "markdown"]);
+    assert_eq!(code, 0, "{err}");
+    for part in [
+        "version 2 of green blocked".to_owned(),
+        format!("> {}", sentence.as_str().unwrap()),
+        "comes to the same verdict at the same tick".into(),
+        "only copies of requests".into(),
+    ] {
+        assert!(report.contains(&part), "{part}: {report}");
+    }
+    assert!(
+        !report.contains("weights:"),
+        "no weight has moved: {report}"
+    );
+}

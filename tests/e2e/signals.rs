@@ -125,6 +125,25 @@ async fn canary_whose_numbers_are_bad_for_long_enough_is_rolled_back() {
         "{reason}"
     );
     assert_eq!(signal(&proxy).await["backend"], "blue");
+    assert_recorded(&proxy, "> 5", 7.2).await;
+}
+
+/// What the signal was told is in the record, and leads to the same verdict when it is played again.
+async fn assert_recorded(proxy: &Proxy, bad: &str, last: f64) {
+    eventually_async("the record is written", || async {
+        proxy.get("/v1/rollbacks").await["rollbacks"] != json!([])
+    })
+    .await;
+    let id = proxy.get("/v1/rollbacks").await["rollbacks"][0]["id"].clone();
+    let record = proxy.get(&format!("/v1/rollbacks/{id}")).await;
+    assert_eq!(record["replayed"], true, "{}", record["replay_problem"]);
+    let signal = &record["versions"][0]["rule"]["signal"];
+    assert_eq!(signal["bad"], bad);
+    let tape = &signal["tape"];
+    let [at, value, is_bad] =
+        [0, 1, 2].map(|part| &tape["looks"].as_array().unwrap().last().unwrap()[part]);
+    assert_eq!(*at, tape["concluded_us"], "{tape}");
+    assert_eq!((value, is_bad), (&json!(last), &json!(true)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -291,6 +310,7 @@ async fn check_over_http_rolls_back_when_it_fails_and_holds_when_nobody_answers(
         reason.starts_with("signal http (http): status 503 for 1s;"),
         "{reason}"
     );
+    assert_recorded(&proxy, "not 200-299", 503.0).await;
     assert_eq!(
         proxy.service().await["rollout"]["ended"]["outcome"],
         "rolled_back"

@@ -224,3 +224,60 @@ async fn judging_slowness_is_switched_on_and_off_by_a_reload() {
     rolled_back(&proxy).await;
     load.finish().await;
 }
+
+/// A canary that is rolled back for being slow; what the check afterwards finds, if blue takes so long.
+async fn recovery_after_slowness(blue_takes: Duration) -> (Proxy, Value) {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let more = "rollback: {max_extra_slow: 5%, slow: 1s, verify: 9s}";
+    let proxy = Proxy::blue_green(&blue, &green, more);
+    // So few requests that the check has to wait for its end.
+    blue.behave(takes(Duration::from_millis(250)));
+    green.behave(takes(Duration::from_millis(1_500)));
+    let mut load = Load::start(proxy.web, Protocol::Http1, 4);
+    proxy.weights(50, 50).await;
+    rolled_back(&proxy).await;
+    blue.behave(takes(blue_takes));
+    let record = async || {
+        let id = proxy.get("/v1/rollbacks").await["rollbacks"][0]["id"].clone();
+        proxy.get(&format!("/v1/rollbacks/{id}")).await
+    };
+    eventually_async("it is known whether it helped", || async {
+        let state = record().await["recovery"]["state"].clone();
+        state.is_string() && state != "pending"
+    })
+    .await;
+    load.stop().await;
+    let recovery = record().await["recovery"].clone();
+    (proxy, recovery)
+}
+
+async fn recoveries(proxy: &Proxy, result: &str) -> bool {
+    let metrics = proxy.api("GET", "/metrics", Value::Null).await.text();
+    metrics.contains(&format!(
+        "switchback_recoveries_total{{service=\"shop\",result=\"{result}\"}} 1\n"
+    ))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rollback_for_slowness_has_helped_when_stable_is_not_slow() {
+    let (proxy, recovery) = recovery_after_slowness(Duration::from_millis(50)).await;
+    assert_eq!(recovery["state"], "recovered", "{recovery}");
+    assert!(
+        recovery["slow"]["requests"].as_u64() > Some(0),
+        "{recovery}"
+    );
+    assert!(recoveries(&proxy, "recovered").await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rollback_for_slowness_did_not_help_when_stable_is_slow_too() {
+    let (proxy, recovery) = recovery_after_slowness(Duration::from_millis(1_500)).await;
+    assert_eq!(recovery["state"], "did_not_help", "{recovery}");
+    let sentence = recovery["sentence"].as_str().unwrap();
+    assert!(
+        sentence.contains("; blue was slow in ") && sentence.ends_with("shared cause likely"),
+        "{sentence}"
+    );
+    assert_eq!(recovery["failures"], 0, "nothing fails");
+    assert!(recoveries(&proxy, "did_not_help").await);
+}

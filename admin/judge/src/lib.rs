@@ -19,6 +19,7 @@ mod exact;
 mod explain;
 mod judge;
 pub mod likelihood;
+mod looks;
 mod recovery;
 mod replay;
 mod rule;
@@ -28,6 +29,7 @@ mod usual;
 
 pub use explain::Explanation;
 pub use judge::{Control, Counts, HoldReason, Judge, Reading, Settings, Verdict};
+pub use looks::{Look, SignalRecorder, SignalTape};
 pub use recovery::{Recovered, Recovery};
 pub use replay::{Input, Machine, Mismatch, Recorder, Tape, What};
 pub use rule::RuleState;

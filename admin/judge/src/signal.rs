@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// How a signal stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignalStanding {
@@ -21,7 +23,7 @@ pub enum SignalStanding {
 }
 
 /// A signal over time.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignalState {
     span: Duration,
     /// How long an answer counts.
@@ -56,6 +58,12 @@ impl SignalState {
             (true, ..) => Some(Duration::ZERO),
         };
         self.fired |= self.run.is_some_and(|run| run >= self.span);
+    }
+
+    /// Whether it was bad for its whole span at any time.
+    #[must_use]
+    pub const fn has_fired(&self) -> bool {
+        self.fired
     }
 
     /// Begins again, if it has fired and is not bad any more; whether it did.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, prop_assert, prop_assert_eq, prop_oneof, proptest};
-use switchback_judge::{SignalStanding, SignalState};
+use switchback_judge::{SignalRecorder, SignalStanding, SignalState, SignalTape};
 
 const EVERY: u64 = 10;
 const FRESH: u64 = 3 * EVERY;
@@ -168,4 +168,84 @@ proptest! {
             prop_assert!(state.standing(seconds(now)) == SignalStanding::Fine);
         }
     }
+}
+
+fn through_json(tape: &SignalTape) -> SignalTape {
+    serde_json::from_slice(&serde_json::to_vec(tape).unwrap()).unwrap()
+}
+
+proptest! {
+    /// Whatever a signal was told, however often: told the same again it fires at the same answer.
+    #[test]
+    fn recording_comes_to_the_same_verdict_when_it_is_played_again(
+        looks in vec((1_u64..90_000_000, proptest::num::f64::NORMAL, proptest::bool::weighted(0.9)), 1..900),
+    ) {
+        let mut recorder = SignalRecorder::new(state());
+        let mut plain = state();
+        let (mut now, mut fired_us) = (0, None);
+        for (after_us, value, bad) in looks {
+            now += after_us;
+            recorder.note(Duration::from_micros(now), value, bad);
+            plain.note(Duration::from_micros(now), bad);
+            if plain.has_fired() {
+                fired_us.get_or_insert(now);
+            }
+        }
+        let tape = recorder.tape().unwrap();
+        let read = through_json(&tape);
+        prop_assert_eq!(&read, &tape);
+        prop_assert!(tape.looks.len() <= 360);
+        prop_assert_eq!(tape.concluded_us, fired_us);
+        let replayed = read.replay().unwrap();
+        prop_assert_eq!(replayed.has_fired(), plain.has_fired());
+    }
+}
+
+#[test]
+fn recording_that_was_changed_is_noticed() {
+    let mut recorder = SignalRecorder::new(state());
+    for (at, bad) in every_ten(0, 300, true) {
+        recorder.note(seconds(at), f64::INFINITY, bad);
+    }
+    let tape = through_json(&recorder.tape().unwrap());
+    assert_eq!(tape.concluded_us, Some(120_000_000));
+    assert_eq!(
+        tape.looks.len(),
+        13,
+        "what came afterwards has led to nothing"
+    );
+    assert!(tape.looks.iter().all(|look| look.value == f64::INFINITY));
+    assert!(tape.replay().is_ok());
+    let mut good = tape.clone();
+    good.looks[5].bad = false;
+    assert!(good.replay().is_err());
+    let mut later = tape;
+    later.concluded_us = Some(130_000_000);
+    assert!(later.replay().is_err());
+}
+
+#[test]
+fn signal_that_begins_again_fires_again_and_is_recorded_anew() {
+    let mut recorder = SignalRecorder::new(state());
+    let mut tell = |from, to, bad| {
+        for (at, bad) in every_ten(from, to, bad) {
+            recorder.note(seconds(at), 1.0, bad);
+        }
+        let begins = recorder.begin_again_when_fine();
+        (begins, recorder.standing(seconds(to)), recorder.tape())
+    };
+    let (begins, standing, _) = tell(0, 120, true);
+    assert!(
+        !begins && standing == SignalStanding::Firing,
+        "it is bad still"
+    );
+    let (begins, standing, tape) = tell(130, 130, false);
+    assert!(begins && standing == SignalStanding::Fine && tape.is_none());
+    let (_, standing, _) = tell(140, 250, true);
+    assert_eq!(standing, SignalStanding::Pending);
+    let (_, standing, tape) = tell(260, 260, true);
+    assert_eq!(standing, SignalStanding::Firing);
+    let tape = through_json(&tape.unwrap());
+    assert_eq!(tape.concluded_us, Some(260_000_000));
+    assert!(tape.replay().is_ok());
 }

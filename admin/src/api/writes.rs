@@ -3,6 +3,7 @@
 //! The endpoints themselves are in the files below, by what they change.
 
 pub(super) mod gated;
+mod order;
 pub(super) mod process;
 pub(super) mod rollout;
 pub(super) mod traffic;

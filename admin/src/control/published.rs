@@ -26,6 +26,8 @@ pub struct Published {
     pub retired: Vec<Retired>,
     /// Rollbacks since the start, by service and cause.
     pub rollbacks: BTreeMap<(Name, &'static str), u64>,
+    /// What checks after rollbacks found out since the start, by service and result.
+    pub recoveries: BTreeMap<(Name, &'static str), u64>,
 }
 
 /// One service.

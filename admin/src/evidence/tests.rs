@@ -201,6 +201,7 @@ fn rule_from_outside_has_nothing_to_prove_but_its_judges_must_hold() {
     record.versions[0].rule = Some(RuleEvidence {
         rule: "http http://127.0.0.1:7000/ok fails for 1m".into(),
         tape: None,
+        signal: None,
     });
     assert_eq!(record.verify(), Ok(false));
     record.versions[0].judges[0].explanation.canary_failures += 1;

@@ -13,12 +13,13 @@ use jiff::Timestamp;
 use switchback_config::defaults::{
     HOOK_BACKOFF, HOOK_BACKOFF_MAX, HOOK_PROGRAMS_MAX, HOOK_REQUESTS_MAX,
 };
-use switchback_config::model::{Hook, HookAction, Name};
+use switchback_config::model::{Hook, HookAction, HookEvent, Name};
 use tokio::sync::Semaphore;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use super::delivery::{Attempt, Delivery};
 use super::{Hooks, Outcome, Verdict, attempt};
+use crate::evidence::Action;
 use crate::state::later;
 use crate::store::Settlement;
 
@@ -234,11 +235,32 @@ impl Courier {
                 "tried a hook"
             );
         }
+        self.note_action(&settlement);
         match self.hooks.store.settle(settlement).await {
             Ok(dead) => self.hooks.counts.set_dead(dead),
             // It is in the outbox still, and tried again after a restart.
             Err(error) => tracing::warn!(%error, service, hook, "note what came of a hook"),
         }
+    }
+
+    /// The record of a rollback or block names who was told of it.
+    fn note_action(&self, settlement: &Settlement) {
+        let (delivery, what) = match settlement {
+            Settlement::Delivered(delivery) => (delivery, "was told of it"),
+            Settlement::Dead(delivery) => (delivery, "could not be told of it"),
+            Settlement::Again(_) => return,
+        };
+        let about = &delivery.event.data;
+        let is_recorded = matches!(about.event, HookEvent::Rollback | HookEvent::Block);
+        let (Some(id), Some(last)) = (about.revision.filter(|_| is_recorded), &delivery.last)
+        else {
+            return;
+        };
+        let action = Action {
+            at: last.at,
+            what: format!("hook {} {what}: {}", delivery.hook, last.result),
+        };
+        self.hooks.store.note_action(id, action);
     }
 
     fn count(&self) {

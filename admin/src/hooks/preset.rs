@@ -34,7 +34,7 @@ pub(super) fn path(preset: Preset, url: &Uri) -> String {
     }
 }
 
-/// A message with a fallback text for notifications.
+/// A message, with its text once more for notifications.
 fn slack(data: &Happening) -> Value {
     let escape = |text: &str| {
         text.replace('&', "&amp;")

@@ -2,7 +2,8 @@
 //!
 //! For a minute the counts of both sides are kept, second by second. For `rollback.verify` the errors of
 //! *everything* that is split to the backend that serves now are held against what is usual for it; the
-//! limiter that keeps pinned clients from judging a canary alone does not apply. If another rollback or
+//! limiter that keeps pinned clients from judging a canary alone does not apply. After a rollback for
+//! slowness, slow requests are too: only if both are as usual, it has helped. If another rollback or
 //! switch comes in between, the question has lost its meaning and stays open; so it does when the
 //! process ends, which is noted when it starts again.
 
@@ -39,6 +40,8 @@ pub struct RolledBack<'a> {
     pub fence: Arc<Fence>,
     /// The failure rate at or below which all is well.
     pub band: f64,
+    /// The same for the rate of slow requests, after a rollback for slowness.
+    pub slow_band: Option<f64>,
     /// How long that may take.
     pub verify: Duration,
 }
@@ -50,10 +53,14 @@ pub(super) struct Aftermath {
     began: Duration,
     fence: Arc<Fence>,
     losers: Vec<Loser>,
+    service: Name,
     serving: Serving,
-    /// None once it is known.
-    recovery: Option<Recovery>,
-    band: f64,
+    /// Whether errors are back to usual.
+    errors: Question,
+    /// Whether slow requests are, if that is what it was for.
+    slow: Option<(Question, Reader)>,
+    /// It is known whether it helped, or nobody will.
+    closed: bool,
     /// The minute has passed.
     recorded: bool,
 }
@@ -74,6 +81,42 @@ struct Serving {
     reader: Reader,
 }
 
+/// Something that has to be back to usual.
+#[derive(Debug)]
+struct Question {
+    recovery: Recovery,
+    band: f64,
+    answer: Option<Recovered>,
+}
+
+impl Question {
+    fn new(now: Duration, band: f64, verify: Duration) -> Self {
+        Self {
+            recovery: Recovery::new(now, band, verify),
+            band,
+            answer: None,
+        }
+    }
+
+    fn tick(&mut self, now: Duration, (requests, bad): (u64, u64)) {
+        if self.answer.is_none() {
+            self.answer = self.recovery.tick(now, requests, bad);
+        }
+    }
+
+    /// What was seen, if there is an answer: `what` happened to so many requests.
+    fn sentence(&self, what: &str) -> Option<String> {
+        let (requests, bad) = self.recovery.look();
+        let band = 100.0 * self.band;
+        let judgement = match self.answer? {
+            Recovered::Yes => format!("within its usual {band:.2}%"),
+            Recovered::No => format!("more than its usual {band:.2}%, shared cause likely"),
+            Recovered::Unknown => "nobody can tell whether it helped".into(),
+        };
+        Some(format!("{what} {bad} of {requests} requests: {judgement}"))
+    }
+}
+
 impl Aftermath {
     pub(super) fn new(clock: Clock, rolled_back: &RolledBack<'_>) -> Self {
         let service = rolled_back.service;
@@ -91,6 +134,7 @@ impl Aftermath {
         };
         Self {
             id: rolled_back.id,
+            service: service.name.to_string(),
             began: clock.now,
             fence: rolled_back.fence.clone(),
             losers: rolled_back.losers.iter().map(loser).collect(),
@@ -99,12 +143,13 @@ impl Aftermath {
                 version: stable.version.to_string(),
                 reader: errors(service.judged.get(service.stable)),
             },
-            recovery: Some(Recovery::new(
-                clock.now,
-                rolled_back.band,
-                rolled_back.verify,
-            )),
-            band: rolled_back.band,
+            errors: Question::new(clock.now, rolled_back.band, rolled_back.verify),
+            slow: rolled_back.slow_band.map(|band| {
+                let cells = service.judged.get(service.stable);
+                let question = Question::new(clock.now, band, rolled_back.verify);
+                (question, Reader::new(Trouble::Slow, cells))
+            }),
+            closed: false,
             recorded: false,
         }
     }
@@ -130,9 +175,11 @@ impl Aftermath {
                 .reader
                 .follow(index.and_then(|index| service.judged.get(index)));
         }
-        self.serving
-            .reader
-            .follow(service.judged.get(service.stable));
+        let cells = service.judged.get(service.stable);
+        self.serving.reader.follow(cells);
+        if let Some((_, reader)) = &mut self.slow {
+            reader.follow(cells);
+        }
         let is_same =
             *stable.name == *self.serving.backend && *stable.version == *self.serving.version;
         if is_same {
@@ -143,21 +190,24 @@ impl Aftermath {
 
     /// Ends the check without an answer.
     pub(super) fn interrupt(&mut self, clock: Clock, why: &str) -> Option<Notice> {
-        let recovery = self.recovery.take()?;
-        let result = self.result(clock, &recovery, RecoveryState::Interrupted, why.into());
+        if std::mem::replace(&mut self.closed, true) {
+            return None;
+        }
+        let result = self.result(clock, RecoveryState::Interrupted, why.into());
         Some(self.notice(clock, Some(result), None))
     }
 
     /// Looks at the counters; what there is to note.
-    pub(super) fn tick(&mut self, clock: Clock, service: &Name) -> Option<Notice> {
-        let (requests, failures) = self.count(clock);
+    pub(super) fn tick(&mut self, clock: Clock) -> Option<Notice> {
+        let counts = self.count(clock);
         let mut learnt = None;
-        if let Some(recovery) = &mut self.recovery
-            && let Some(recovered) = recovery.tick(clock.now, requests, failures)
-            && let Some(recovery) = self.recovery.take()
-        {
-            let (state, sentence) = self.judgement(&recovery, recovered);
-            learnt = Some(self.result(clock, &recovery, state, sentence));
+        if !self.closed {
+            self.errors.tick(clock.now, counts);
+            if let Some((question, reader)) = &mut self.slow {
+                question.tick(clock.now, reader.take());
+            }
+            learnt = self.judgement(clock);
+            self.closed = learnt.is_some();
         }
         let is_over = clock.now.saturating_sub(self.began) >= EVIDENCE_AFTER;
         let ends = is_over && !self.recorded;
@@ -165,13 +215,15 @@ impl Aftermath {
         if !ends && learnt.is_none() {
             return None;
         }
-        let said = learnt.as_ref().and_then(|result| note(service, result));
+        let said = learnt
+            .as_ref()
+            .and_then(|result| note(&self.service, result));
         Some(self.notice(clock, learnt, said))
     }
 
     /// Whether there is nothing left to learn.
     pub(super) const fn is_done(&self) -> bool {
-        self.recorded && self.recovery.is_none()
+        self.recorded && self.closed
     }
 
     /// Counts everything that serves now; also second by second, while the minute lasts.
@@ -203,48 +255,50 @@ impl Aftermath {
         (requests, failures)
     }
 
-    fn judgement(&self, recovery: &Recovery, recovered: Recovered) -> (RecoveryState, String) {
-        let (requests, failures) = recovery.look();
-        let losers: Vec<String> = self
-            .losers
-            .iter()
+    /// Whether it helped, once every question has an answer.
+    fn judgement(&self, clock: Clock) -> Option<evidence::Recovery> {
+        let serving = &self.serving.backend;
+        let mut answers = vec![self.errors.answer?];
+        let mut seen = vec![self.errors.sentence(&format!("{serving} failed"))?];
+        if let Some((question, _)) = &self.slow {
+            answers.push(question.answer?);
+            seen.push(question.sentence(&format!("{serving} was slow in"))?);
+        }
+        let state = if answers.contains(&Recovered::No) {
+            RecoveryState::DidNotHelp
+        } else if answers.contains(&Recovered::Unknown) {
+            RecoveryState::Unknown
+        } else {
+            RecoveryState::Recovered
+        };
+        let losers = self.losers.iter();
+        let losers: Vec<String> = losers
             .map(|loser| format!("{} ({})", loser.backend, loser.version))
             .collect();
-        let serving = &self.serving.backend;
-        let looked = format!(
-            "after the rollback of {}, {serving} failed {failures} of {requests} requests",
-            losers.join(", ")
+        let sentence = format!(
+            "after the rollback of {}, {}",
+            losers.join(", "),
+            seen.join("; ")
         );
-        let band = 100.0 * self.band;
-        match recovered {
-            Recovered::Yes => (
-                RecoveryState::Recovered,
-                format!("{looked}: within its usual {band:.2}%"),
-            ),
-            Recovered::No => (
-                RecoveryState::DidNotHelp,
-                format!("{looked}: more than its usual {band:.2}%, shared cause likely"),
-            ),
-            Recovered::Unknown => (
-                RecoveryState::Unknown,
-                format!("{looked}: nobody can tell whether it helped"),
-            ),
-        }
+        Some(self.result(clock, state, sentence))
     }
 
-    fn result(
-        &self,
-        clock: Clock,
-        recovery: &Recovery,
-        state: RecoveryState,
-        sentence: String,
-    ) -> evidence::Recovery {
-        let (requests, failures) = recovery.look();
+    fn result(&self, clock: Clock, state: RecoveryState, sentence: String) -> evidence::Recovery {
+        let (requests, failures) = self.errors.recovery.look();
+        let slow = self.slow.as_ref().map(|(question, _)| {
+            let (requests, slow) = question.recovery.look();
+            evidence::SlowRecovery {
+                band: question.band,
+                requests,
+                slow,
+            }
+        });
         evidence::Recovery {
             state,
-            band: self.band,
+            band: self.errors.band,
             requests,
             failures,
+            slow,
             after_s: clock.now.saturating_sub(self.began).as_secs_f64(),
             sentence,
         }
@@ -279,6 +333,7 @@ impl Aftermath {
         let applied = self.fence.passed();
         Notice::Afterwards {
             id: self.id,
+            service: self.service.clone(),
             amendment: Box::new(Amendment {
                 applied_in_us: applied.and_then(|took| u64::try_from(took.as_micros()).ok()),
                 seconds: self.losers.iter_mut().map(told).collect(),
@@ -297,9 +352,10 @@ fn note(service: &Name, result: &evidence::Recovery) -> Option<Note> {
     let kind = match result.state {
         RecoveryState::Recovered => "recovered",
         RecoveryState::DidNotHelp => "rollback_did_not_help",
-        RecoveryState::Pending | RecoveryState::Unknown | RecoveryState::Interrupted => {
-            return None;
-        }
+        RecoveryState::Pending
+        | RecoveryState::Unknown
+        | RecoveryState::Interrupted
+        | RecoveryState::NotNeeded => return None,
     };
     Some(Note {
         kind,
@@ -308,7 +364,7 @@ fn note(service: &Name, result: &evidence::Recovery) -> Option<Note> {
     })
 }
 
-/// Whatever a version was rolled back for, it is errors that clients must be spared.
+/// Whatever a version was rolled back for, errors are what clients must be spared first.
 fn errors(cells: Option<&Arc<JudgeCells>>) -> Reader {
     Reader::new(Trouble::Errors, cells)
 }

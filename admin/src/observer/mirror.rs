@@ -15,9 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use switchback_config::model::{OnFailure, Rollback, Service};
-use switchback_judge::{Control, Counts, Judge, Settings, Verdict};
+use switchback_judge::{Control, Counts, Settings, Verdict};
 use switchback_proxy::snapshot;
 use switchback_proxy::stats::mirrored::PairCells;
+
+use super::case::Trouble;
+use super::recorder::Recorded;
+use crate::evidence::{MIRRORED, VersionEvidence};
 
 /// What was found about a version that gets copies.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,7 +44,7 @@ pub(super) struct MirrorWatch {
     backend: String,
     version: String,
     settings: Rollback,
-    judge: Judge,
+    judge: Recorded,
     pairs: Arc<PairCells>,
     /// What each worker had counted at the last look.
     seen: Vec<[u64; 2]>,
@@ -77,7 +81,7 @@ impl MirrorWatch {
             backend: backend.name.to_string(),
             version: backend.version.to_string(),
             settings: file.rollback.clone(),
-            judge: Judge::new(Settings::new(&file.rollback, judges), now),
+            judge: Recorded::new(Settings::new(&file.rollback, judges), now),
             pairs: pairs.clone(),
             seen: pairs.read().collect(),
             reported: false,
@@ -95,9 +99,20 @@ impl MirrorWatch {
             service: service.to_owned(),
             backend: self.backend.clone(),
             version: self.version.clone(),
-            sentence: format!("of mirrored requests, {}", self.judge.explain()),
+            sentence: format!("{MIRRORED}{}", self.judge.judge().explain()),
             action: self.settings.on_failure,
         })
+    }
+
+    /// What was seen, for the record of a block.
+    pub(super) fn evidence(&self, now: Duration) -> VersionEvidence {
+        VersionEvidence {
+            backend: self.backend.clone(),
+            version: self.version.clone(),
+            seconds: self.judge.seconds(now),
+            judges: vec![self.judge.evidence(Trouble::Errors, None, now, true)],
+            ..VersionEvidence::default()
+        }
     }
 
     /// The pairs since the last look, with the copies as the canary's requests.

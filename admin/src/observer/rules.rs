@@ -84,9 +84,11 @@ impl Rules {
     pub(super) fn evidence(&self) -> Option<RuleEvidence> {
         let rule = self.fired()?;
         let rate = self.rates.iter().find(|(words, _)| words == rule);
+        let fired = |signal: &&Signal| signal.fired() == Some(rule);
         Some(RuleEvidence {
             rule: rule.to_owned(),
             tape: rate.and_then(|(_, recorder)| recorder.tape()),
+            signal: self.signals.iter().find(fired).and_then(Signal::evidence),
         })
     }
 }

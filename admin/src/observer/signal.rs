@@ -10,16 +10,17 @@ use jiff::Timestamp;
 use switchback_config::defaults::SIGNAL_FRESH;
 use switchback_config::model;
 use switchback_config::template::Subject;
-use switchback_judge::{SignalStanding, SignalState};
+use switchback_judge::{SignalRecorder, SignalStanding, SignalState};
 
 use super::Clock;
+use crate::evidence::SignalEvidence;
 use crate::signals::{Feed, Measured, SignalView, bad_in_words, in_words};
 
 /// A signal over time.
 #[derive(Debug)]
 pub(super) struct Signal {
     feed: Arc<Feed>,
-    state: SignalState,
+    state: SignalRecorder,
     /// The look that was noted last.
     noted: u64,
     measured: Option<Measured>,
@@ -39,7 +40,7 @@ impl Signal {
         let fresh = signal.every.0 * SIGNAL_FRESH;
         Self {
             feed: Arc::new(Feed::new(signal, subject)),
-            state: SignalState::new(signal.span.0, fresh),
+            state: SignalRecorder::new(SignalState::new(signal.span.0, fresh)),
             noted: 0,
             measured: None,
             error: None,
@@ -80,7 +81,7 @@ impl Signal {
         self.noted = look.number;
         match &look.outcome {
             Ok(measured) => {
-                self.state.note(now, measured.bad);
+                self.state.note(now, measured.number, measured.bad);
                 self.measured = Some(*measured);
                 self.error = None;
             }
@@ -142,6 +143,13 @@ impl Signal {
     /// What has fired, in a sentence.
     pub(super) fn fired(&self) -> Option<&str> {
         self.fired.as_deref()
+    }
+
+    /// What it was told.
+    pub(super) fn evidence(&self) -> Option<SignalEvidence> {
+        let tape = self.state.tape()?;
+        let bad = bad_in_words(self.feed.signal());
+        Some(SignalEvidence { bad, tape })
     }
 
     /// Begins again, if it has fired and is not bad any more; whether it did.

@@ -320,6 +320,16 @@ impl Watch {
         self.errors().usual_rate()
     }
 
+    /// How often it is usually slow at most, if that is what the verdict is about.
+    pub(super) fn usual_slow_rate(&self) -> Option<f64> {
+        let proves_slowness =
+            |case: &&Case| case.trouble == Trouble::Slow && case.verdict() == Verdict::Rollback;
+        self.cases
+            .iter()
+            .find(proves_slowness)
+            .map(Case::usual_rate)
+    }
+
     /// The case about errors; there is always one.
     fn errors(&self) -> &Case {
         &self.cases[0]

@@ -11,13 +11,16 @@ use switchback_config::model::Name;
 
 use super::database::Database;
 use super::{Job, Store};
-use crate::evidence::{Amendment, Record, Summary};
+use crate::evidence::{Action, Amendment, Record, Summary};
 
 /// Pieces that may wait for the disk; some 200 KiB for the largest.
 const WAITING_MAX: usize = 64;
 
 /// Attempts for one piece, at least a second apart: an hour.
 const ATTEMPTS_MAX: u32 = 3_600;
+
+/// How often it is looked whether the record of an action is here, at least a second apart.
+const LOOKS_MAX: u32 = 5;
 
 /// A piece of evidence.
 #[derive(Debug)]
@@ -26,6 +29,8 @@ pub(super) enum Piece {
     Record(Box<Record>),
     /// Something to add to a record.
     Amendment(u64, Box<Amendment>),
+    /// Something that was done; it may be known before the record is here.
+    Action(u64, Action, u32),
 }
 
 /// Pieces that are not on disk yet.
@@ -53,20 +58,44 @@ impl Backlog {
     /// # Errors
     /// What the disk says. The database may have to be opened anew.
     pub(super) fn save(&mut self, database: &mut Database) -> Result<(), String> {
+        let mut early = VecDeque::new();
+        let result = self.save_all(database, &mut early);
+        self.pieces.append(&mut early);
+        result
+    }
+
+    /// The same; puts what comes too early aside.
+    fn save_all(
+        &mut self,
+        database: &mut Database,
+        early: &mut VecDeque<Piece>,
+    ) -> Result<(), String> {
         while let Some(piece) = self.pieces.front() {
             let written = match piece {
-                Piece::Record(record) => database.save_rollback(record),
+                Piece::Record(record) => database.save_rollback(record).map(|()| true),
                 Piece::Amendment(id, amendment) => database.amend_rollback(*id, amendment),
+                Piece::Action(id, action, _) => database.amend_rollback(
+                    *id,
+                    &Amendment {
+                        actions: vec![action.clone()],
+                        ..Amendment::default()
+                    },
+                ),
             };
-            if let Err(error) = written {
+            if let Err(error) = &written {
                 self.attempts += 1;
                 if self.attempts == ATTEMPTS_MAX {
-                    self.give_up(&error);
+                    self.give_up(error);
                 }
-                return Err(error);
+                return Err(error.clone());
             }
             self.attempts = 0;
-            self.pieces.pop_front();
+            let piece = self.pieces.pop_front();
+            if let (Ok(false), Some(Piece::Action(id, action, looks))) = (written, piece)
+                && looks > 1
+            {
+                early.push_back(Piece::Action(id, action, looks - 1));
+            }
         }
         Ok(())
     }
@@ -76,7 +105,7 @@ impl Backlog {
         if let Some(piece) = self.pieces.pop_front() {
             let id = match piece {
                 Piece::Record(record) => record.id,
-                Piece::Amendment(id, _) => id,
+                Piece::Amendment(id, _) | Piece::Action(id, ..) => id,
             };
             tracing::error!(rollback = id, error, "evidence of a rollback is lost");
         }
@@ -93,6 +122,11 @@ impl Store {
     /// any more.
     pub fn amend_rollback(&self, id: u64, amendment: Box<Amendment>) {
         self.keep(Piece::Amendment(id, amendment));
+    }
+
+    /// Adds something that was done to the record of a rollback, if there is one.
+    pub(crate) fn note_action(&self, id: u64, action: Action) {
+        self.keep(Piece::Action(id, action, LOOKS_MAX));
     }
 
     fn keep(&self, piece: Piece) {

@@ -82,11 +82,11 @@ fn is_authority(text: &str) -> bool {
     is_host(host) && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
-/// Checks the URL of something that switchback asks.
+/// Checks the URL of something that switchback asks. `secrets`: where a password belongs instead.
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn check_url(text: &str) -> Result<(), UnitError> {
+pub(super) fn check_url(text: &str, secrets: &str) -> Result<(), UnitError> {
     let repair = "write a URL such as http://127.0.0.1:9090";
     let rest = ["http://", "https://"]
         .iter()
@@ -95,7 +95,10 @@ pub(super) fn check_url(text: &str) -> Result<(), UnitError> {
     let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     if authority.contains('@') {
         let reason = "a password in a URL is shown wherever the URL is";
-        return Err(UnitError::new(reason, "remove it, and use token_file:"));
+        return Err(UnitError::new(
+            reason,
+            format!("remove it, and use {secrets}"),
+        ));
     }
     if !is_authority(authority) {
         let reason = format!("{authority:?} is not a host name");

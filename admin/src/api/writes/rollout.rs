@@ -1,21 +1,19 @@
 //! The endpoints that begin a rollout and move it along.
 
-use axum::Extension;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::response::Response;
-use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use switchback_config::model::{Bake, Name, Step};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{IfMatch, Inputs, Options, Reason, Write, carry_out, gated};
+use super::order::{MayOperate, Order};
+use super::{IfMatch, Options, Reason, carry_out, gated};
+use crate::api::Api;
 use crate::api::document::InService;
 use crate::api::extract::Named;
 use crate::api::problem::Problem;
 use crate::api::views::{Answer, schema};
-use crate::api::{Api, body};
-use crate::auth::Role;
 use crate::command::{Command, StartRollout};
 
 /// What to roll out, and how; what is not given comes from the file.
@@ -103,11 +101,13 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 pub(in crate::api) async fn start(
     State(api): State<Api>,
     Named(service): Named<Name>,
-    (Extension(caller), RawQuery(query), headers): Inputs,
-    text: Bytes,
+    headers: HeaderMap,
+    Order {
+        write,
+        wanted: start,
+        ..
+    }: Order<MayOperate, Start>,
 ) -> Result<Response, Problem> {
-    let write = Write::new(caller, Role::Operator, query, &headers)?;
-    let start: Start = body::read(&text)?;
     let bake = start.bake.map(|bake| match bake {
         BakeOrOff::Off(Off::Off) => None,
         BakeOrOff::Bake(bake) => Some(bake),
@@ -130,15 +130,13 @@ pub(in crate::api) async fn start(
 pub(in crate::api) async fn promote(
     State(api): State<Api>,
     Named(service): Named<Name>,
-    (Extension(caller), RawQuery(query), headers): Inputs,
-    text: Bytes,
+    Order { write, wanted, .. }: Order<MayOperate, Promote>,
 ) -> Result<Response, Problem> {
-    let write = Write::new(caller, Role::Operator, query, &headers)?;
     let Promote {
         full,
         force,
         reason,
-    } = body::read(&text)?;
+    } = wanted;
     let command = Command::Promote {
         service,
         full,
@@ -153,12 +151,9 @@ pub(in crate::api) async fn promote(
 pub(in crate::api) async fn pause(
     State(api): State<Api>,
     Named(service): Named<Name>,
-    (Extension(caller), RawQuery(query), headers): Inputs,
-    text: Bytes,
+    Order { write, wanted, .. }: Order<MayOperate, Reason>,
 ) -> Result<Response, Problem> {
-    let write = Write::new(caller, Role::Operator, query, &headers)?;
-    let Reason { reason } = body::read(&text)?;
-    carry_out(&api, &write, Command::Pause { service }, reason).await
+    carry_out(&api, &write, Command::Pause { service }, wanted.reason).await
 }
 
 /// Lets a paused rollout go on.
@@ -167,10 +162,7 @@ pub(in crate::api) async fn pause(
 pub(in crate::api) async fn resume(
     State(api): State<Api>,
     Named(service): Named<Name>,
-    (Extension(caller), RawQuery(query), headers): Inputs,
-    text: Bytes,
+    Order { write, wanted, .. }: Order<MayOperate, Reason>,
 ) -> Result<Response, Problem> {
-    let write = Write::new(caller, Role::Operator, query, &headers)?;
-    let Reason { reason } = body::read(&text)?;
-    carry_out(&api, &write, Command::Resume { service }, reason).await
+    carry_out(&api, &write, Command::Resume { service }, wanted.reason).await
 }

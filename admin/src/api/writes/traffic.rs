@@ -1,10 +1,8 @@
 //! The endpoints that change where traffic goes at once.
 
-use axum::Extension;
 use axum::Json;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use http::StatusCode;
 use indexmap::IndexMap;
 use serde::Deserialize;
@@ -12,13 +10,13 @@ use switchback_config::model::Name;
 use switchback_config::units::{Endpoint, TimeSpan};
 use utoipa::ToSchema;
 
-use super::{IfMatch, Inputs, Options, Reason, Write, ask, carry_out, gated};
+use super::order::{MayOperate, MayRollBack, Order};
+use super::{IfMatch, Options, Reason, ask, carry_out, gated};
+use crate::api::Api;
 use crate::api::document::{InService, OfBackend};
 use crate::api::extract::Named;
 use crate::api::problem::Problem;
 use crate::api::views::{Answer, AnswerOrRefused, Answers, Refused, schema};
-use crate::api::{Api, body};
-use crate::auth::Role;
 use crate::command::Command;
 
 /// How to roll back.
@@ -104,15 +102,13 @@ pub(in crate::api) struct SetBackend {
 pub(in crate::api) async fn weights(
     State(api): State<Api>,
     Named(service): Named<Name>,
-    (Extension(caller), RawQuery(query), headers): Inputs,
-    text: Bytes,
+    Order { write, wanted, .. }: Order<MayOperate, Weights>,
 ) -> Result<Response, Problem> {
-    let write = Write::new(caller, Role::Operator, query, &headers)?;
     let Weights {
         weights,
         lease,
         reason,
-    } = body::read(&text)?;
+    } = wanted;
     let command = Command::SetWeights {
         service,
         weights,
@@ -128,11 +124,9 @@ pub(in crate::api) async fn weights(
 pub(in crate::api) async fn switch(
     State(api): State<Api>,
     Named(service): Named<Name>,
-    (Extension(caller), RawQuery(query), headers): Inputs,
-    text: Bytes,
+    Order { write, wanted, .. }: Order<MayOperate, SwitchTo>,
 ) -> Result<Response, Problem> {
-    let write = Write::new(caller, Role::Operator, query, &headers)?;
-    let SwitchTo { to, reason, force } = body::read(&text)?;
+    let SwitchTo { to, reason, force } = wanted;
     let command = Command::Switch { service, to, force };
     gated::carry_out(&api, write, command, reason).await
 }
@@ -144,11 +138,9 @@ pub(in crate::api) async fn switch(
 pub(in crate::api) async fn rollback(
     State(api): State<Api>,
     Named(service): Named<Name>,
-    (Extension(caller), RawQuery(query), headers): Inputs,
-    text: Bytes,
+    Order { write, wanted, .. }: Order<MayRollBack, Rollback>,
 ) -> Result<Response, Problem> {
-    let write = Write::new(caller, Role::Rollback, query, &headers)?;
-    let Rollback { reason, force, cut } = body::read(&text)?;
+    let Rollback { reason, force, cut } = wanted;
     carry_out(
         &api,
         &write,
@@ -167,11 +159,9 @@ pub(in crate::api) async fn rollback(
     params(Options), request_body = Option<Rollback>, responses((status = 200, body = Answers)))]
 pub(in crate::api) async fn rollback_all(
     State(api): State<Api>,
-    (Extension(caller), RawQuery(query), headers): Inputs,
-    text: Bytes,
+    Order { write, wanted, .. }: Order<MayRollBack, Rollback>,
 ) -> Result<Response, Problem> {
-    let write = Write::new(caller, Role::Rollback, query, &headers)?;
-    let Rollback { reason, force, cut } = body::read(&text)?;
+    let Rollback { reason, force, cut } = wanted;
     // What is wrong with the request is not each service's refusal.
     write.asked(&api, reason.clone())?;
     let names: Vec<Name> = api.controls.published().services.keys().cloned().collect();
@@ -207,11 +197,9 @@ pub(in crate::api) async fn rollback_all(
 pub(in crate::api) async fn block(
     State(api): State<Api>,
     Named((service, backend)): Named<(Name, Name)>,
-    (Extension(caller), RawQuery(query), headers): Inputs,
-    text: Bytes,
+    Order { write, wanted, .. }: Order<MayRollBack, Block>,
 ) -> Result<Response, Problem> {
-    let write = Write::new(caller, Role::Rollback, query, &headers)?;
-    let Block { reason, force } = body::read(&text)?;
+    let Block { reason, force } = wanted;
     carry_out(
         &api,
         &write,
@@ -231,12 +219,15 @@ pub(in crate::api) async fn block(
 pub(in crate::api) async fn unblock(
     State(api): State<Api>,
     Named((service, backend)): Named<(Name, Name)>,
-    (Extension(caller), RawQuery(query), headers): Inputs,
-    text: Bytes,
+    Order { write, wanted, .. }: Order<MayOperate, Reason>,
 ) -> Result<Response, Problem> {
-    let write = Write::new(caller, Role::Operator, query, &headers)?;
-    let Reason { reason } = body::read(&text)?;
-    carry_out(&api, &write, Command::Unblock { service, backend }, reason).await
+    carry_out(
+        &api,
+        &write,
+        Command::Unblock { service, backend },
+        wanted.reason,
+    )
+    .await
 }
 
 /// Registers what is deployed on a backend, for example from a deploy job.
@@ -245,16 +236,14 @@ pub(in crate::api) async fn unblock(
 pub(in crate::api) async fn set_backend(
     State(api): State<Api>,
     Named((service, backend)): Named<(Name, Name)>,
-    (Extension(caller), RawQuery(query), headers): Inputs,
-    text: Bytes,
+    Order { write, wanted, .. }: Order<MayOperate, SetBackend>,
 ) -> Result<Response, Problem> {
-    let write = Write::new(caller, Role::Operator, query, &headers)?;
     let SetBackend {
         version,
         endpoints,
         reason,
         force,
-    } = body::read(&text)?;
+    } = wanted;
     if version.is_empty() || version.len() > VERSION_BYTES_MAX {
         let detail = format!("version is a label of 1 to {VERSION_BYTES_MAX} characters");
         return Err(Problem::new(

@@ -1,4 +1,4 @@
-//! The record of a rollback: begun just before it is carried out, finished when it is in force.
+//! The record of a rollback, or of a block of what never had weight: begun just before it is carried out, finished when it is in force.
 //!
 //! Nothing here may delay a rollback: what has to be looked at before is copied (some microseconds),
 //! everything else is done after the swap and after the rollback is on its way to the disk.
@@ -27,8 +27,10 @@ pub(super) struct Witnessed {
     after: Effective,
     versions: Vec<VersionEvidence>,
     exposures: Vec<(Name, Option<Arc<Exposure>>)>,
-    /// What stable usually fails at most.
-    usual_rate: f64,
+    /// What stable usually fails at most; none: no user has met what it is about.
+    usual_rate: Option<f64>,
+    /// How often it is usually slow at most, if that is what it is about.
+    usual_slow_rate: Option<f64>,
 }
 
 impl Keeper {
@@ -37,6 +39,9 @@ impl Keeper {
         let cause = match command {
             Command::Rollback { .. } | Command::Block { .. } => Cause::Operator,
             Command::Condemn { cause, .. } => *cause,
+            Command::Reject { backend, .. } => {
+                return self.witness_copies(command, decision, backend);
+            }
             _ => return None,
         };
         let service = command.service()?;
@@ -71,6 +76,10 @@ impl Keeper {
         let usual_rate = losers
             .first()
             .and_then(|name| self.observer.usual_rate(service, name));
+        let usual_slow_rate = losers
+            .first()
+            .filter(|_| cause == Cause::Judge)
+            .and_then(|name| self.observer.usual_slow_rate(service, name));
         Some(Witnessed {
             service: service.clone(),
             cause,
@@ -80,8 +89,35 @@ impl Keeper {
                 .iter()
                 .map(|name| ((*name).clone(), exposure(name)))
                 .collect(),
-            usual_rate: usual_rate.unwrap_or_else(|| Baseline::new(0.0).bound()),
+            usual_rate: Some(usual_rate.unwrap_or_else(|| Baseline::new(0.0).bound())),
+            usual_slow_rate,
             after,
+        })
+    }
+
+    /// The same, for a version that only got copies.
+    fn witness_copies(
+        &self,
+        command: &Command,
+        decision: &Decision,
+        backend: &Name,
+    ) -> Option<Witnessed> {
+        let service = command.service()?;
+        let before = self.effective.get(service)?;
+        let seen = self.observer.mirror_evidence(self.clock(), service);
+        let seen = seen.filter(|seen| seen.backend == *backend)?;
+        let file = decision.config.services.get(service)?;
+        let state = decision.services.get(service)?;
+        let after = Effective::new(file, state, decision.stable_only);
+        Some(Witnessed {
+            service: service.clone(),
+            cause: Cause::Judge,
+            before: before.clone(),
+            after,
+            versions: vec![seen],
+            exposures: Vec::new(),
+            usual_rate: None,
+            usual_slow_rate: None,
         })
     }
 
@@ -99,7 +135,11 @@ impl Keeper {
         };
         let clock = self.clock();
         let verify = file.rollback.verify.0;
-        let band = witnessed.usual_rate + file.rollback.max_extra_errors.fraction();
+        let tolerated = file.rollback.max_extra_errors.fraction();
+        let band = witnessed.usual_rate.map(|usual| usual + tolerated);
+        let tolerated = file.rollback.max_extra_slow;
+        let tolerated = tolerated.map_or(0.0, |extra| extra.fraction());
+        let slow_band = witnessed.usual_slow_rate.map(|usual| usual + tolerated);
         let settings = serde_json::to_value(&file.rollback).unwrap_or_default();
         let Witnessed {
             service,
@@ -117,13 +157,14 @@ impl Keeper {
             }
         }
         let snapshot = self.plane.snapshot();
-        if let Some(live) = find(&snapshot, &service) {
+        if let Some((live, band)) = find(&snapshot, &service).zip(band) {
             let rolled_back = RolledBack {
                 id: revision,
                 service: live,
                 losers: &exposures,
                 fence: fence.clone(),
                 band,
+                slow_band,
                 verify,
             };
             self.observer.watch_aftermath(clock, &service, &rolled_back);
@@ -145,7 +186,7 @@ impl Keeper {
             settings,
             versions,
             actions: actions(clock.at, &before, &after, decision),
-            recovery: Recovery::pending(band),
+            recovery: band.map_or_else(Recovery::not_needed, Recovery::pending),
             service,
         }));
     }
@@ -176,7 +217,9 @@ fn actions(
         .filter(|name| before.weight(name) != after.weight(name))
         .map(|name| format!("{name} {} -> {}", before.weight(name), after.weight(name)))
         .collect();
-    add(format!("weights: {}", moved.join(", ")));
+    if !moved.is_empty() {
+        add(format!("weights: {}", moved.join(", ")));
+    }
     if before.stable != after.stable {
         add(format!(
             "stable is {} again, not {}",

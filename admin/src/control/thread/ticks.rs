@@ -1,10 +1,11 @@
 //! When the judges are asked, and what is done about their verdicts.
 
 use switchback_config::defaults::{TICK, TICK_MIN};
-use switchback_config::model::OnFailure;
+use switchback_config::model::{Name, OnFailure};
 
 use super::Keeper;
 use crate::command::{Asked, Command};
+use crate::evidence::Amendment;
 use crate::observer::{Alert, Notice};
 
 impl Keeper {
@@ -33,9 +34,11 @@ impl Keeper {
                 }
                 Notice::Afterwards {
                     id,
+                    service,
                     amendment,
                     said,
                 } => {
+                    self.count_recovery(service, &amendment);
                     self.store.amend_rollback(id, amendment);
                     // No revision: nothing has changed, so hooks hear of it by the event.
                     if let Some(note) = said {
@@ -46,6 +49,14 @@ impl Keeper {
                     }
                 }
             }
+        }
+    }
+
+    fn count_recovery(&mut self, service: Name, amendment: &Amendment) {
+        if let Some(recovery) = &amendment.recovery {
+            let result = recovery.state.as_str();
+            *self.recoveries.entry((service, result)).or_default() += 1;
+            self.publish(self.plane.snapshot());
         }
     }
 

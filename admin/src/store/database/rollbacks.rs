@@ -25,12 +25,13 @@ impl Database {
         &self,
         id: u64,
         amendment: &Amendment,
-    ) -> Result<(), String> {
+    ) -> Result<bool, String> {
         let Some(mut record) = self.rollback(id)? else {
-            return Ok(());
+            return Ok(false);
         };
         record.amend(amendment.clone());
-        self.write(|write| put(write, &record))
+        self.write(|write| put(write, &record))?;
+        Ok(true)
     }
 
     /// Closes the checks that a former process has left open.

@@ -290,38 +290,8 @@ fn retries(raw: &raw::Hook, default: u32, cx: &Context<'_>) -> u32 {
 
 /// Checks that a URL can be asked for. Its host is looked up when that is done.
 fn check_url(url: &Spanned<String>, cx: &Context<'_>) {
-    let text = url.value.as_str();
-    let rest = ["http://", "https://"]
-        .iter()
-        .find_map(|scheme| text.strip_prefix(scheme));
-    let authority = rest.map(|rest| rest.split(['/', '?']).next().unwrap_or_default());
-    let plain = text.bytes().all(|byte| byte.is_ascii_graphic()) && !text.contains('#');
-    let port_valid = |authority: &str| match authority.rsplit_once(':') {
-        Some((_, port)) if !port.ends_with(']') => port.parse::<u16>().is_ok_and(|port| port > 0),
-        _ => true,
-    };
-    match authority {
-        Some(authority) if authority.contains('@') => {
-            let reason = "a password in a URL ends up in logs";
-            let repair = "use headers: {authorization: …}";
-            cx.error(Code::InvalidValue, url, reason, repair);
-        }
-        Some(authority) if plain && port_valid(authority) => {
-            let host = match authority.rsplit_once(':') {
-                Some((host, port)) if !port.ends_with(']') => host,
-                _ => authority,
-            };
-            if !texts::is_host(host) {
-                let reason = format!("{host:?} is not a host name");
-                let repair = "write a URL such as http://127.0.0.1:7000/path";
-                cx.error(Code::InvalidValue, url, reason, repair);
-            }
-        }
-        _ => {
-            let reason = "this is not the URL of an HTTP request";
-            let repair = "write http:// or https://, a host, and a path";
-            cx.error(Code::InvalidValue, url, reason, repair);
-        }
+    if let Err(fault) = texts::check_url(&url.value, "headers: {authorization: …}") {
+        cx.error(Code::InvalidValue, url, fault.reason, fault.repair);
     }
 }
 

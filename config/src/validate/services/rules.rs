@@ -223,7 +223,7 @@ const ANYTHING: Subject<'_> = Subject {
 
 /// Checks a URL, and that TLS settings have something to do with it.
 fn is_url<T>(at: &Spanned<T>, url: &str, raw: &raw::Signal, cx: &Context<'_>) -> bool {
-    if let Err(fault) = texts::check_url(url) {
+    if let Err(fault) = texts::check_url(url, "token_file:") {
         cx.error(Code::InvalidValue, at, fault.reason, fault.repair);
         return false;
     }

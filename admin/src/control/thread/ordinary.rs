@@ -1,0 +1,136 @@
+//! Changes that are persisted before they are applied, one at a time.
+//!
+//! A rollback or block that comes in meanwhile is not kept waiting: what it overtakes is decided again.
+
+use super::{Durable, Keeper, Pending, Request};
+use crate::command::{Command, Refusal};
+use crate::controller::Decision;
+use crate::effective::Effective;
+
+impl Keeper {
+    /// Persists; what is safe is applied by [`Keeper::finish`].
+    pub(super) fn serve_ordinary(&mut self, request: Request) {
+        match self.decide(&request.command, &request.asked) {
+            Ok(decision) if request.asked.dry_run => self.answer_dry_run(request, decision),
+            Ok(decision) if decision.changes(&self.world) || request.material.is_some() => {
+                self.numbered += 1;
+                self.persist(Pending {
+                    revision: self.numbered,
+                    base: self.world.state.revision,
+                    request,
+                    decision,
+                });
+            }
+            Ok(decision) => self.answer_unchanged(request, decision.notes),
+            Err(refusal) => self.refuse(request, refusal),
+        }
+    }
+
+    fn persist(&mut self, pending: Pending) {
+        let Request { command, asked, .. } = &pending.request;
+        let commit = self.commit(
+            &self.world,
+            command,
+            asked,
+            &pending.decision,
+            pending.revision,
+            false,
+        );
+        let (sender, thread) = (self.persisted.0.clone(), std::thread::current());
+        let done = Box::new(move |result: Result<(), String>| {
+            let _ = sender.try_send(result);
+            thread.unpark();
+        });
+        self.pending = Some(Box::new(pending));
+        self.store.commit(commit, done);
+    }
+
+    /// A change has reached the disk, or not.
+    pub(super) fn finish(&mut self, pending: Pending, result: Result<(), String>) {
+        if let Err(error) = result {
+            return self.refuse(pending.request, Refusal::NotDurable(error));
+        }
+        if pending.base != self.world.state.revision {
+            return self.finish_overtaken(pending);
+        }
+        if self.has_second_thoughts(&pending) {
+            self.store.void(pending.revision);
+            return self.answer_unchanged(pending.request, Vec::new());
+        }
+        let Pending {
+            request,
+            decision,
+            revision,
+            ..
+        } = pending;
+        if let Some(material) = &request.material {
+            self.material = material.clone();
+        }
+        let new_routes = matches!(request.command, Command::Reload { .. });
+        let fence = self.carry_out(&decision, revision, new_routes);
+        self.store.release(revision);
+        self.tell(&decision, &request.asked, Some(revision));
+        let applied = self.applied(decision.notes, Some(fence), Durable::Known(true));
+        let _ = request.reply.send(Ok(applied));
+    }
+
+    /// Whether a rollout would not go on any more, now that its next stage is on disk: the judge has
+    /// not waited for that.
+    fn has_second_thoughts(&self, pending: &Pending) -> bool {
+        let Request { command, asked, .. } = &pending.request;
+        matches!(command, Command::Progress { .. })
+            && !self
+                .decide(command, asked)
+                .is_ok_and(|again| again.changes(&self.world))
+    }
+
+    /// A rollback or block was applied while this was being written. It is decided again as things
+    /// are now, unless it would give weight back to what was just taken away.
+    fn finish_overtaken(&mut self, pending: Pending) {
+        let Pending {
+            request,
+            revision,
+            decision,
+            ..
+        } = pending;
+        self.store.void(revision);
+        let again = match self.decide(&request.command, &request.asked) {
+            Ok(again) => again,
+            Err(refusal) => return self.refuse(request, refusal),
+        };
+        let touched = |decision: &Decision| decision.services.keys().cloned().collect::<Vec<_>>();
+        let undoes = touched(&decision)
+            .iter()
+            .chain(&touched(&again))
+            .any(|name| {
+                let Some(now) = self.effective.get(name) else {
+                    return false;
+                };
+                let Some(file) = again.config.services.get(name) else {
+                    return false;
+                };
+                let state = again
+                    .services
+                    .get(name)
+                    .or_else(|| self.world.state.services.get(name));
+                let Some(state) = state else { return false };
+                let after = Effective::new(file, state, again.stable_only);
+                now.backends
+                    .keys()
+                    .any(|backend| now.weight(backend) == 0 && after.weight(backend) > 0)
+            });
+        if undoes {
+            return self.refuse(request, Refusal::Overtaken);
+        }
+        if !again.changes(&self.world) && request.material.is_none() {
+            return self.answer_unchanged(request, again.notes);
+        }
+        self.numbered += 1;
+        self.persist(Pending {
+            revision: self.numbered,
+            base: self.world.state.revision,
+            request,
+            decision: again,
+        });
+    }
+}
