@@ -190,7 +190,10 @@ class Bench:
         self.directory = Path(tempfile.mkdtemp(prefix="switchback-compare-"))
         self.origins = []
         try:
-            certificate, key = self.directory / "certificate.pem", self.directory / "key.pem"
+            # In a directory of its own: proxies that watch their certificates hear of nothing else there.
+            tls = self.directory / "tls"
+            tls.mkdir()
+            certificate, key = tls / "certificate.pem", tls / "key.pem"
             bundle = self.make_certificate(certificate, key)
             (self.directory / "openssl.cnf").write_text(OPENSSL_CONFIG)
             blue, green = (self.start_origin(name) for name in ("blue", "green"))
@@ -205,7 +208,7 @@ class Bench:
         arguments += ["-keyout", str(key), "-out", str(certificate), "-days", "30", "-subj", "/CN=localhost"]
         arguments += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
         subprocess.run(arguments, check=True, stderr=subprocess.DEVNULL)
-        bundle = self.directory / "bundle.pem"
+        bundle = certificate.with_name("bundle.pem")
         bundle.write_text(certificate.read_text() + key.read_text())
         return bundle
 

@@ -12,10 +12,16 @@ use switchback_judge::{Control, Counts, Judge, Recorder, Settings, Verdict};
 use super::case::Trouble;
 use crate::evidence::{JudgeEvidence, Levels, Second};
 
+/// A judge is asked so often while there are no requests.
+const QUIET_TICKS_APART: Duration = Duration::from_millis(500);
+
 /// A judge, and what is kept of what it saw.
 #[derive(Debug)]
 pub(super) struct Recorded {
     judge: Recorder<Judge>,
+    /// What it said last, and when it is to be asked again although nothing has happened.
+    said: Verdict,
+    next_quiet: Duration,
     seconds: VecDeque<(u64, Counts, [f64; 5])>,
 }
 
@@ -23,6 +29,8 @@ impl Recorded {
     pub(super) fn new(settings: Settings, now: Duration) -> Self {
         Self {
             judge: Recorder::new(settings, now),
+            said: Verdict::Continue,
+            next_quiet: Duration::ZERO,
             seconds: VecDeque::new(),
         }
     }
@@ -37,6 +45,7 @@ impl Recorded {
 
     pub(super) fn new_version(&mut self, now: Duration) {
         self.seconds.clear();
+        self.said = Verdict::Continue;
         self.judge.new_version(now);
     }
 
@@ -49,7 +58,13 @@ impl Recorded {
     }
 
     pub(super) fn tick(&mut self, now: Duration, counts: Counts, control: Control) -> Verdict {
+        // Without requests nothing is learned but that time passes.
+        if counts == Counts::default() && now < self.next_quiet {
+            return self.said;
+        }
+        self.next_quiet = now + QUIET_TICKS_APART;
         let verdict = self.judge.tick(now, counts, control);
+        self.said = verdict;
         let (second, levels) = (now.as_secs(), self.judge().reading().levels);
         match self.seconds.back_mut() {
             Some((last, sum, at_end)) if *last == second => {
