@@ -7,7 +7,9 @@ use anyhow::Context;
 use clap::Parser;
 use switchback_admin::cli::{self, Args, DemoArgs, RunArgs, Target, Verb, exit};
 use switchback_admin::demo::{self, Demo};
-use switchback_admin::process::{Options, Process};
+use switchback_admin::handover::Predecessor;
+use switchback_admin::inherit::Inherited;
+use switchback_admin::process::{Options, Process, StartError};
 use switchback_admin::{reload, store};
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
@@ -59,13 +61,34 @@ fn run(args: &RunArgs, target: &Target) -> anyhow::Result<u8> {
         Err(error) => return Ok(fail(&error.to_string(), exit::CONFIG)),
     };
     let path = std::path::absolute(&path).unwrap_or(path);
-    let options = Options {
-        source,
-        path: Some(path),
-        state_dir,
-        file_refused,
+    let inherited = match Inherited::from_service_manager() {
+        Ok(inherited) => inherited,
+        Err(error) => {
+            return Ok(fail(
+                &error.to_string(),
+                StartError::from(error).exit_code(),
+            ));
+        }
     };
     admin_runtime()?.block_on(async {
+        let predecessor = match args.takeover {
+            true => Predecessor::find(&state_dir)
+                .await
+                .map_err(StartError::from),
+            false => Ok(None),
+        };
+        let predecessor = match predecessor {
+            Ok(predecessor) => predecessor,
+            Err(error) => return Ok(fail(&error.to_string(), error.exit_code())),
+        };
+        let options = Options {
+            source,
+            path: Some(path),
+            state_dir,
+            file_refused,
+            predecessor,
+            inherited,
+        };
         let process = match Process::start(options).await {
             Ok(process) => process,
             Err(error) => return Ok(fail(&error.to_string(), error.exit_code())),

@@ -12,6 +12,7 @@ mod document;
 mod explain;
 mod extract;
 mod guard;
+mod guests;
 mod history;
 mod hooks;
 mod problem;
@@ -24,9 +25,11 @@ mod writes;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
@@ -36,11 +39,12 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use switchback_config::defaults::{
-    ADMIN_BODY_BYTES, ADMIN_CONNECTIONS, ADMIN_REQUEST_TIME, ADMIN_WRITE_STALL,
+    ADMIN_BODY_BYTES, ADMIN_CONNECTIONS, ADMIN_HEADER_BYTES, ADMIN_HEADERS, ADMIN_REQUEST_TIME,
+    ADMIN_WRITE_STALL,
 };
 use switchback_proxy::data_plane::DataPlane;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 use utoipa_axum::router::OpenApiRouter;
@@ -54,6 +58,7 @@ use crate::reload::Reloader;
 use crate::store::Store;
 use document::Document;
 use guard::Doors;
+use guests::{Guest, Guests};
 use problem::Problem;
 use stall::Impatient;
 
@@ -74,18 +79,34 @@ pub struct Api {
     pub life: Arc<Life>,
     /// Whom to tell.
     pub hooks: Hooks,
+    /// Where the API is served.
+    pub address: SocketAddr,
 }
 
 /// Where the process stands between start and end.
 #[derive(Debug, Default)]
 pub struct Life {
     ready: AtomicBool,
+    /// The API is served by another process.
+    retired: watch::Sender<bool>,
 }
 
 impl Life {
     /// Says whether clients may be sent here.
     pub fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Release);
+    }
+
+    /// Says that another process serves the API: no connection is accepted any more, and those that
+    /// are open end with the answer to the request they carry.
+    pub(crate) fn retire(&self) {
+        self.retired.send_replace(true);
+    }
+
+    async fn is_retired(&self) {
+        let mut retired = self.retired.subscribe();
+        // The sender is part of this.
+        let _ = retired.wait_for(|retired| *retired).await;
     }
 
     /// Whether clients may be sent here.
@@ -101,7 +122,7 @@ pub struct Entrance {
     /// The bound socket.
     pub socket: std::net::TcpListener,
     /// TLS; loopback addresses may go without.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub tls: Option<Arc<ArcSwap<rustls::ServerConfig>>>,
     /// Host names accepted besides the literal address.
     pub allowed_hosts: Vec<String>,
     /// Who may do what.
@@ -141,6 +162,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(reads::rollbacks::rollback))
         .routes(routes!(stream::events))
         .routes(routes!(reads::audit))
+        .routes(routes!(reads::check_audit))
         .routes(routes!(writes::process::reload))
         .routes(routes!(hooks::hooks))
         .routes(routes!(hooks::deliveries))
@@ -177,23 +199,35 @@ pub async fn serve(entrance: Entrance, api: Api) -> io::Result<()> {
     let address = entrance.socket.local_addr()?;
     entrance.socket.set_nonblocking(true)?;
     let socket = TcpListener::from_std(entrance.socket)?;
+    let life = api.life.clone();
     let door = Arc::new(Door {
+        life: life.clone(),
+        guests: Guests::default(),
         doors: Doors {
             address,
             allowed_hosts: entrance.allowed_hosts,
         },
         auth: entrance.auth,
         router: router(api),
-        tls: entrance.tls.map(TlsAcceptor::from),
+        tls: entrance.tls,
     });
     let places = Arc::new(Semaphore::new(ADMIN_CONNECTIONS));
+    let mut retired = pin!(life.is_retired());
     loop {
-        let place = places
-            .clone()
-            .acquire_owned()
-            .await
-            .map_err(io::Error::other)?;
-        match socket.accept().await {
+        let next = async {
+            let accepted = socket.accept().await;
+            if accepted.is_ok() && places.available_permits() == 0 {
+                door.guests.send_one_away();
+            }
+            (accepted, places.clone().acquire_owned().await)
+        };
+        let (accepted, place) = tokio::select! {
+            biased;
+            () = &mut retired => return Ok(()),
+            next = next => next,
+        };
+        let place = place.map_err(io::Error::other)?;
+        match accepted {
             Ok((stream, peer)) => {
                 tokio::spawn(door.clone().connection(stream, peer, place));
             }
@@ -206,10 +240,12 @@ pub async fn serve(entrance: Entrance, api: Api) -> io::Result<()> {
 }
 
 struct Door {
+    life: Arc<Life>,
+    guests: Guests,
     doors: Doors,
     auth: Arc<Auth>,
     router: Router,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<ArcSwap<rustls::ServerConfig>>>,
 }
 
 impl Door {
@@ -220,43 +256,62 @@ impl Door {
         place: OwnedSemaphorePermit,
     ) {
         let _ = stream.set_nodelay(true);
+        let guest = self.guests.enter();
+        tokio::select! {
+            () = self.clone().welcome(stream, peer, &guest) => {}
+            () = guest.is_sent_away() => {}
+        }
+        self.guests.strike(&guest);
+        drop(place);
+    }
+
+    async fn welcome(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, guest: &Guest) {
         let Some(tls) = &self.tls else {
-            return self.serve(stream, peer, place).await;
+            return self.serve(stream, peer, guest).await;
         };
-        let handshake = tokio::time::timeout(ADMIN_REQUEST_TIME, tls.accept(stream));
+        let acceptor = TlsAcceptor::from(tls.load_full());
+        let handshake = tokio::time::timeout(ADMIN_REQUEST_TIME, acceptor.accept(stream));
         if let Ok(Ok(stream)) = handshake.await {
-            self.serve(stream, peer, place).await;
+            self.serve(stream, peer, guest).await;
         }
     }
 
     async fn serve(
-        self: Arc<Self>,
+        &self,
         stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
         peer: SocketAddr,
-        place: OwnedSemaphorePermit,
+        guest: &Guest,
     ) {
-        let service = service_fn(|request| {
-            let door = self.clone();
-            async move { Ok::<_, Infallible>(door.answer(request, peer).await) }
+        let service = service_fn(|request| async move {
+            Ok::<_, Infallible>(self.answer(request, peer, guest).await)
         });
         let mut builder = hyper::server::conn::http1::Builder::new();
         builder
             .timer(TokioTimer::new())
-            .header_read_timeout(ADMIN_REQUEST_TIME);
-        if let Err(error) = builder
-            .serve_connection(
-                TokioIo::new(Impatient::new(stream, ADMIN_WRITE_STALL)),
-                service,
-            )
-            .await
-        {
+            .header_read_timeout(ADMIN_REQUEST_TIME)
+            .max_buf_size(ADMIN_HEADER_BYTES)
+            .max_headers(ADMIN_HEADERS);
+        let stream = TokioIo::new(Impatient::new(stream, ADMIN_WRITE_STALL));
+        let mut connection = pin!(builder.serve_connection(stream, service));
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.life.is_retired() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
             tracing::debug!(%error, %peer, "admin connection");
         }
-        drop(place);
     }
 
-    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response {
-        let mut response = match self.let_in(request, peer).await {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        guest: &Guest,
+    ) -> Response {
+        let mut response = match self.let_in(request, peer, guest).await {
             Ok(request) => match self.router.clone().call(request).await {
                 Ok(response) => response,
                 Err(never) => match never {},
@@ -276,9 +331,11 @@ impl Door {
         &self,
         request: Request<Incoming>,
         peer: SocketAddr,
+        guest: &Guest,
     ) -> Result<Request<Body>, Problem> {
         let (mut parts, body) = request.into_parts();
         if let Some(caller) = guard::pass(&self.doors, &self.auth, peer.ip(), &parts)? {
+            self.guests.strike(guest);
             parts.extensions.insert(caller);
         }
         let body = Limited::new(body, ADMIN_BODY_BYTES).collect();

@@ -22,6 +22,8 @@ use tokio::sync::{oneshot, watch};
 use crate::builder::{Addresses, Material};
 use crate::command::{Asked, Command, Refusal};
 use crate::controller::{Decision, Note};
+use crate::handover::{Follower, Relay};
+use crate::state::State;
 pub use published::{Published, ServiceStatus};
 pub use thread::{Start, start};
 
@@ -32,6 +34,8 @@ pub struct Controls {
     ordinary: SyncSender<Message>,
     thread: Thread,
     published: watch::Receiver<Arc<Published>>,
+    /// An older process whose last requests follow what is decided here.
+    follower: Follower,
 }
 
 /// What the control thread is told.
@@ -39,6 +43,15 @@ pub struct Controls {
 enum Message {
     /// Carry out a command.
     Ask(Box<Request>),
+    /// Another process is about to write the state: ordinary changes are refused from now on, others
+    /// sent along. Answered when no change is being written.
+    Lend(Relay, oneshot::Sender<()>),
+    /// It did not happen.
+    TakeBack,
+    /// It did: nothing is decided here any more.
+    Retire,
+    /// Do as the other process does.
+    Follow(Box<State>, oneshot::Sender<Arc<Fence>>),
     /// Names have other addresses now: exactly these names, or these beside the others.
     Addresses(Addresses, Extent),
     /// End.
@@ -143,6 +156,8 @@ impl Controls {
             Some(fence) => fence.wait(FENCE_TIME).await?,
             None => Duration::ZERO,
         };
+        self.wait_for_follower(applied.published.state.revision)
+            .await;
         let durable = match &mut applied.durable {
             Durable::Known(durable) => *durable,
             Durable::UnderWay(receiver) => {
@@ -155,6 +170,47 @@ impl Controls {
             applied_in,
             durable,
         })
+    }
+
+    /// The requests that an older process still serves follow too.
+    async fn wait_for_follower(&self, revision: u64) {
+        let mut follower = self.follower.clone();
+        let follows = follower.wait_for(|followed| *followed >= revision);
+        if tokio::time::timeout(FENCE_TIME, follows).await.is_err() {
+            tracing::warn!(revision, "the process that served before does not follow");
+        }
+    }
+
+    /// Refuses ordinary changes from now on, and sends others along. Returns when no change is being
+    /// written.
+    pub(crate) async fn lend(&self, relay: Relay) -> std::io::Result<()> {
+        let (told, is_told) = oneshot::channel();
+        self.send(Message::Lend(relay, told), true)
+            .map_err(std::io::Error::other)?;
+        is_told.await.map_err(std::io::Error::other)
+    }
+
+    /// Decides again after [`Controls::lend`].
+    pub(crate) fn take_back(&self) {
+        let _ = self.send(Message::TakeBack, true);
+    }
+
+    /// Decides nothing any more after [`Controls::lend`].
+    pub(crate) fn retire(&self) {
+        let _ = self.send(Message::Retire, true);
+    }
+
+    /// Does as another process does; returns when all workers follow.
+    pub(crate) async fn follow_state(&self, state: State) {
+        let (told, fence) = oneshot::channel();
+        if self
+            .send(Message::Follow(Box::new(state), told), true)
+            .is_ok()
+            && let Ok(fence) = fence.await
+            && let Err(error) = fence.wait(FENCE_TIME).await
+        {
+            tracing::warn!(%error, "follow the process that serves now");
+        }
     }
 
     /// Tells where names point now.

@@ -22,7 +22,7 @@ use indexmap::IndexMap;
 use jiff::Timestamp;
 use switchback_config::model::{Config, Name, Service};
 
-pub(crate) use settings::allowed;
+pub(crate) use settings::{allowed, own_addresses};
 
 use crate::command::{Asked, Command, Refusal};
 use crate::effective::Effective;

@@ -23,6 +23,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::command::{Asked, Command};
 use crate::control::Confirmed;
 use crate::events::Event;
+use crate::inherit::Inherited;
 use crate::process::{Options, Process, StartError};
 use crate::reload;
 
@@ -69,6 +70,8 @@ pub async fn run(demo: Demo) -> Result<(), StartError> {
         path: None,
         state_dir: directory.clone(),
         file_refused: None,
+        predecessor: None,
+        inherited: Inherited::default(),
     };
     let process = Process::start(options).await?;
     let ended = tell(demo, &process, &broken, &directory).await;

@@ -177,6 +177,16 @@ pub fn certificates(
     tls.certificates.iter().map(load).collect()
 }
 
+/// The authorities whose certificates clients of a listener must show.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn client_ca(name: &str, tls: &ListenerTls, base: &Path) -> Result<Option<Vec<u8>>, FileError> {
+    let key = format!("listeners.{name}.tls.client_ca");
+    let path = tls.client_ca.as_deref();
+    path.map(|path| read(base, path, &key)).transpose()
+}
+
 /// TLS of the admin API.
 ///
 /// # Errors
@@ -279,6 +289,10 @@ fn http_hooks(config: &Config) -> impl Iterator<Item = (&Name, &Name, &HttpHook)
 #[must_use]
 pub fn named(config: &Config) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = config.admin.tokens_file.iter().cloned().collect();
+    if let Some(tls) = &config.admin.tls {
+        paths.extend([tls.certificate.clone(), tls.key.clone()]);
+        paths.extend(tls.client_ca.clone());
+    }
     for tls in config
         .listeners
         .values()
@@ -287,6 +301,7 @@ pub fn named(config: &Config) -> Vec<PathBuf> {
         for files in &tls.certificates {
             paths.extend([files.certificate.clone(), files.key.clone()]);
         }
+        paths.extend(tls.client_ca.clone());
     }
     for tls in config
         .services

@@ -90,7 +90,7 @@ impl From<&Effective> for Settled {
 }
 
 /// One thing that somebody asked for, whether it was done or not.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AuditEntry {
     /// When.
     #[schema(value_type = String, format = DateTime)]
@@ -112,4 +112,80 @@ pub struct AuditEntry {
     /// The revision it made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<u64>,
+    /// What was in force before it, for each service that it changed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub before: BTreeMap<Name, Stand>,
+    /// What is in force since.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub after: BTreeMap<Name, Stand>,
+}
+
+/// Where the traffic of a service goes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Stand {
+    /// The rollback target.
+    pub stable: Name,
+    /// Share of each backend.
+    pub weights: IndexMap<Name, u32>,
+    /// Label of what runs on each backend.
+    pub versions: IndexMap<Name, String>,
+}
+
+impl From<&Settled> for Stand {
+    fn from(settled: &Settled) -> Self {
+        let versions = settled.backends.iter();
+        let versions = versions.map(|(name, backend)| (name.clone(), backend.version.clone()));
+        Self {
+            stable: settled.stable.clone(),
+            weights: settled.weights.clone(),
+            versions: versions.collect(),
+        }
+    }
+}
+
+/// An entry and its place.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct AuditRow {
+    /// Counts up from 1 without holes.
+    pub number: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub entry: AuditEntry,
+}
+
+/// Whether the audit is what was written. Each entry carries a hash that covers the one before.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct AuditCheck {
+    /// How many entries hold.
+    pub entries: u64,
+    /// The first that is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first: Option<u64>,
+    /// The last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<u64>,
+    /// SHA-256 over all of them, in hexadecimal; the log has the hash of each as it was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+    /// What is wrong; none: nothing is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<AuditFault>,
+}
+
+/// The first entry that is not what was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct AuditFault {
+    /// Its number.
+    pub number: u64,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl AuditFault {
+    pub(crate) fn new(number: u64, reason: &str) -> Self {
+        Self {
+            number,
+            reason: reason.into(),
+        }
+    }
 }

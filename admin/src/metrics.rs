@@ -94,6 +94,17 @@ fn about_process(api: &Api, published: &Published, families: &mut Families) {
         &[],
         reloaded_at,
     );
+    for certificate in api.reloader.certificates().borrow().iter() {
+        families.gauge(
+            "switchback_certificate_expiry_timestamp_seconds",
+            "When a certificate of a listener expires.",
+            &[
+                ("listener", &certificate.listener),
+                ("certificate", &certificate.name),
+            ],
+            float(certificate.expires),
+        );
+    }
     about_connections(api, families);
 }
 

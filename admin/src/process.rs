@@ -3,35 +3,41 @@
 //! The order of the start is the order in which things can fail: the file, the state directory,
 //! certificates, addresses. Only when nothing can fail any more does the first connection get accepted.
 
+mod parts;
+mod retire;
+
 use std::io;
-use std::net::SocketAddr;
-use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use jiff::Timestamp;
 use serde_json::json;
-use switchback_config::model::{Config, Name, Workers};
-use switchback_proxy::access_log::AccessLog;
+use switchback_config::model::Name;
 use switchback_proxy::data_plane::DataPlane;
-use switchback_proxy::snapshot::Snapshot;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::api::{Api, Entrance, Life, serve};
-use crate::auth::{Auth, TokenError, generated_token};
-use crate::builder::Material;
+use crate::auth::TokenError;
+use crate::builder::Addresses;
+use crate::certificates;
+use crate::clock::SteadyClock;
 use crate::control::{self, Controls, Start};
 use crate::events::Events;
-use crate::files::{self, FileError};
+use crate::files::FileError;
+use crate::handover::{NOBODY, Predecessor, TakeoverError};
 use crate::hooks::Hooks;
+use crate::inherit::{InheritError, Inherited};
 use crate::prober;
-use crate::reload::{Listeners, ReloadError, Reloader, Source, base_of, set_connection_limit};
+use crate::reload::{ReloadError, Reloader, Source};
 use crate::resolver::Resolver;
 use crate::rollout;
 use crate::signals;
-use crate::state::State;
-use crate::store::{Found, OpenError, Store};
+use crate::store::{OpenError, Store};
+use parts::{Parts, last_config, recover, tell_refusal};
 
 /// What to run.
 #[derive(Debug)]
@@ -44,6 +50,10 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// Why the last good copy runs instead of the file.
     pub file_refused: Option<String>,
+    /// The process to take over from.
+    pub predecessor: Option<Predecessor>,
+    /// Listening sockets that a service manager has opened.
+    pub inherited: Inherited,
 }
 
 /// It could not be started.
@@ -61,6 +71,12 @@ pub enum StartError {
     /// The admin token.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// The process that serves does not hand over.
+    #[error(transparent)]
+    Takeover(#[from] TakeoverError),
+    /// A service manager passes on sockets that cannot be used.
+    #[error(transparent)]
+    Inherited(#[from] InheritError),
     /// The admin address.
     #[error("bind the admin address {address}: {cause}")]
     AdminAddress {
@@ -86,10 +102,12 @@ impl StartError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::State(_) | Self::AdminAddress { .. } | Self::Config(ReloadError::Bind { .. }) => {
-                73
-            }
-            Self::Config(_) | Self::File(_) => 78,
+            Self::State(_)
+            | Self::AdminAddress { .. }
+            | Self::Config(ReloadError::Bind { .. })
+            | Self::Inherited(InheritError::Unusable { .. }) => 73,
+            Self::Takeover(_) => 75,
+            Self::Config(_) | Self::File(_) | Self::Inherited(_) => 78,
             Self::Token(_) => 77,
             Self::Resources { .. } => 1,
         }
@@ -108,7 +126,11 @@ pub struct Process {
     life: Arc<Life>,
     state_dir: PathBuf,
     admin: SocketAddr,
+    /// The admin API's socket once more, for a process that takes over.
+    admin_socket: Option<TcpListener>,
     listeners: Vec<(Name, SocketAddr)>,
+    /// What nobody waits for, and what ends when another process takes over.
+    chores: Vec<AbortHandle>,
 }
 
 /// How it ended.
@@ -125,83 +147,92 @@ impl Process {
     /// Starts everything. Must be called inside the admin runtime.
     ///
     /// # Errors
-    /// When something is wrong; nothing has been accepted then.
+    /// When something is wrong; nothing has been accepted then, and a process that was to be taken over
+    /// from goes on.
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        let Options {
-            source: Source { text, config, .. },
-            path,
-            state_dir,
-            file_refused,
-        } = options;
-        let base = path
-            .as_deref()
-            .map_or_else(|| PathBuf::from("."), |path| base_of(path).to_path_buf());
-        let events = Events::new(Timestamp::now());
-        let (store, found) = Store::open(&state_dir)?;
-        let state = recover(found, &events);
-        let config_before = last_config(&state_dir);
-        let material = read_files(&config, &base)?;
-        let entrance = open_entrance(&config, &base, &state_dir)?;
-        let auth = entrance.auth.clone();
-        let plane = start_plane(&config)?;
-        let mut listeners = Listeners::default();
-        let prepared = listeners.prepare(&plane, &config, &base)?;
-        let resolver = Resolver::new();
-        let addresses = resolver.look_up_file(&config, None).await;
-        let config = Arc::new(config);
+        let mut parts = Parts::prepare(options).await?;
+        let (store, found, succession) = parts.open_state().await?;
+        let (followed, follower) = watch::channel(NOBODY);
         let start = Start {
-            plane: plane.clone(),
-            config: config.clone(),
-            config_before,
-            material: material.clone(),
-            addresses: addresses.clone(),
-            state,
+            plane: parts.plane.clone(),
+            config: parts.config.clone(),
+            config_before: last_config(&parts.state_dir),
+            material: parts.material.clone(),
+            addresses: parts.addresses.clone(),
+            state: recover(found, &parts.events),
             store: store.clone(),
-            events: events.clone(),
+            events: parts.events.clone(),
+            clock: SteadyClock::start(),
+            follower,
         };
         let controls = control::start(start).map_err(|cause| {
             let what = "start the control thread";
             StartError::Resources { what, cause }
         })?;
-        set_connection_limit(&plane, &config.limits);
-        listeners.open(&plane, prepared);
-        let bound = listeners.addresses();
-        if file_refused.is_none() {
-            store.save_config(text).await;
+        match succession {
+            None => parts.accept(),
+            Some(mut succession) => {
+                succession.catch_up(&controls).await;
+                parts.accept();
+                succession.succeed(&controls).await;
+                followed.send_replace(0);
+                tokio::spawn(succession.lead(controls.clone(), followed));
+            }
         }
+        if parts.file_refused.is_none() {
+            store.save_config(std::mem::take(&mut parts.text)).await;
+        }
+        Ok(Self::assemble(parts, store, controls))
+    }
+
+    /// Puts together what serves already, and begins what goes on beside it.
+    fn assemble(parts: Parts, store: Store, controls: Controls) -> Self {
+        let Parts { plane, events, .. } = parts;
+        let listeners = parts.listeners.addresses();
         let reloader = Reloader::new(
-            path,
+            parts.path,
             plane.clone(),
             controls.clone(),
             store.clone(),
             events.clone(),
-            auth,
-            listeners,
-            material,
-            resolver.clone(),
+            parts.entrance.auth.clone(),
+            parts.listeners,
+            parts.material,
+            parts.resolver.clone(),
+            parts.entrance.tls.clone(),
         );
-        tell_refusal(file_refused, &reloader, &events);
-        let admin = entrance.socket.local_addr();
-        let admin = admin.map_err(|cause| StartError::AdminAddress {
-            address: config.admin.address,
-            cause,
-        })?;
-        let (listeners, life) = (bound, Arc::default());
-        #[rustfmt::skip]
-        let hooks = Hooks::new(store.clone(), controls.clone(), events.clone(), base.clone());
-        #[rustfmt::skip]
-        let process = Self { plane, controls, store, events, reloader, hooks, life, state_dir, admin, listeners };
-        process.spawn_tasks(entrance, resolver, addresses);
-        tokio::spawn(signals::run(process.controls.clone(), base));
+        tell_refusal(parts.file_refused, &reloader, &events);
+        let hooks = Hooks::new(
+            store.clone(),
+            controls.clone(),
+            events.clone(),
+            parts.base.clone(),
+        );
+        let mut process = Self {
+            plane,
+            controls,
+            store,
+            events,
+            reloader,
+            hooks,
+            life: Arc::default(),
+            state_dir: parts.state_dir,
+            admin: parts.admin.0,
+            admin_socket: Some(parts.admin.1),
+            listeners,
+            chores: Vec::new(),
+        };
+        process.spawn_tasks(parts.entrance, parts.resolver, parts.addresses, parts.base);
         process.announce();
-        Ok(process)
+        process
     }
 
     fn spawn_tasks(
-        &self,
+        &mut self,
         entrance: Entrance,
         resolver: Resolver,
-        addresses: crate::builder::Addresses,
+        addresses: Addresses,
+        base: PathBuf,
     ) {
         let api = Api {
             controls: self.controls.clone(),
@@ -211,17 +242,26 @@ impl Process {
             plane: self.plane.clone(),
             life: self.life.clone(),
             hooks: self.hooks.clone(),
+            address: self.admin,
         };
         tokio::spawn(async move {
             if let Err(error) = serve(entrance, api).await {
                 tracing::error!(%error, "serve the admin API");
             }
         });
-        tokio::spawn(self.reloader.clone().watch());
-        tokio::spawn(prober::run(self.controls.clone(), self.events.clone()));
         tokio::spawn(resolver.run(self.controls.clone(), addresses));
-        tokio::spawn(rollout::run(self.controls.clone(), self.hooks.clone()));
-        tokio::spawn(self.hooks.clone().run());
+        let chores = [
+            tokio::spawn(self.reloader.clone().watch()),
+            tokio::spawn(prober::run(self.controls.clone(), self.events.clone())),
+            tokio::spawn(rollout::run(self.controls.clone(), self.hooks.clone())),
+            tokio::spawn(self.hooks.clone().run()),
+            tokio::spawn(signals::run(self.controls.clone(), base)),
+            tokio::spawn(certificates::watch(
+                self.reloader.certificates(),
+                self.events.clone(),
+            )),
+        ];
+        self.chores = chores.iter().map(JoinHandle::abort_handle).collect();
     }
 
     /// Says where it listens: in the log, to the service manager, and in a file beside the state.
@@ -247,7 +287,9 @@ impl Process {
         if let Err(error) = written {
             tracing::warn!(%error, "write run.json");
         }
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        // The main process may be another one than the service manager has started.
+        let main = sd_notify::NotifyState::MainPid(std::process::id());
+        let _ = sd_notify::notify(&[main, sd_notify::NotifyState::Ready]);
     }
 
     /// Where the admin API listens.
@@ -301,7 +343,7 @@ impl Process {
         self.controls.stop();
         let store = self.store.clone();
         let _ = tokio::task::spawn_blocking(move || store.stop(STORE_TIME)).await;
-        let _ = std::fs::remove_file(self.state_dir.join("run.json"));
+        self.forget_address();
         Ended {
             cut: drained.map_or(0, |drained| drained.cut),
         }
@@ -318,18 +360,23 @@ impl Process {
         let mut int = signal(SignalKind::interrupt())?;
         let mut hup = signal(SignalKind::hangup())?;
         let mut usr1 = signal(SignalKind::user_defined1())?;
-        loop {
-            tokio::select! {
-                _ = term.recv() => break,
-                _ = int.recv() => break,
-                _ = hup.recv() => {
-                    // The outcome is told by an event.
-                    let _ = self.reloader.reload(None).await;
+        let giver = self.giver()?;
+        let given = {
+            let mut giving = pin!(giver.run());
+            loop {
+                tokio::select! {
+                    given = &mut giving => break Some(given),
+                    _ = term.recv() => break None,
+                    _ = int.recv() => break None,
+                    _ = hup.recv() => {
+                        // The outcome is told by an event.
+                        let _ = self.reloader.reload(None).await;
+                    }
+                    _ = usr1.recv() => self.reopen_logs(),
                 }
-                _ = usr1.recv() => self.reopen_logs(),
             }
-        }
-        tracing::info!("stopping: requests in flight may finish; a second signal ends now");
+        };
+        drop(giver);
         let hurry = Arc::new(AtomicBool::new(false));
         let in_a_hurry = hurry.clone();
         tokio::spawn(async move {
@@ -339,96 +386,11 @@ impl Process {
             }
             in_a_hurry.store(true, Ordering::Release);
         });
-        Ok(self.stop(hurry).await)
-    }
-}
-
-/// The file as it was when the process last ran: what it says differently now counts as a change.
-fn last_config(state_dir: &Path) -> Option<Arc<Config>> {
-    let text = crate::store::last_good_config(state_dir).ok()?;
-    switchback_config::parse(&text).config.map(Arc::new)
-}
-
-/// Says that something else runs than what the file says.
-fn tell_refusal(file_refused: Option<String>, reloader: &Reloader, events: &Events) {
-    if let Some(reason) = file_refused {
-        let message = format!("the file was refused, the last good one is in force: {reason}");
-        events.emit("reload_failed", None, "start", message, None);
-        reloader.note(Some(reason));
-    }
-}
-
-/// The files that the configuration names, as far as they are not the admin API's or a listener's.
-fn read_files(config: &Config, base: &Path) -> Result<Arc<Material>, StartError> {
-    let material = files::upstream_tls(config, base, &Material::default())?;
-    files::check_hooks(config, base)?;
-    signals::check_files(config, base)?;
-    Ok(Arc::new(material))
-}
-
-/// Binds the admin address and reads what guards it.
-fn open_entrance(config: &Config, base: &Path, state_dir: &Path) -> Result<Entrance, StartError> {
-    let auth = Auth::new(match &config.admin.tokens_file {
-        Some(path) => files::tokens(path, base)?,
-        None => vec![generated_token(state_dir)?],
-    });
-    let tls = config
-        .admin
-        .tls
-        .as_ref()
-        .map(|tls| files::admin_tls(tls, base))
-        .transpose()?;
-    let address = config.admin.address;
-    let socket = std::net::TcpListener::bind(address)
-        .map_err(|cause| StartError::AdminAddress { address, cause })?;
-    let allowed_hosts = config.admin.allowed_hosts.clone();
-    Ok(Entrance {
-        socket,
-        tls,
-        allowed_hosts,
-        auth,
-    })
-}
-
-fn start_plane(config: &Config) -> Result<Arc<DataPlane>, StartError> {
-    let log = AccessLog::start(config.access_log.path.clone()).map_err(|cause| {
-        StartError::Resources {
-            what: "open the access log",
-            cause,
-        }
-    })?;
-    let workers = match config.workers {
-        Workers::Count(count) => count,
-        Workers::Auto => std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
-    };
-    DataPlane::start(workers.get(), Snapshot::empty(), log, Instant::now())
-        .map(Arc::new)
-        .map_err(|cause| StartError::Resources {
-            what: "start the workers",
-            cause,
-        })
-}
-
-/// The state to start from. A loss is never silent.
-fn recover(found: Found, events: &Events) -> State {
-    match found {
-        Found::Nothing => State::default(),
-        Found::Database(state) => state,
-        Found::Copy(state, why) => {
-            let message = format!(
-                "the state database was damaged ({why}); weights, roles and blocks come from its copy, history is lost"
-            );
-            events.emit("state_lost", None, "start", message, None);
-            state
-        }
-        Found::Lost(why) => {
-            let message = format!(
-                "the recorded state was lost ({why}); every service serves stable only until switchback acknowledge"
-            );
-            events.emit("state_lost", None, "start", message, None);
-            State {
-                stable_only: true,
-                ..State::default()
+        match given {
+            Some(given) => Ok(self.retire(given, hurry).await),
+            None => {
+                tracing::info!("stopping: requests in flight may finish; a second signal ends now");
+                Ok(self.stop(hurry).await)
             }
         }
     }

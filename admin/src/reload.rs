@@ -9,29 +9,33 @@ mod watch;
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use serde::Serialize;
 use switchback_config::diagnostic::{Diagnostic, render_all};
 use switchback_config::diff::{Change, restart_only};
 use switchback_config::model::{Config, Name};
 use switchback_proxy::data_plane::DataPlane;
+use tokio::sync::watch::{Receiver, Sender};
 use utoipa::ToSchema;
 
 use crate::api::views::schema;
 use crate::auth::{Auth, Token};
 use crate::builder::Material;
+use crate::certificates::CertificateView;
 use crate::command::{Asked, Command, Refusal};
 use crate::control::{AskError, Controls, Extent};
 use crate::events::Events;
 use crate::files::{self, FileError};
+use crate::inherit::Inherited;
 use crate::resolver::Resolver;
 use crate::signals;
 use crate::store::Store;
-use listeners::Prepared;
-pub use listeners::{Listeners, set_connection_limit};
+pub use listeners::{Listeners, Prepared, raise_descriptor_limit, set_connection_limit};
 
 /// A file could not be taken over. The last good one stays in force.
 #[derive(Debug, thiserror::Error)]
@@ -196,6 +200,9 @@ pub struct Reloader {
     material: Mutex<Arc<Material>>,
     resolver: Resolver,
     last: Mutex<Last>,
+    certificates: Sender<Vec<CertificateView>>,
+    /// TLS of the admin API, as new connections use it.
+    admin_tls: Option<Arc<ArcSwap<rustls::ServerConfig>>>,
 }
 
 impl Reloader {
@@ -215,8 +222,12 @@ impl Reloader {
         listeners: Listeners,
         material: Arc<Material>,
         resolver: Resolver,
+        admin_tls: Option<Arc<ArcSwap<rustls::ServerConfig>>>,
     ) -> Arc<Self> {
+        let certificates = Sender::new(listeners.certificates());
         Arc::new(Self {
+            certificates,
+            admin_tls,
             path,
             plane,
             controls,
@@ -238,6 +249,22 @@ impl Reloader {
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
+    }
+
+    /// Where listeners accept.
+    pub(crate) async fn bound(&self) -> Vec<SocketAddr> {
+        let listeners = self.listeners.lock().await.addresses();
+        listeners.into_iter().map(|(_, address)| address).collect()
+    }
+
+    /// The address that each open listener is configured with.
+    pub(crate) async fn configured(&self) -> Vec<(Name, std::net::SocketAddr)> {
+        self.listeners.lock().await.configured()
+    }
+
+    /// The certificates in use, and when that changes.
+    pub(crate) fn certificates(&self) -> Receiver<Vec<CertificateView>> {
+        self.certificates.subscribe()
     }
 
     /// The last attempt.
@@ -345,7 +372,12 @@ impl Reloader {
             .map(|path| files::tokens(path, base))
             .transpose()?;
         files::check_hooks(config, base)?;
-        let prepared = listeners.prepare(&self.plane, config, base)?;
+        let admin_tls = config.admin.tls.as_ref();
+        let admin_tls = admin_tls
+            .map(|tls| files::admin_tls(tls, base))
+            .transpose()?;
+        let nothing = &mut Inherited::default();
+        let prepared = listeners.prepare(&self.plane, config, base, nothing)?;
         Ok(Checked {
             changes: switchback_config::diff::changes(&before, config),
             has_new_material: !material.is_same(&old_material),
@@ -353,6 +385,7 @@ impl Reloader {
             before,
             material,
             tokens,
+            admin_tls,
             prepared,
         })
     }
@@ -383,6 +416,10 @@ impl Reloader {
         let new_material = checked.has_new_material.then(|| material.clone());
         let confirmed = self.controls.ask_with(command, asked, new_material).await?;
         listeners.open(&self.plane, checked.prepared);
+        self.certificates.send_replace(listeners.certificates());
+        if let (Some(current), Some(next)) = (&self.admin_tls, checked.admin_tls) {
+            current.store(next);
+        }
         set_connection_limit(&self.plane, &limits);
         if let Some(tokens) = checked.tokens {
             self.auth.set_tokens(tokens);
@@ -407,6 +444,7 @@ struct Checked {
     material: Arc<Material>,
     has_new_material: bool,
     tokens: Option<Vec<Token>>,
+    admin_tls: Option<Arc<rustls::ServerConfig>>,
     prepared: Prepared,
     changes: Vec<Change>,
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use hickory_resolver::TokioResolver;
+use switchback_config::check_endpoint_address;
 use switchback_config::defaults::RESOLVE_MIN;
 use switchback_config::model::{Backend, Config};
 use switchback_config::units::EndpointHost;
@@ -18,7 +19,8 @@ use tokio::time::Instant;
 
 use crate::builder::Addresses;
 use crate::control::{Controls, Extent, Published};
-use crate::controller::allowed;
+use crate::controller::{allowed, own_addresses};
+use crate::own::leads_here;
 
 /// How long one lookup may take.
 const LOOKUP_TIME: Duration = Duration::from_secs(3);
@@ -58,7 +60,9 @@ impl Resolver {
         let wanted: Vec<Wanted> = names_of(config).difference(&known).cloned().collect();
         let lookups = stream::iter(wanted).map(|wanted| async move {
             let found = self.look_up(&wanted).await;
-            found.map(|(addresses, _)| (wanted, addresses))
+            let (mut addresses, _) = found?;
+            addresses.retain(|address| is_usable(config, &wanted, *address, true));
+            Some((wanted, addresses)).filter(|(_, addresses)| !addresses.is_empty())
         });
         let found = lookups.buffer_unordered(LOOKUPS_AT_ONCE);
         found.filter_map(std::future::ready).collect().await
@@ -114,10 +118,9 @@ impl Resolver {
                 let Some((mut found, _)) = answer else {
                     continue;
                 };
-                if !from_file.contains(name) {
-                    let config = published.borrow().config.clone();
-                    found.retain(|address| is_allowed(&config, name, *address));
-                }
+                let config = published.borrow().config.clone();
+                let trusted = from_file.contains(name);
+                found.retain(|address| is_usable(&config, name, *address, trusted));
                 if !found.is_empty() && current.get(name) != Some(&found) {
                     current.insert(name.clone(), found);
                     changed = true;
@@ -148,8 +151,18 @@ async fn sleep_until(next: Option<Instant>) {
     }
 }
 
-fn is_allowed(config: &Config, (name, _): &Wanted, address: SocketAddr) -> bool {
-    let verdict = allowed(config, address.ip(), address.port());
+/// Whether an address may be an endpoint. Names in the file may point anywhere but to this process
+/// and to what no endpoint can be.
+fn is_usable(config: &Config, (name, _): &Wanted, address: SocketAddr, from_file: bool) -> bool {
+    let own: Vec<SocketAddr> = own_addresses(config).collect();
+    let verdict = match from_file {
+        true => check_endpoint_address(address.ip(), address.port(), &own).map_err(str::to_owned),
+        false => allowed(config, address.ip(), address.port()),
+    };
+    let verdict = match leads_here(&own, address) {
+        true => Err("switchback itself listens there".to_owned()),
+        false => verdict,
+    };
     if let Err(reason) = &verdict {
         tracing::warn!(name, %address, reason, "an endpoint's name points where it may not");
     }

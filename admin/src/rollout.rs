@@ -34,7 +34,7 @@ pub(crate) async fn run(controls: Controls, hooks: Hooks) {
             Some(answer) = asking.answers.join_next() => asking.heed(&controls, answer).await,
         }
         refused.retain(|_, at| at.elapsed() < RETRY);
-        for service in due(&controls.published(), Timestamp::now()) {
+        for service in due(&controls.published()) {
             if refused.contains_key(&service) || asking.begin(&controls, &hooks, &service) {
                 continue;
             }
@@ -62,7 +62,7 @@ impl Asking {
     /// Asks them if that is what comes next for a service; whether they are being asked.
     fn begin(&mut self, controls: &Controls, hooks: &Hooks, service: &Name) -> bool {
         let published = controls.published();
-        let Some(rollout) = ends_now(&published, service, Timestamp::now()) else {
+        let Some(rollout) = ends_now(&published, service, published.clock.now()) else {
             return false;
         };
         if self.rollouts.contains_key(service) {
@@ -136,7 +136,8 @@ fn ends_now<'a>(
 }
 
 /// The services about which something is to be done now.
-fn due(published: &Published, at: Timestamp) -> Vec<Name> {
+fn due(published: &Published) -> Vec<Name> {
+    let at = published.clock.now();
     let services = published.state.services.iter();
     let is_due = services.filter(|(name, state)| {
         let lease_ended = state.lease.as_ref().is_some_and(|lease| at >= lease.until);

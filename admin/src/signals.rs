@@ -70,7 +70,7 @@ struct Key {
 /// The feeds of watched versions that have weight.
 fn wanted(published: &Published) -> HashMap<Key, Arc<Feed>> {
     let mut wanted = HashMap::new();
-    let at = Timestamp::now();
+    let at = published.clock.now();
     for (name, status) in &published.services {
         for (backend, gauge) in &status.gauges {
             let Some(until) = watched(published, name, backend, at) else {

@@ -12,10 +12,12 @@ mod copies;
 mod database;
 mod errands;
 mod evidence;
+mod lending;
 mod lock;
 mod outbox;
 
 use std::num::NonZeroU32;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -25,7 +27,7 @@ use serde::Serialize;
 use tokio::sync::{Notify, oneshot};
 
 use crate::history::past::Record;
-use crate::history::{AuditEntry, Revision};
+use crate::history::{AuditCheck, AuditEntry, AuditRow, Revision};
 use crate::state::State;
 use database::Database;
 use errands::Errands;
@@ -111,6 +113,10 @@ enum Job {
     Read(Box<dyn FnOnce(&Database) + Send>),
     /// Tried again with the database opened anew if it says that it failed.
     Write(Work),
+    /// Passes the directory to another process: its lock, once more.
+    Lend(oneshot::Sender<Result<OwnedFd, String>>),
+    /// Takes it into use again.
+    TakeBack(oneshot::Sender<()>),
     Stop(SyncSender<()>),
 }
 
@@ -141,6 +147,23 @@ impl Store {
         };
         copies::create_private(directory).map_err(unusable)?;
         let lock = lock::take(directory)?;
+        Self::open_locked(directory, lock)
+    }
+
+    /// The same with the lock of the process that had it until now.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn take_over(directory: &Path, lock: OwnedFd) -> Result<(Self, Found), OpenError> {
+        let lock = lock::adopt(directory, lock)?;
+        Self::open_locked(directory, lock)
+    }
+
+    fn open_locked(directory: &Path, lock: lock::Lock) -> Result<(Self, Found), OpenError> {
+        let unusable = |cause| OpenError::Directory {
+            path: directory.into(),
+            cause,
+        };
         let was_in_use = copies::was_in_use(directory);
         let (mut database, found) = match Database::open(directory) {
             Ok((database, state)) => (database, state.map_or(Found::Nothing, Found::Database)),
@@ -185,7 +208,8 @@ impl Store {
             errands: errands.clone(),
             overdue: false,
             evidence: Backlog::default(),
-            _lock: lock,
+            lock,
+            lent: false,
         };
         std::thread::Builder::new()
             .name("store".into())
@@ -263,9 +287,17 @@ impl Store {
     ///
     /// # Errors
     /// When the disk or the store does not answer.
-    pub async fn audit_entries(&self, limit: usize) -> Result<Vec<AuditEntry>, String> {
+    pub async fn audit_entries(&self, limit: usize) -> Result<Vec<AuditRow>, String> {
         self.read(move |database| database.audit_entries(limit))
             .await
+    }
+
+    /// Whether the audit is what was written.
+    ///
+    /// # Errors
+    /// When the disk or the store does not answer.
+    pub async fn check_audit(&self) -> Result<AuditCheck, String> {
+        self.read(Database::check_audit).await
     }
 
     async fn read<T: Send + 'static>(
@@ -312,7 +344,9 @@ struct Keeper {
     /// An errand could not be done.
     overdue: bool,
     evidence: Backlog,
-    _lock: lock::Lock,
+    lock: lock::Lock,
+    /// Another process writes here.
+    lent: bool,
 }
 
 /// Changes in force that may wait for the disk; older ones are covered by the state of later ones.
@@ -348,6 +382,13 @@ impl Keeper {
                     self.save_evidence();
                 }
                 Ok(Job::Errands) => self.run_errands(),
+                Ok(Job::Lend(reply)) => {
+                    let _ = reply.send(self.lend());
+                }
+                Ok(Job::TakeBack(done)) => {
+                    self.take_back();
+                    let _ = done.send(());
+                }
                 Ok(Job::Read(read)) => read(&self.database),
                 Ok(Job::Write(mut work)) => self.work(&mut *work),
                 Ok(Job::Stop(done)) => {
@@ -385,7 +426,9 @@ impl Keeper {
             false => Err("earlier changes could not be persisted yet".to_owned()),
         };
         if let Err(error) = &written {
-            tracing::error!(%error, "persist a change");
+            if !self.lent {
+                tracing::error!(%error, "persist a change");
+            }
             if commit.keep_trying {
                 self.unsaved.truncate(UNSAVED_MAX - 1);
                 self.unsaved.push(commit);
@@ -409,6 +452,9 @@ impl Keeper {
 
     /// Tells hooks what they should hear of.
     fn run_errands(&mut self) {
+        if self.lent {
+            return;
+        }
         let mut done = self.errands.run(&self.database);
         if done.is_err() {
             // As in [`Keeper::write`].
@@ -427,7 +473,7 @@ impl Keeper {
 
     /// Evidence comes after everything that has to survive.
     fn save_evidence(&mut self) {
-        if !self.unsaved.is_empty() {
+        if self.lent || !self.unsaved.is_empty() {
             return;
         }
         if let Err(error) = self.evidence.save(&mut self.database) {
@@ -438,6 +484,9 @@ impl Keeper {
     }
 
     fn write(&mut self, commit: &Commit) -> Result<(), String> {
+        if self.lent {
+            return Err("another process writes the state".into());
+        }
         if let Err(error) = self.database.commit(commit) {
             // A database that failed to write refuses all further work until it is opened anew.
             match self.database.reopen(&self.directory) {
@@ -455,7 +504,7 @@ impl Keeper {
     }
 
     fn work(&mut self, work: &mut dyn FnMut(&Database, bool) -> bool) {
-        if !work(&self.database, false) {
+        if !work(&self.database, false) && !self.lent {
             // As in [`Keeper::write`].
             let _ = self.database.reopen(&self.directory);
             work(&self.database, true);
@@ -464,7 +513,9 @@ impl Keeper {
     }
 
     fn log(&mut self, doing: &str, job: impl FnOnce(&mut Database) -> Result<(), String>) {
-        if let Err(error) = job(&mut self.database) {
+        if let Err(error) = job(&mut self.database)
+            && !self.lent
+        {
             tracing::warn!(%error, "{doing}");
         }
     }

@@ -85,6 +85,14 @@ pub const PICKS_MAX: u32 = 3;
 /// How long a write waits for all workers to acknowledge a new snapshot.
 pub const FENCE_TIME: Duration = Duration::from_secs(1);
 
+/// How long a process that takes over waits for each answer of the one that serves: workers share
+/// their sockets and the disk finishes a change, which takes milliseconds.
+pub const TAKEOVER_TIME: Duration = Duration::from_secs(30);
+
+/// How long connections without a request stay open in a process that another one has taken over from,
+/// and never more than half of `shutdown_timeout`: most clients that keep one use it within that time.
+pub const RETIRE_IDLE_TIME: Duration = Duration::from_secs(15);
+
 /// How long a rollback's answer waits for the disk.
 pub const DURABLE_TIME: Duration = Duration::from_millis(250);
 
@@ -245,6 +253,12 @@ pub const ADMIN_BODY_BYTES: usize = 256 << 10;
 /// Arrays and objects around each other in an admin request: none of the API's own has more than five.
 pub const ADMIN_BODY_DEPTH: usize = 32;
 
+/// Request head on the admin API: the same as on listeners.
+pub const ADMIN_HEADER_BYTES: usize = 64 << 10;
+
+/// Header fields of an admin request: the same as on listeners.
+pub const ADMIN_HEADERS: usize = 100;
+
 /// Time for one admin request to arrive.
 pub const ADMIN_REQUEST_TIME: Duration = Duration::from_secs(10);
 
@@ -256,6 +270,10 @@ pub const REASON_CHARS_MAX: usize = 1_000;
 
 /// Admin connections at a time.
 pub const ADMIN_CONNECTIONS: usize = 64;
+
+/// A certificate that expires within this time is warned about every day: long enough to get a new one
+/// even where people do it by hand.
+pub const CERTIFICATE_WARNING: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// Failed admin logins of one address in a minute before it is told to wait.
 pub const ADMIN_FAILURES_PER_MINUTE: u32 = 10;

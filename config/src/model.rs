@@ -124,6 +124,10 @@ pub struct ListenerTls {
     pub certificates: Vec<CertificateFiles>,
     /// The lowest TLS version accepted.
     pub min_version: TlsVersion,
+    /// PEM file with the authorities whose certificates clients must show; none: no client
+    /// certificate is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_ca: Option<PathBuf>,
 }
 
 /// A certificate chain and its key.

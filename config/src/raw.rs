@@ -106,8 +106,9 @@ section! {
         certificates: Vec<CertificateItem>,
         /// Lowest version: "1.2" (default) or "1.3".
         min_version: TlsVersion,
+        /// PEM file with authorities: only clients that show a certificate of theirs are served.
+        client_ca: String,
     }
-    later ["client_ca"]
 }
 
 /// A certificate with its place.

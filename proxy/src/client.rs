@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::head::RequestHead;
 use crate::server::Listener;
+use crate::tls::Addressed;
 
 /// A connected client. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -16,16 +18,32 @@ pub(crate) struct Client {
     pub(crate) secure: bool,
     /// Where it connected to.
     pub(crate) listener: Arc<Listener>,
+    /// What it asked for in the TLS handshake, if it named something.
+    addressed: Option<Addressed>,
 }
 
 impl Client {
-    pub(crate) fn new(peer: SocketAddr, secure: bool, listener: Arc<Listener>) -> Self {
+    pub(crate) fn new(
+        peer: SocketAddr,
+        secure: bool,
+        listener: Arc<Listener>,
+        addressed: Option<Addressed>,
+    ) -> Self {
         let peer_text = peer.ip().to_canonical().to_string().into();
         Self {
             peer,
             peer_text,
             secure,
             listener,
+            addressed,
+        }
+    }
+
+    /// Whether a request does not belong on this connection. Once a request over TLS, no allocation.
+    pub(crate) fn is_misdirected(&self, head: &RequestHead) -> bool {
+        match (&self.addressed, head.authority()) {
+            (Some(addressed), Some(authority)) => !addressed.is_for(authority),
+            _ => false,
         }
     }
 }

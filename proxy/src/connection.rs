@@ -57,14 +57,16 @@ pub(crate) async fn serve(
         tracing::debug!(%peer, "client has too many connections");
         return;
     };
-    let (stream, negotiated) = match &listener.tls {
-        None => (Stream::Plain(socket), None),
+    let (stream, negotiated, addressed) = match &listener.tls {
+        None => (Stream::Plain(socket), None, None),
         Some(tls) => {
             let accepted = Box::pin(TlsAcceptor::from(tls.config().clone()).accept(socket));
             match within(&timer, listener.limits.tls_handshake, accepted).await {
                 Some(Ok(stream)) => {
-                    let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                    (Stream::Tls(Box::new(stream.into())), Some(h2))
+                    let session = stream.get_ref().1;
+                    let h2 = session.alpn_protocol() == Some(b"h2");
+                    let addressed = session.server_name().map(|name| tls.addressed(name));
+                    (Stream::Tls(Box::new(stream.into())), Some(h2), addressed)
                 }
                 failed => {
                     worker.stats().handshake_failures.add(1);
@@ -74,7 +76,7 @@ pub(crate) async fn serve(
             }
         }
     };
-    let client = Client::new(peer, listener.tls.is_some(), listener);
+    let client = Client::new(peer, listener.tls.is_some(), listener, addressed);
     let transport = Transport::new(stream, &worker.buffers);
     let speaks_h2 = match negotiated {
         Some(h2) => h2,

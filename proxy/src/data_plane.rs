@@ -1,8 +1,10 @@
 //! The data plane as the rest of the process sees it: workers, listeners, the current snapshot.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering::Release};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -34,7 +36,36 @@ pub struct DataPlane {
 pub struct Bound {
     /// The address, with the port that the kernel chose if none was asked for.
     pub address: SocketAddr,
-    sockets: Vec<std::net::TcpListener>,
+    sockets: Vec<TcpListener>,
+}
+
+impl Bound {
+    /// Sockets that somebody else has bound and listened on. There may be more or fewer than
+    /// workers: then some workers accept on several, or several on one.
+    ///
+    /// # Errors
+    /// When there is none, or one has no address.
+    pub fn inherited(sockets: Vec<TcpListener>) -> io::Result<Self> {
+        let none = || io::Error::new(io::ErrorKind::InvalidInput, "no socket was passed on");
+        let address = sockets.first().ok_or_else(none)?.local_addr()?;
+        for socket in &sockets {
+            socket.set_nonblocking(true)?;
+        }
+        Ok(Self { address, sockets })
+    }
+
+    /// The sockets of each worker: each accepts on at least one, and none is left without a worker.
+    fn shares(self, workers: usize) -> io::Result<Vec<Vec<TcpListener>>> {
+        let mut shares: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+        let passed_on = self.sockets.len();
+        for (worker, share) in shares.iter_mut().enumerate().skip(passed_on) {
+            share.push(self.sockets[worker % passed_on].try_clone()?);
+        }
+        for (index, socket) in self.sockets.into_iter().enumerate() {
+            shares[index % workers].push(socket);
+        }
+        Ok(shares)
+    }
 }
 
 /// Work that had to be cut off at the end.
@@ -62,6 +93,7 @@ impl DataPlane {
             workers,
             connections: Connections::new(usize::MAX),
             draining: AtomicBool::new(false),
+            waits_for_idle: AtomicBool::new(false),
             stats: (0..workers).map(|_| WorkerStats::default()).collect(),
         });
         let mut orders = Vec::with_capacity(workers);
@@ -117,16 +149,39 @@ impl DataPlane {
         let sockets = bind(address, self.shared.workers)?;
         let address = sockets
             .first()
-            .map_or(Ok(address), std::net::TcpListener::local_addr)?;
+            .map_or(Ok(address), TcpListener::local_addr)?;
         Ok(Bound { address, sockets })
     }
 
     /// Accepts connections on a bound address; replaces a listener of the same name, whose
     /// connections go on.
     pub fn listen(&self, bound: Bound, listener: &Arc<Listener>) {
-        for (orders, socket) in self.orders.iter().zip(bound.sockets) {
-            Self::order(orders, Order::Listen(listener.clone(), socket));
+        let shares = match bound.shares(self.orders.len()) {
+            Ok(shares) => shares,
+            Err(error) => {
+                tracing::error!(%error, listener = %listener.name, "share listening sockets");
+                return;
+            }
+        };
+        for (orders, sockets) in self.orders.iter().zip(shares) {
+            Self::order(orders, Order::Listen(listener.clone(), sockets));
         }
+    }
+
+    /// All listening sockets once more, by the name of their listener, for a process that goes on
+    /// accepting on them. Blocks the calling thread for at most `patience` for each worker.
+    ///
+    /// # Errors
+    /// When a worker does not answer or there is no descriptor left.
+    pub fn share_sockets(&self, patience: Duration) -> io::Result<Vec<(Arc<str>, OwnedFd)>> {
+        let mut sockets = Vec::new();
+        for orders in &self.orders {
+            let (reply, answer) = sync_channel(1);
+            Self::order(orders, Order::Share(reply));
+            let answer = answer.recv_timeout(patience);
+            sockets.extend(answer.map_err(|_| io::Error::other("a worker does not answer"))??);
+        }
+        Ok(sockets)
     }
 
     /// Changes what the next connections of a listener see; its sockets stay as they are, so that
@@ -172,14 +227,43 @@ impl DataPlane {
         self.log.reopen();
     }
 
-    /// Stops accepting, lets requests in flight finish for at most `patience`, and ends the workers.
-    /// Blocks the calling thread; `hurry` cuts the wait short when it becomes true.
-    #[must_use]
-    pub fn drain(&self, patience: Option<Duration>, hurry: &AtomicBool) -> Drained {
+    /// Stops accepting, since another process goes on with the same sockets. Connections are closed
+    /// with the response to their next request: closing an idle one could cross with a request that
+    /// is already on its way. [`DataPlane::drain`] ends that.
+    pub fn retire(&self) {
+        self.shared.waits_for_idle.store(true, Release);
         self.shared.draining.store(true, Release);
         for orders in &self.orders {
             let _ = orders.try_send(Order::Drain);
         }
+    }
+
+    /// Waits until every worker has ended, at most `patience`. Blocks the calling thread; `hurry`
+    /// cuts the wait short when it becomes true.
+    #[must_use]
+    pub fn has_drained(&self, patience: Duration, hurry: &AtomicBool) -> bool {
+        self.wait(Some(patience), hurry)
+    }
+
+    /// Stops accepting, lets requests in flight finish for at most `patience`, and ends the workers.
+    /// Blocks the calling thread; `hurry` cuts the wait short when it becomes true.
+    #[must_use]
+    pub fn drain(&self, patience: Option<Duration>, hurry: &AtomicBool) -> Drained {
+        self.shared.waits_for_idle.store(false, Release);
+        self.shared.draining.store(true, Release);
+        for orders in &self.orders {
+            let _ = orders.try_send(Order::Drain);
+        }
+        let cut = if self.wait(patience, hurry) {
+            0
+        } else {
+            self.connections()
+        };
+        Drained { cut }
+    }
+
+    /// Whether all workers have ended in time.
+    fn wait(&self, patience: Option<Duration>, hurry: &AtomicBool) -> bool {
         let started = Instant::now();
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -187,13 +271,7 @@ impl DataPlane {
             let out_of_time = patience.is_some_and(|patience| started.elapsed() >= patience);
             let hurried = hurry.load(std::sync::atomic::Ordering::Acquire);
             if threads.is_empty() || out_of_time || hurried {
-                return Drained {
-                    cut: if threads.is_empty() {
-                        0
-                    } else {
-                        self.connections()
-                    },
-                };
+                return threads.is_empty();
             }
             std::thread::park_timeout(Duration::from_millis(5));
         }

@@ -41,6 +41,8 @@ pub(crate) enum RequestError {
     ConnectMethod,
     #[error("no route matches")]
     NoRoute,
+    #[error("the TLS connection is for another host than the request")]
+    Misdirected,
     #[error("the client went away")]
     ClientGone(#[source] Option<io::Error>),
 
@@ -89,6 +91,7 @@ impl RequestError {
             | Self::UnknownCoding
             | Self::ConnectMethod
             | Self::NoRoute
+            | Self::Misdirected
             | Self::ClientGone(_) => Fault::Client,
             Self::Connect { .. }
             | Self::ConnectTimeout(_)
@@ -114,6 +117,7 @@ impl RequestError {
             Self::HeaderTimeout | Self::BodyTimeout => 408,
             Self::BodyTooLarge => 413,
             Self::UriTooLong => 414,
+            Self::Misdirected => 421,
             Self::HeadersTooLarge(_) => 431,
             Self::ClientGone(_) => 499,
             Self::UnknownCoding => 501,
@@ -143,6 +147,7 @@ impl RequestError {
             Self::UnknownCoding => "unknown_transfer_coding",
             Self::ConnectMethod => "method_not_allowed",
             Self::NoRoute => "no_route",
+            Self::Misdirected => "misdirected_request",
             Self::ClientGone(_) => "client_gone",
             Self::Connect { .. } => "connect_failed",
             Self::ConnectTimeout(_) => "connect_timeout",
@@ -187,7 +192,7 @@ impl RequestError {
     pub(crate) const fn grpc_status(&self) -> &'static str {
         match self.status() {
             400 | 413 | 414 | 431 => "3",
-            404 | 405 | 501 | 505 => "12",
+            404 | 405 | 421 | 501 | 505 => "12",
             408 | 504 => "4",
             _ => "14",
         }
@@ -196,7 +201,10 @@ impl RequestError {
     /// Whether nothing sensible can be read from the client's connection any more.
     pub(crate) const fn breaks_framing(&self) -> bool {
         matches!(self.fault(), Fault::Client)
-            && !matches!(self, Self::NoRoute | Self::ConnectMethod)
+            && !matches!(
+                self,
+                Self::NoRoute | Self::ConnectMethod | Self::Misdirected
+            )
     }
 }
 

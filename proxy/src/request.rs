@@ -73,6 +73,9 @@ pub(crate) async fn handle(
         timer: Some(worker.wheel.timer()),
     };
     let stopwatch = Stopwatch::default();
+    if client.is_misdirected(head) {
+        return refuse(worker, head, &ids, report, &RequestError::Misdirected);
+    }
     for _ in 0..PICKS_MAX {
         let Some(index) = view.snapshot.router.find(head, &client.listener.name) else {
             return refuse(worker, head, &ids, report, &RequestError::NoRoute);

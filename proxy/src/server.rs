@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -227,6 +228,7 @@ pub(crate) struct Listening {
 #[derive(Debug)]
 struct Open {
     listener: Rc<RefCell<ListenerHandle>>,
+    socket: Rc<TcpListener>,
     stop: Rc<Notify>,
     task: JoinHandle<()>,
 }
@@ -238,35 +240,52 @@ impl Open {
 }
 
 impl Listening {
-    /// Accepts on a socket.
+    /// Accepts on the sockets of a listener.
     pub(crate) fn start(
         &mut self,
         worker: &Rc<Worker>,
-        handle: ListenerHandle,
-        socket: std::net::TcpListener,
+        handle: &ListenerHandle,
+        sockets: Vec<std::net::TcpListener>,
     ) {
-        let name = handle.name.clone();
-        self.stop(&name);
-        let socket = match TcpListener::from_std(socket) {
-            Ok(socket) => socket,
-            Err(error) => {
-                tracing::error!(%error, listener = %name, "take over a listening socket");
-                return;
-            }
-        };
-        let (listener, stop) = (Rc::new(RefCell::new(handle)), Rc::new(Notify::new()));
-        let accepting = accept(worker.clone(), listener.clone(), socket, stop.clone());
-        let task = tokio::task::spawn_local(accepting);
-        self.open.push(Open {
-            listener,
-            stop,
-            task,
+        self.stop(&handle.name);
+        for socket in sockets {
+            let socket = match TcpListener::from_std(socket) {
+                Ok(socket) => Rc::new(socket),
+                Err(error) => {
+                    tracing::error!(%error, listener = %handle.name, "take over a listening socket");
+                    continue;
+                }
+            };
+            let listener = Rc::new(RefCell::new(handle.clone()));
+            let stop = Rc::new(Notify::new());
+            let accepting = accept(
+                worker.clone(),
+                listener.clone(),
+                socket.clone(),
+                stop.clone(),
+            );
+            let task = tokio::task::spawn_local(accepting);
+            self.open.push(Open {
+                listener,
+                socket,
+                stop,
+                task,
+            });
+        }
+    }
+
+    /// The sockets once more, for somebody who goes on accepting on them.
+    pub(crate) fn share(&self) -> io::Result<Vec<(Arc<str>, OwnedFd)>> {
+        let shared = self.open.iter().map(|open| {
+            let socket = open.socket.as_fd().try_clone_to_owned()?;
+            Ok((open.listener.borrow().name.clone(), socket))
         });
+        shared.collect()
     }
 
     /// Changes what the next connections of a listener see; its socket stays.
     pub(crate) fn update(&self, handle: &ListenerHandle) {
-        if let Some(open) = self.open.iter().find(|open| open.is(&handle.name)) {
+        for open in self.open.iter().filter(|open| open.is(&handle.name)) {
             *open.listener.borrow_mut() = handle.clone();
         }
     }
@@ -284,9 +303,9 @@ impl Listening {
 
     /// Stops accepting everywhere, and waits until it has stopped.
     pub(crate) async fn stop_all(&mut self) {
-        for open in self.open.drain(..) {
-            open.stop.notify_one();
-            let _ = open.task.await;
+        for Open { stop, task, .. } in self.open.drain(..) {
+            stop.notify_one();
+            let _ = task.await;
         }
     }
 }
@@ -294,13 +313,13 @@ impl Listening {
 async fn accept(
     worker: Rc<Worker>,
     listener: Rc<RefCell<ListenerHandle>>,
-    socket: TcpListener,
+    socket: Rc<TcpListener>,
     stop: Rc<Notify>,
 ) {
     let mut stopping = false;
     loop {
         if !stopping && !worker.shared.connections.has_room() {
-            tokio::time::sleep(PAUSE).await;
+            stopping = pause(&stop).await;
             continue;
         }
         // Once told to stop, only those are accepted whom the kernel has already let in.
@@ -323,10 +342,15 @@ async fn accept(
             Err(error) => {
                 let name = listener.borrow().name.clone();
                 tracing::warn!(%error, listener = %name, "accept; pausing");
-                tokio::time::sleep(PAUSE).await;
+                stopping = pause(&stop).await;
             }
         }
     }
+}
+
+/// Gives connections time to end; whether accepting is to stop.
+async fn pause(stop: &Notify) -> bool {
+    tokio::time::timeout(PAUSE, stop.notified()).await.is_ok()
 }
 
 /// Whether an accept error belongs to the connection that would have been accepted.

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
@@ -48,6 +48,9 @@ pub enum TlsError {
     /// The certificate's contents cannot be understood.
     #[error("parse the certificate: {0}")]
     Certificate(String),
+    /// Certificates of clients cannot be verified with these authorities.
+    #[error("use the authorities of clients")]
+    Authorities(#[from] rustls::server::VerifierBuilderError),
     /// Certificate and key do not fit, or their kind is not supported.
     #[error("use certificate and key")]
     Rejected(#[from] rustls::Error),
@@ -67,6 +70,17 @@ pub struct Certificate {
 }
 
 impl Certificate {
+    /// Whether it is valid for a name.
+    fn covers(&self, name: &str) -> bool {
+        let covers = |own: &String| match own.strip_prefix("*.") {
+            None => own.eq_ignore_ascii_case(name),
+            Some(parent) => name
+                .split_once('.')
+                .is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(parent)),
+        };
+        self.names.iter().any(covers)
+    }
+
     /// Reads a chain (leaf first) and its key.
     ///
     /// # Errors
@@ -111,6 +125,38 @@ impl Certificates {
     }
 }
 
+/// What a client has asked for by name (SNI), and the certificate it was shown. Requests for
+/// anything else do not belong on this connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Addressed {
+    name: Box<str>,
+    certificate: Option<Arc<Certificate>>,
+}
+
+impl Addressed {
+    /// Whether a request for `host[:port]` may come on this connection: HTTP/2 clients send requests for
+    /// all names of a certificate on one.
+    pub(crate) fn is_for(&self, authority: &[u8]) -> bool {
+        let Ok(authority) = std::str::from_utf8(authority) else {
+            return false;
+        };
+        let host = authority
+            .rsplit_once(':')
+            .filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()))
+            .map_or(authority, |(host, _)| host);
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let host = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host);
+        host.eq_ignore_ascii_case(&self.name)
+            || self
+                .certificate
+                .as_ref()
+                .is_some_and(|shown| shown.covers(host))
+    }
+}
+
 /// TLS of a listener; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ServerTls {
@@ -131,20 +177,33 @@ impl ResolvesServerCert for CertificateChoice {
 }
 
 impl ServerTls {
-    /// TLS with these certificates.
+    /// TLS with these certificates. With authorities (PEM) only clients that show a certificate of
+    /// theirs are served.
     ///
     /// # Errors
-    /// [`TlsError::Rejected`] when the versions or ticket keys cannot be set up.
-    pub fn new(certificates: Vec<Certificate>, min_version: TlsVersion) -> Result<Self, TlsError> {
+    /// What is wrong with the authorities; [`TlsError::Rejected`] when the versions or ticket keys cannot
+    /// be set up.
+    pub fn new(
+        certificates: Vec<Certificate>,
+        min_version: TlsVersion,
+        client_authorities: Option<&[u8]>,
+    ) -> Result<Self, TlsError> {
         let versions: &[&rustls::SupportedProtocolVersion] = match min_version {
             TlsVersion::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
             TlsVersion::Tls13 => &[&rustls::version::TLS13],
         };
         let choice = Arc::new(CertificateChoice::default());
-        let mut config = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(versions)?
-            .with_no_client_auth()
-            .with_cert_resolver(choice.clone());
+        let builder =
+            ServerConfig::builder_with_provider(provider()).with_protocol_versions(versions)?;
+        let builder = match client_authorities {
+            None => builder.with_no_client_auth(),
+            Some(pem) => {
+                let roots = Arc::new(authorities(pem)?);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
+                builder.with_client_cert_verifier(verifier.build()?)
+            }
+        };
+        let mut config = builder.with_cert_resolver(choice.clone());
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.ticketer = aws_lc_rs::Ticketer::new()?;
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
@@ -174,6 +233,18 @@ impl ServerTls {
             .iter()
             .map(|c| (c.names.clone(), c.expires))
             .collect()
+    }
+
+    /// What a connection is for, by the name that its client asked for.
+    pub(crate) fn addressed(&self, name: &str) -> Addressed {
+        let certificates = self.certificates.0.load();
+        let certificate = certificates.find(Some(name)).cloned();
+        // One that was shown for want of a better one says nothing about what else is served.
+        let certificate = certificate.filter(|shown| shown.covers(name));
+        Addressed {
+            name: name.into(),
+            certificate,
+        }
     }
 
     pub(crate) const fn config(&self) -> &Arc<ServerConfig> {
@@ -208,13 +279,7 @@ pub fn client_config(files: &ClientTlsFiles<'_>) -> Result<Arc<ClientConfig>, Tl
         ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
     let builder = match files.authorities {
         None => builder.with_platform_verifier()?,
-        Some(pem) => {
-            let mut roots = RootCertStore::empty();
-            for authority in certificates(pem)? {
-                roots.add(authority)?;
-            }
-            builder.with_root_certificates(roots)
-        }
+        Some(pem) => builder.with_root_certificates(authorities(pem)?),
     };
     let mut config = match files.identity {
         None => builder.with_no_client_auth(),
@@ -250,6 +315,14 @@ fn provider() -> Arc<CryptoProvider> {
         Some(provider) => provider.clone(),
         None => Arc::new(aws_lc_rs::default_provider()),
     }
+}
+
+fn authorities(pem: &[u8]) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(pem)? {
+        roots.add(authority)?;
+    }
+    Ok(roots)
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -346,6 +419,34 @@ mod tests {
             let found = certificates.find(name).map(|c| c.names[0].clone());
             assert_eq!(found.as_deref(), Some(expected), "{name:?}");
         }
+    }
+
+    #[test]
+    fn connection_is_for_its_name_and_the_others_of_its_certificate() {
+        let certificates = vec![
+            certificate(&["default.example"]),
+            certificate(&["a.example", "*.b.example", "127.0.0.1"]),
+        ];
+        let tls = ServerTls::new(certificates, TlsVersion::Tls12, None).expect("valid");
+        let connection = tls.addressed("A.example");
+        for (host, expected) in [
+            ("a.example", true),
+            ("A.EXAMPLE:8443", true),
+            ("a.example.", true),
+            ("x.b.example:1", true),
+            ("127.0.0.1:8443", true),
+            ("b.example", false),
+            ("y.x.b.example", false),
+            ("default.example", false),
+            ("evil-a.example", false),
+            ("[::1]:8443", false),
+        ] {
+            assert_eq!(connection.is_for(host.as_bytes()), expected, "{host}");
+        }
+        // Whoever was shown the first certificate only because there is none for them.
+        let connection = tls.addressed("unknown.example");
+        assert!(connection.is_for(b"unknown.example"));
+        assert!(!connection.is_for(b"default.example"));
     }
 
     #[test]

@@ -6,9 +6,12 @@
 //! and a bounded queue of [`Order`]s.
 
 use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire};
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc};
@@ -31,8 +34,10 @@ use crate::wait::Roster;
 pub(crate) enum Order {
     /// Acknowledge that everything from now on follows the current snapshot.
     Pass(Arc<Fence>),
-    /// Accept on a socket.
-    Listen(ListenerHandle, std::net::TcpListener),
+    /// Accept on sockets.
+    Listen(ListenerHandle, Vec<std::net::TcpListener>),
+    /// Give the listening sockets to somebody who goes on accepting on them.
+    Share(SyncSender<io::Result<SharedSockets>>),
     /// Change what the next connections of a listener see.
     Update(ListenerHandle),
     /// Stop accepting on a listener; its connections go on.
@@ -40,6 +45,9 @@ pub(crate) enum Order {
     /// Stop accepting, finish what is under way, then end.
     Drain,
 }
+
+/// Listening sockets by the name of their listener.
+pub(crate) type SharedSockets = Vec<(Arc<str>, OwnedFd)>;
 
 /// What all workers share.
 #[derive(Debug)]
@@ -50,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) workers: usize,
     pub(crate) connections: Connections,
     pub(crate) draining: AtomicBool,
+    /// While draining: idle connections may bring one more request.
+    pub(crate) waits_for_idle: AtomicBool,
     pub(crate) stats: Vec<WorkerStats>,
 }
 
@@ -243,6 +253,11 @@ impl Worker {
     pub(crate) fn is_draining(&self) -> bool {
         self.shared.draining.load(Acquire)
     }
+
+    /// Whether connections that carry no request are to be closed.
+    pub(crate) fn closes_idle(&self) -> bool {
+        self.is_draining() && !self.shared.waits_for_idle.load(Acquire)
+    }
 }
 
 /// Memory that the next request uses instead of asking the allocator.
@@ -295,13 +310,11 @@ pub(crate) async fn run(worker: Rc<Worker>, mut orders: mpsc::Receiver<Order>) {
     let mut listening = crate::server::Listening::default();
     while let Some(order) = orders.recv().await {
         match order {
-            Order::Pass(fence) => {
-                worker.view();
-                // One full turn: everything that was ready before runs before this task again.
-                tokio::task::yield_now().await;
-                fence.pass(worker.index);
+            Order::Pass(fence) => pass(&worker, &fence).await,
+            Order::Listen(handle, sockets) => listening.start(&worker, &handle, sockets),
+            Order::Share(reply) => {
+                let _ = reply.try_send(listening.share());
             }
-            Order::Listen(handle, socket) => listening.start(&worker, handle, socket),
             Order::Update(handle) => listening.update(&handle),
             Order::Unlisten(name) => listening.stop(&name),
             Order::Drain => {
@@ -315,7 +328,9 @@ pub(crate) async fn run(worker: Rc<Worker>, mut orders: mpsc::Receiver<Order>) {
     loop {
         tokio::select! {
             order = orders.recv() => match order {
-                Some(Order::Pass(fence)) => fence.pass(worker.index),
+                Some(Order::Pass(fence)) => pass(&worker, &fence).await,
+                // The time of idle connections is over.
+                Some(Order::Drain) => worker.draining.wake_all(),
                 Some(_) => {}
                 None => break,
             },
@@ -323,6 +338,13 @@ pub(crate) async fn run(worker: Rc<Worker>, mut orders: mpsc::Receiver<Order>) {
         }
     }
     worker.log.flush();
+}
+
+async fn pass(worker: &Worker, fence: &Fence) {
+    worker.view();
+    // One full turn: everything that was ready before runs before this task again.
+    tokio::task::yield_now().await;
+    fence.pass(worker.index);
 }
 
 async fn all_closed(worker: &Worker) {

@@ -147,6 +147,10 @@ fn documents_are_complete() {
     for needed in ["Invariants", "request::handle", "fence", "controller"] {
         assert!(architecture.contains(needed), "ARCHITECTURE.md: {needed}");
     }
+    let security = read("SECURITY.md");
+    for needed in ["Reporting", "is promised", "is not promised"] {
+        assert!(security.contains(needed), "SECURITY.md: {needed}");
+    }
     for name in [
         "CONTRIBUTING.md",
         "CHANGELOG.md",

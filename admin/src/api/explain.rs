@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use jiff::Timestamp;
 use switchback_config::model::Name;
 
 use super::Api;
@@ -25,7 +24,7 @@ pub(super) async fn explain(
 ) -> Result<Response, Problem> {
     let published = api.controls.published();
     let unrecorded = ServiceState::default();
-    let facts = Facts::collect(&published, &name, &unrecorded, Timestamp::now());
+    let facts = Facts::collect(&published, &name, &unrecorded, published.clock.now());
     let facts = facts.ok_or_else(|| unknown(&name))?;
     Ok(Json(crate::explain::explain(&facts)).into_response())
 }

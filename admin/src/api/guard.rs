@@ -63,12 +63,12 @@ fn check_path(request: &Parts) -> Result<(), Problem> {
 fn check_host(doors: &Doors, request: &Parts) -> Result<(), Problem> {
     let mut hosts = request.headers.get_all(header::HOST).iter();
     let from_header = hosts.next().and_then(|host| host.to_str().ok());
-    let host = request
-        .uri
-        .authority()
-        .map(http::uri::Authority::as_str)
-        .or(from_header);
-    if hosts.next().is_none() && host.is_some_and(|host| is_own(doors, host)) {
+    // A target in absolute form names a host too, and whoever reads only one of them is misled.
+    let from_target = request.uri.authority().map(http::uri::Authority::as_str);
+    let named = [from_header, from_target];
+    let mut named = named.iter().flatten().peekable();
+    let says_one = named.peek().is_some() && hosts.next().is_none();
+    if says_one && named.all(|host| is_own(doors, host)) {
         return Ok(());
     }
     let detail = "this name is not served here; add it to admin.allowed_hosts if it should be";

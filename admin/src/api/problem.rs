@@ -128,7 +128,12 @@ impl IntoResponse for Problem {
             self.status,
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
         ) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
+            // A hand-over takes a moment, everything else longer.
+            let seconds = match self.code {
+                "handing_over" => "1",
+                _ => "10",
+            };
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
         }
         response
     }

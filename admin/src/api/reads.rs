@@ -22,6 +22,7 @@ use super::views::schema;
 use super::{Api, views};
 use crate::auth::Caller;
 use crate::control::Published;
+use crate::history::AuditCheck;
 
 /// All services: who gets how much, and how they do.
 #[utoipa::path(get, path = "/v1/services", operation_id = "status", tag = "look",
@@ -162,6 +163,14 @@ pub(super) async fn audit(
         .await
         .map_err(store_failed)?;
     Ok(Json(Audit { entries }).into_response())
+}
+
+/// Whether the audit is what was written: every entry is bound to the one before it by a hash.
+#[utoipa::path(get, path = "/v1/audit/check", operation_id = "check_audit", tag = "record",
+    responses((status = 200, body = AuditCheck)))]
+pub(super) async fn check_audit(State(api): State<Api>) -> Result<Json<AuditCheck>, Problem> {
+    let check = api.store.check_audit().await.map_err(store_failed)?;
+    Ok(Json(check))
 }
 
 pub(super) fn store_failed(error: String) -> Problem {

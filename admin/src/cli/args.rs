@@ -138,6 +138,10 @@ pub struct RunArgs {
     /// If the file is not valid, start with the last one that was
     #[arg(long)]
     pub last_good: bool,
+    /// Take over from the process that uses the state directory, without losing a request; start as
+    /// usual if there is none
+    #[arg(long)]
+    pub takeover: bool,
 }
 
 /// What to do.
@@ -148,7 +152,9 @@ pub enum Verb {
     #[command(after_help = "Example: switchback demo --seconds 20")]
     Demo(DemoArgs),
     /// Run the proxy
-    #[command(after_help = "Example: switchback run --config switchback.yaml")]
+    #[command(
+        after_help = "Examples:\n  switchback run --config switchback.yaml\n  switchback run --config switchback.yaml --takeover   # replaces a running one, e.g. by a new version"
+    )]
     Run(RunArgs),
     /// Check a config file: print every fault, exit 0 or 78
     #[command(after_help = "Example: switchback check switchback.yaml")]
@@ -306,8 +312,14 @@ pub enum Verb {
         follow: bool,
     },
     /// Show who asked for what, and what came of it
-    #[command(after_help = "Example: switchback audit -o json")]
-    Audit,
+    #[command(
+        after_help = "Examples:\n  switchback audit -o json\n  switchback audit --verify   # exit 1 if somebody has changed the record"
+    )]
+    Audit {
+        /// Only check the record: exit 0 if it is what was written, else 1, naming the entry
+        #[arg(long)]
+        verify: bool,
+    },
     /// Work on hooks and the messages to them
     #[command(after_help = "Example: switchback hooks dead")]
     Hooks {

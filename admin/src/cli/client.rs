@@ -1,13 +1,14 @@
 //! A client of the admin API.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Collected, Limited};
 use hyper::body::Incoming;
 use serde_json::Value;
+use switchback_config::defaults::TAKEOVER_TIME;
 
 use super::args::{Output, Target, WriteArgs};
 use super::exit;
@@ -15,6 +16,9 @@ use crate::outbound::Outbound;
 
 /// How long an answer may take; waiting for a drain takes longest.
 const ANSWER_TIME: Duration = Duration::from_secs(60);
+
+/// Between two attempts while one process takes over from another, which takes a moment.
+const HANDING_OVER_WAIT: Duration = Duration::from_millis(200);
 
 /// Largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -59,6 +63,14 @@ impl ClientError {
                 ..
             } => exit::CONFLICT,
             Self::Problem { .. } => 1,
+        }
+    }
+
+    /// The code of what the API said.
+    fn code(&self) -> Option<&str> {
+        match self {
+            Self::Problem { code, .. } => Some(code),
+            _ => None,
         }
     }
 
@@ -165,7 +177,27 @@ impl Client {
         self.ask(method, &path, Some(body), headers).await
     }
 
+    /// Asks, and asks again while one process takes over from another: nothing was changed then.
     async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+        headers: Vec<(header::HeaderName, String)>,
+    ) -> Result<Value, ClientError> {
+        let until = Instant::now() + TAKEOVER_TIME;
+        loop {
+            let once = self.ask_once(method.clone(), path, body.clone(), headers.clone());
+            match once.await {
+                Err(error) if error.code() == Some("handing_over") && Instant::now() < until => {
+                    tokio::time::sleep(HANDING_OVER_WAIT).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn ask_once(
         &self,
         method: Method,
         path: &str,

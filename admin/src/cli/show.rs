@@ -212,6 +212,28 @@ pub(super) async fn audit(client: &Client) -> Result<u8, Failed> {
     Ok(0)
 }
 
+/// Exit 0 if the audit is what was written.
+pub(super) async fn check_audit(client: &Client) -> Result<u8, Failed> {
+    let check = client.get("/v1/audit/check").await?;
+    let fault = check["fault"].clone();
+    print_json_or(client, &check, |check| match check["last"].as_u64() {
+        None => println!("there is no entry yet"),
+        Some(last) if fault.is_null() => println!(
+            "{} entries hold, {} to {last}; hash of the last: {}",
+            check["entries"],
+            check["first"],
+            text(&check["hash"])
+        ),
+        Some(_) => println!(
+            "entry {} of the audit is wrong: {}; {} before it hold",
+            fault["number"],
+            text(&fault["reason"]),
+            check["entries"]
+        ),
+    });
+    Ok(u8::from(!fault.is_null()))
+}
+
 /// Exit 0 if the server is ready for clients.
 pub(super) async fn healthcheck(client: &Client) -> Result<u8, Failed> {
     let status = client.open_status("/readyz").await?;

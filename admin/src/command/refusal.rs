@@ -150,6 +150,9 @@ pub enum Refusal {
     /// It could not be persisted.
     #[error("the change could not be persisted: {0}; nothing has changed")]
     NotDurable(String),
+    /// Another process is taking over and will do it.
+    #[error("another process is taking over from this one; ask again in a moment")]
+    HandingOver,
     /// Too many commands wait.
     #[error("too many changes are waiting; try again")]
     Busy,
@@ -184,6 +187,7 @@ impl Refusal {
             Self::RevisionMismatch { .. } => "revision_mismatch",
             Self::Overtaken => "overtaken",
             Self::NotDurable(_) => "not_durable",
+            Self::HandingOver => "handing_over",
             Self::Busy => "busy",
             Self::Stopping => "stopping",
         }
@@ -212,7 +216,7 @@ impl Refusal {
             | Self::Overtaken => 409,
             Self::RevisionMismatch { .. } => 412,
             Self::NotDurable(_) => 507,
-            Self::Busy | Self::Stopping => 503,
+            Self::HandingOver | Self::Busy | Self::Stopping => 503,
         }
     }
 }

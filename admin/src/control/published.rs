@@ -7,6 +7,7 @@ use switchback_config::model::{Config, Name};
 use switchback_proxy::snapshot::Snapshot;
 
 use crate::builder::Retired;
+use crate::clock::SteadyClock;
 use crate::effective::Effective;
 use crate::observer::{Gauge, StableGauge};
 use crate::state::State;
@@ -24,6 +25,8 @@ pub struct Published {
     pub snapshot: Arc<Snapshot>,
     /// Counters of versions that are gone.
     pub retired: Vec<Retired>,
+    /// The time that decisions are made by.
+    pub clock: SteadyClock,
     /// Rollbacks since the start, by service and cause.
     pub rollbacks: BTreeMap<(Name, &'static str), u64>,
     /// What checks after rollbacks found out since the start, by service and result.

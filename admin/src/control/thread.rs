@@ -2,6 +2,7 @@
 
 mod answers;
 mod evidence;
+mod lending;
 mod mirror;
 mod ordinary;
 mod ticks;
@@ -11,7 +12,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use switchback_config::defaults::{COMMAND_QUEUE, TICK};
 use switchback_config::model::{Config, Name};
 use switchback_proxy::data_plane::DataPlane;
@@ -19,12 +19,16 @@ use switchback_proxy::fence::Fence;
 use switchback_proxy::stats::Alarm;
 use tokio::sync::{oneshot, watch};
 
+use lending::Lending;
+
 use super::{Applied, Controls, Durable, Extent, Message, Published, Request, ServiceStatus};
 use crate::builder::{Addresses, Builder, Material, Plan, health};
+use crate::clock::SteadyClock;
 use crate::command::{Asked, Cause, Command, Refusal};
 use crate::controller::{Decision, Outlook, World, apply};
 use crate::effective::Effective;
 use crate::events::Events;
+use crate::handover::Follower;
 use crate::observer::{Clock, Observer};
 use crate::state::State;
 use crate::store::Store;
@@ -48,6 +52,10 @@ pub struct Start {
     pub store: Store,
     /// Where events go.
     pub events: Events,
+    /// The time that decisions are made by.
+    pub clock: SteadyClock,
+    /// Who else follows what is decided.
+    pub(crate) follower: Follower,
 }
 
 /// Starts the control thread; returns once the first snapshot is in force.
@@ -58,6 +66,7 @@ pub fn start(start: Start) -> std::io::Result<Controls> {
     let (urgent, urgent_queue) = sync_channel(COMMAND_QUEUE);
     let (ordinary, ordinary_queue) = sync_channel(COMMAND_QUEUE);
     let (ready, is_ready) = sync_channel(1);
+    let follower = start.follower.clone();
     let handle = std::thread::Builder::new()
         .name("control".into())
         .spawn(move || {
@@ -73,6 +82,7 @@ pub fn start(start: Start) -> std::io::Result<Controls> {
         ordinary,
         thread: handle.thread().clone(),
         published,
+        follower,
     })
 }
 
@@ -110,6 +120,8 @@ struct Keeper {
     /// The highest number given to a revision, in force or not.
     numbered: u64,
     last_tick: Duration,
+    clock: SteadyClock,
+    lending: Lending,
 }
 
 impl Keeper {
@@ -124,6 +136,7 @@ impl Keeper {
             state: Arc::default(),
             services: BTreeMap::new(),
             snapshot: start.plane.snapshot(),
+            clock: start.clock,
             retired: Vec::new(),
             rollbacks: BTreeMap::new(),
             recoveries: BTreeMap::new(),
@@ -151,6 +164,8 @@ impl Keeper {
             persisted: sync_channel(1),
             pending: None,
             last_tick: Duration::ZERO,
+            clock: start.clock,
+            lending: Lending::default(),
         };
         keeper.begin(start.config);
         (keeper, receiver)
@@ -182,7 +197,7 @@ impl Keeper {
     /// The judges begin anew, and so does the time of every stage: while nobody watched, nothing was
     /// proven.
     fn restart_stages(&mut self) {
-        let at = Timestamp::now();
+        let at = self.clock.now();
         for (service, state) in &mut self.world.state.services {
             let running = state
                 .rollout
@@ -226,8 +241,8 @@ impl Keeper {
                     served = Served::Something;
                     self.serve_urgent(*request);
                 }
-                Ok(Message::Addresses(..)) => {}
                 Ok(Message::Stop) | Err(TryRecvError::Disconnected) => return Served::Stop,
+                Ok(message) => self.serve_lending(message),
                 Err(TryRecvError::Empty) => break,
             }
         }
@@ -238,6 +253,7 @@ impl Keeper {
             self.finish(*pending, result);
         }
         if self.pending.is_none() {
+            self.lending.tell();
             match self.ordinary.try_recv() {
                 Ok(Message::Ask(request)) => {
                     served = Served::Something;
@@ -253,6 +269,7 @@ impl Keeper {
                     self.carry_out(&decision, self.world.state.revision, false);
                 }
                 Ok(Message::Stop) | Err(TryRecvError::Disconnected) => return Served::Stop,
+                Ok(message) => self.serve_lending(message),
                 Err(TryRecvError::Empty) => {}
             }
         }
@@ -267,11 +284,14 @@ impl Keeper {
             health: &health,
             standing: &standing,
         };
-        apply(&self.world, Timestamp::now(), outlook, command, asked)
+        apply(&self.world, self.clock.now(), outlook, command, asked)
     }
 
     /// Applies at once, then persists.
     fn serve_urgent(&mut self, request: Request) {
+        if self.lending.is_retired() {
+            return self.refuse(request, Refusal::HandingOver);
+        }
         match self.decide(&request.command, &request.asked) {
             Ok(decision) if request.asked.dry_run => self.answer_dry_run(request, decision),
             Ok(decision) if decision.changes(&self.world) => {
@@ -328,10 +348,7 @@ impl Keeper {
         let fence = self.carry_out(decision, revision, false);
         let (sender, durable) = oneshot::channel();
         let commit = self.commit(&before, command, asked, decision, revision, true);
-        let done = Box::new(move |result: Result<(), String>| {
-            let _ = sender.send(result.is_ok());
-        });
-        self.store.commit(commit, done);
+        self.commit_now(commit, command, asked, sender);
         self.tell(decision, asked, Some(revision));
         if let Some(witnessed) = witnessed {
             self.record(witnessed, decision, asked, revision, &fence);
@@ -411,6 +428,7 @@ impl Keeper {
             state: Arc::new(self.world.state.clone()),
             services: services.collect(),
             snapshot,
+            clock: self.clock,
             retired: self.builder.retired().to_vec(),
             rollbacks: self.rollbacks.clone(),
             recoveries: self.recoveries.clone(),
@@ -420,7 +438,7 @@ impl Keeper {
     fn clock(&self) -> Clock {
         Clock {
             now: self.plane.uptime(),
-            at: Timestamp::now(),
+            at: self.clock.now(),
         }
     }
 }

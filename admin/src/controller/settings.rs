@@ -228,8 +228,8 @@ pub(super) fn check_endpoints(config: &Config, endpoints: &[Endpoint]) -> Result
 /// # Errors
 /// The reason why not.
 pub(crate) fn allowed(config: &Config, address: IpAddr, port: u16) -> Result<(), String> {
-    let listeners = config.listeners.values().map(|listener| listener.address);
-    let own: Vec<SocketAddr> = listeners.chain([config.admin.address]).collect();
+    let address = address.to_canonical();
+    let own: Vec<SocketAddr> = own_addresses(config).collect();
     check_endpoint_address(address, port, &own).map_err(str::to_owned)?;
     let allow = &config.admin.endpoint_allow;
     let inside = match allow.is_empty() {
@@ -243,8 +243,14 @@ pub(crate) fn allowed(config: &Config, address: IpAddr, port: u16) -> Result<(),
     }
 }
 
+/// Where this process listens, as configured.
+pub(crate) fn own_addresses(config: &Config) -> impl Iterator<Item = SocketAddr> {
+    let listeners = config.listeners.values().map(|listener| listener.address);
+    listeners.chain([config.admin.address])
+}
+
 fn is_private(address: IpAddr) -> bool {
-    match address {
+    match address.to_canonical() {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_private(),
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local(),
     }

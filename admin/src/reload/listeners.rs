@@ -1,7 +1,7 @@
 //! The listeners that are open, and those that the next file wants.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use switchback_config::model::{Config, Limits, ListenerTls, Name, TlsVersion};
@@ -10,10 +10,18 @@ use switchback_proxy::server::{ConnectionLimits, Listener};
 use switchback_proxy::tls::{Certificate, ServerTls};
 
 use super::ReloadError;
+use crate::certificates::CertificateView;
 use crate::files::{self, FileError};
+use crate::inherit::Inherited;
 
-/// TLS that is in use, and the version it was made for.
-type OpenTls = (ServerTls, TlsVersion);
+/// TLS that is in use, and what it was made for: all that sessions depend on.
+#[derive(Clone, Debug)]
+struct OpenTls {
+    tls: ServerTls,
+    min_version: TlsVersion,
+    /// Authorities of clients, as read.
+    client_ca: Option<Vec<u8>>,
+}
 
 /// A listener that is open.
 #[derive(Debug)]
@@ -38,7 +46,7 @@ pub struct Prepared {
 }
 
 impl Listeners {
-    /// Loads certificates and binds new addresses. Changes nothing yet, except that the certificates
+    /// Loads certificates and binds new addresses, unless sockets for them are inherited. Changes nothing yet, except that the certificates
     /// of listeners that stay are replaced by [`Listeners::open`].
     ///
     /// # Errors
@@ -48,6 +56,7 @@ impl Listeners {
         plane: &DataPlane,
         config: &Config,
         base: &Path,
+        inherited: &mut Inherited,
     ) -> Result<Prepared, ReloadError> {
         let mut prepared = Prepared {
             fresh: Vec::new(),
@@ -60,7 +69,7 @@ impl Listeners {
             let limits = config.limits.overridden_by(&wanted.limits);
             let listener = Arc::new(Listener {
                 name: name.as_str().into(),
-                tls: tls.as_ref().map(|(tls, _)| tls.clone()),
+                tls: tls.as_ref().map(|open| open.tls.clone()),
                 proxy_protocol: wanted.proxy_protocol,
                 limits: ConnectionLimits::resolve(&limits),
                 trusted_proxies: config.trusted_proxies.clone(),
@@ -77,7 +86,12 @@ impl Listeners {
                     prepared.kept.push((name.clone(), open, certificates));
                 }
                 None => {
-                    let bound = plane.bind(configured).map_err(|cause| ReloadError::Bind {
+                    let sockets = inherited.claim(name, configured);
+                    let bound = match sockets.is_empty() {
+                        true => plane.bind(configured),
+                        false => Bound::inherited(sockets),
+                    };
+                    let bound = bound.map_err(|cause| ReloadError::Bind {
                         name: name.clone(),
                         address: configured,
                         cause,
@@ -99,8 +113,8 @@ impl Listeners {
     pub fn open(&mut self, plane: &DataPlane, prepared: Prepared) {
         let mut open = HashMap::new();
         for (name, next, certificates) in prepared.kept {
-            if let Some((tls, _)) = next.tls.as_ref().filter(|_| !certificates.is_empty()) {
-                tls.set_certificates(certificates);
+            if let Some(open) = next.tls.as_ref().filter(|_| !certificates.is_empty()) {
+                open.tls.set_certificates(certificates);
             }
             plane.update_listener(&next.listener);
             self.0.remove(&name);
@@ -115,6 +129,26 @@ impl Listeners {
             plane.unlisten(&gone.listener.name);
         }
         self.0 = open;
+    }
+
+    /// Names and expiry of the certificates of each listener.
+    pub(super) fn certificates(&self) -> Vec<CertificateView> {
+        let of = |(name, open): (&Name, &Open)| {
+            let open = open.tls.as_ref();
+            let expiries = open.map(|open| open.tls.expiries()).unwrap_or_default();
+            let view = |(names, expires)| CertificateView::new(name, names, expires);
+            expiries.into_iter().map(view).collect::<Vec<_>>()
+        };
+        let mut all: Vec<_> = self.0.iter().flat_map(of).collect();
+        all.sort();
+        all
+    }
+
+    /// The address that each listener is configured with.
+    pub(super) fn configured(&self) -> Vec<(Name, std::net::SocketAddr)> {
+        let open = self.0.iter();
+        open.map(|(name, open)| (name.clone(), open.configured))
+            .collect()
     }
 
     /// Where each listener accepts.
@@ -141,30 +175,59 @@ fn prepare_tls(
         return Ok((None, Vec::new()));
     };
     let certificates = files::certificates(name, settings, base)?;
-    let same = before
-        .and_then(|before| before.tls.clone())
-        .filter(|(_, version)| *version == settings.min_version);
+    let client_ca = files::client_ca(name, settings, base)?;
+    let min_version = settings.min_version;
+    let same = before.and_then(|before| before.tls.clone());
+    let same = same.filter(|open| open.min_version == min_version && open.client_ca == client_ca);
     if let Some(same) = same {
         return Ok((Some(same), certificates));
     }
-    let made =
-        ServerTls::new(certificates, settings.min_version).map_err(|cause| FileError::Tls {
-            key: format!("listeners.{name}.tls"),
-            path: PathBuf::new(),
-            cause,
-        })?;
-    Ok((Some((made, settings.min_version)), Vec::new()))
+    let made = ServerTls::new(certificates, min_version, client_ca.as_deref());
+    let tls = made.map_err(|cause| FileError::Tls {
+        key: format!("listeners.{name}.tls"),
+        path: base.join(settings.client_ca.as_deref().unwrap_or(Path::new(""))),
+        cause,
+    })?;
+    let open = OpenTls {
+        tls,
+        min_version,
+        client_ca,
+    };
+    Ok((Some(open), Vec::new()))
 }
 
-/// The limit on client connections: what is configured, and never more than file descriptors allow.
+/// Descriptors that are not for connections of clients and backends: the state, logs, workers, the
+/// connections of the admin API.
+const OTHER_DESCRIPTORS: u64 = 100;
+
+/// The limit on client connections: what is configured, and never more than there are file
+/// descriptors for. Each client may need a connection to a backend too: one that is let in and cannot be served is
+/// worse off than one that waits.
 pub fn set_connection_limit(plane: &DataPlane, limits: &Limits) {
     let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    // A fifth is left for upstream connections and files.
     let allowed = descriptors.map_or(usize::MAX, |max| {
-        usize::try_from(max / 5 * 4).unwrap_or(usize::MAX)
+        let pairs = max.saturating_sub(OTHER_DESCRIPTORS) / 2;
+        usize::try_from(pairs.max(1)).unwrap_or(usize::MAX)
     });
     let configured = limits.connections.map_or(usize::MAX, |max| {
         usize::try_from(max.get()).unwrap_or(usize::MAX)
     });
     plane.set_connections_max(configured.min(allowed));
+}
+
+/// Raises the soft limit on file descriptors to the hard one: the soft one is low for the sake of programs
+/// that cannot deal with many.
+pub fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        return;
+    }
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, ?maximum, "raise the limit on file descriptors");
+    }
 }

@@ -1,6 +1,5 @@
 //! The signals of a service, as they are shown.
 
-use jiff::Timestamp;
 use switchback_config::model::{Name, Rule, Service, Signal};
 
 use super::feed::{Feed, SignalCondition, SignalView, bad_in_words};
@@ -14,7 +13,7 @@ pub(crate) fn signals(published: &Published, service: &str) -> Vec<SignalView> {
     else {
         return Vec::new();
     };
-    let at = Timestamp::now();
+    let at = published.clock.now();
     let mut views = Vec::new();
     for (backend, gauge) in &status.gauges {
         if watched(published, service, backend, at).is_none() {

@@ -1,6 +1,7 @@
 //! The embedded database: tables and their rows. Each row carries a checksum of its own, since a
 //! database only knows that its pages fit together.
 
+mod audit;
 mod rollbacks;
 mod versions;
 
@@ -21,14 +22,9 @@ const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const SERVICES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("services");
 /// Revisions by number.
 const REVISIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("revisions");
-/// Audit entries in order.
-const AUDIT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit");
 
 /// Row of [`META`]: the number from which on no revision was dropped.
 const COMPLETE_FROM: &str = "complete_from";
-
-/// Audit entries kept.
-const AUDIT_KEPT: u64 = 10_000;
 
 /// The layout of the rows. A database with another one is not guessed at.
 const FORMAT: u32 = 1;
@@ -59,6 +55,11 @@ impl Database {
         self.0 = None;
         self.0 = Some(redb::Database::create(directory.join(FILE)).map_err(text)?);
         Ok(())
+    }
+
+    /// Closes it until it is opened anew.
+    pub(super) fn close(&mut self) {
+        self.0 = None;
     }
 
     pub(super) fn open_one(&self) -> Result<&redb::Database, String> {
@@ -101,7 +102,7 @@ impl Database {
     }
 
     pub(super) fn commit(&mut self, commit: &Commit) -> Result<(), String> {
-        self.write(|write| {
+        let link = self.write(|write| {
             {
                 let mut meta = write.open_table(META).map_err(text)?;
                 let rows = [
@@ -141,8 +142,10 @@ impl Database {
             }
             let (number, in_force) = (commit.state.revision, commit.keep_trying);
             outbox::commit(write, number, &commit.outgoing, in_force)?;
-            append_audit(write, &commit.audit)
-        })
+            audit::append(write, &commit.audit)
+        })?;
+        link.tell(&commit.audit);
+        Ok(())
     }
 
     pub(super) fn void(&mut self, revision: u64) -> Result<(), String> {
@@ -158,7 +161,9 @@ impl Database {
     }
 
     pub(super) fn audit(&mut self, entry: &AuditEntry) -> Result<(), String> {
-        self.write(|write| append_audit(write, entry))
+        let link = self.write(|write| audit::append(write, entry))?;
+        link.tell(entry);
+        Ok(())
     }
 
     pub(super) fn write<T>(
@@ -221,18 +226,6 @@ impl Database {
         let row = table.get(number).map_err(text)?;
         row.map(|row| unseal(row.value())).transpose()
     }
-
-    pub(super) fn audit_entries(&self, limit: usize) -> Result<Vec<AuditEntry>, String> {
-        let read = self.open_one()?.begin_read().map_err(text)?;
-        let Ok(table) = read.open_table(AUDIT) else {
-            return Ok(Vec::new());
-        };
-        let rows = table.iter().map_err(text)?;
-        rows.rev()
-            .take(limit)
-            .map(|row| unseal(row.map_err(text)?.1.value()))
-            .collect()
-    }
 }
 
 /// Notes from which number on no revision is missing.
@@ -246,19 +239,6 @@ fn note_complete_from(write: &WriteTransaction, oldest: u64) -> Result<(), Strin
         meta.insert(COMPLETE_FROM, &seal(&oldest)?[..])
             .map_err(text)?;
     }
-    Ok(())
-}
-
-fn append_audit(write: &WriteTransaction, entry: &AuditEntry) -> Result<(), String> {
-    let mut audit = write.open_table(AUDIT).map_err(text)?;
-    let last = audit
-        .last()
-        .map_err(text)?
-        .map_or(0, |(key, _)| key.value());
-    audit.insert(last + 1, &seal(entry)?[..]).map_err(text)?;
-    audit
-        .retain_in(..(last + 1).saturating_sub(AUDIT_KEPT - 1), |_, _| false)
-        .map_err(text)?;
     Ok(())
 }
 

@@ -56,6 +56,7 @@ pub(super) fn commit_of(revision: u64) -> Commit {
             reason: None,
             result: "done".into(),
             revision: Some(revision),
+            ..AuditEntry::default()
         },
         state: Arc::new(state),
         keep_trying: false,

@@ -115,5 +115,10 @@ fn tls_of(written: &Spanned<raw::ListenerTls>, cx: &Context<'_>) -> Option<Liste
             .min_version
             .as_ref()
             .map_or(TlsVersion::Tls12, |version| version.value),
+        client_ca: written
+            .value
+            .client_ca
+            .as_ref()
+            .map(|path| path.value.clone().into()),
     })
 }

@@ -145,7 +145,7 @@ impl Server {
     /// Ready when waiting for a request has to end: true in silence, false with an answer.
     fn poll_idle(&self, cx: &mut Context<'_>, idle: bool, draining: &mut Entry) -> Poll<bool> {
         if idle && self.requests > 0 {
-            if self.worker.is_draining() {
+            if self.worker.closes_idle() {
                 return Poll::Ready(true);
             }
             self.worker.draining.enter(draining, cx);

@@ -7,7 +7,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::auth::Role;
-use crate::history::{AuditEntry, Revision};
+use crate::history::{AuditRow, Revision};
 use crate::reload::Last;
 
 /// Recorded changes, the newest first.
@@ -23,7 +23,7 @@ pub(crate) struct Revisions {
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub(crate) struct Audit {
     /// The entries.
-    pub(in crate::api) entries: Vec<AuditEntry>,
+    pub(in crate::api) entries: Vec<AuditRow>,
 }
 
 /// The configuration that is in force.

@@ -75,7 +75,7 @@ pub(crate) fn rollout(published: &Published, service: &str) -> Option<Rollout> {
     let recorded = published.state.services.get(service)?;
     let rollout = recorded.rollout.as_ref()?;
     let standing = crate::rollout::standing(published, service, rollout);
-    let at = Timestamp::now();
+    let at = published.clock.now();
     let running = rollout.is_running();
     Some(Rollout {
         service: service.into(),

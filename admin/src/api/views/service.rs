@@ -139,7 +139,7 @@ pub(crate) fn service(published: &Published, name: &str) -> Option<Service> {
         revision: published.state.revision,
         stable: effective.stable.clone(),
         previous: effective.previous.clone(),
-        on_trial: effective.trial_at(jiff::Timestamp::now()).cloned(),
+        on_trial: effective.trial_at(published.clock.now()).cloned(),
         weights: effective.weights.clone(),
         backends: backends
             .filter_map(|backend| {

@@ -108,7 +108,7 @@ pub(crate) fn written(service: &str, confirmed: &Confirmed) -> Option<Written> {
     let applied = &confirmed.applied;
     let published = &applied.published;
     let effective = &published.services.get(service)?.effective;
-    let trial = effective.trial_at(jiff::Timestamp::now());
+    let trial = effective.trial_at(published.clock.now());
     let mut written = Written {
         service: service.into(),
         changed: applied.changed,

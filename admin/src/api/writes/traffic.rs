@@ -252,6 +252,9 @@ pub(in crate::api) async fn set_backend(
             detail,
         ));
     }
+    let mut own = api.reloader.bound().await;
+    own.push(api.address);
+    crate::own::refuse(&endpoints, &own)?;
     let command = Command::SetBackend {
         service,
         backend,

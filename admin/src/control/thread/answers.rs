@@ -11,7 +11,7 @@ use super::{Applied, Durable, Keeper, Request};
 use crate::command::{Asked, Command, Refusal};
 use crate::controller::{Decision, Note, World};
 use crate::effective::Effective;
-use crate::history::{AuditEntry, Change, Revision, Settled, file_notes};
+use crate::history::{AuditEntry, Change, Revision, Settled, Stand, file_notes};
 use crate::hooks::outbox::of_change;
 use crate::store::{Commit, Outgoing};
 
@@ -27,6 +27,17 @@ impl Keeper {
     ) -> Commit {
         let at = Timestamp::now();
         let changes = self.changes(before, decision);
+        let stands = |of: fn(&Change) -> Option<&Settled>| -> BTreeMap<Name, Stand> {
+            let changed = changes.iter();
+            changed
+                .filter_map(|(name, change)| Some((name.clone(), Stand::from(of(change)?))))
+                .collect()
+        };
+        let audit = AuditEntry {
+            before: stands(|change| change.in_force_before.as_ref()),
+            after: stands(|change| change.in_force_after.as_ref()),
+            ..audit_entry(at, command, asked, "done", Some(revision))
+        };
         let record = Revision {
             revision,
             at,
@@ -41,7 +52,7 @@ impl Keeper {
         Commit {
             state: Arc::new(decision.follow(before, revision).state),
             revision: Some(record),
-            audit: audit_entry(at, command, asked, "done", Some(revision)),
+            audit,
             keep_trying,
             outgoing: Outgoing {
                 base: before.state.revision,
@@ -201,5 +212,6 @@ fn audit_entry(
         reason: asked.reason.clone(),
         result: result.into(),
         revision,
+        ..AuditEntry::default()
     }
 }

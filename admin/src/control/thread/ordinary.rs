@@ -10,6 +10,9 @@ use crate::effective::Effective;
 impl Keeper {
     /// Persists; what is safe is applied by [`Keeper::finish`].
     pub(super) fn serve_ordinary(&mut self, request: Request) {
+        if self.lending.is_under_way() && !request.asked.dry_run {
+            return self.refuse(request, Refusal::HandingOver);
+        }
         match self.decide(&request.command, &request.asked) {
             Ok(decision) if request.asked.dry_run => self.answer_dry_run(request, decision),
             Ok(decision) if decision.changes(&self.world) || request.material.is_some() => {

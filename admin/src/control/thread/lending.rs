@@ -1,0 +1,92 @@
+//! What changes for the control thread while another process takes over.
+
+use std::sync::Arc;
+
+use switchback_proxy::fence::Fence;
+use tokio::sync::oneshot;
+
+use super::{Keeper, Message};
+use crate::command::{Asked, Command};
+use crate::controller::Decision;
+use crate::handover::Relay;
+use crate::state::State;
+use crate::store::Commit;
+
+/// Whether the state has been lent.
+#[derive(Debug, Default)]
+pub(super) struct Lending {
+    relay: Option<Relay>,
+    /// Waits until no change is being written.
+    told: Option<oneshot::Sender<()>>,
+    retired: bool,
+}
+
+impl Lending {
+    /// Whether another process writes the state, or is about to.
+    pub(super) const fn is_under_way(&self) -> bool {
+        self.relay.is_some()
+    }
+
+    /// Whether another process decides.
+    pub(super) const fn is_retired(&self) -> bool {
+        self.retired
+    }
+
+    /// No change is being written.
+    pub(super) fn tell(&mut self) {
+        if let Some(told) = self.told.take() {
+            let _ = told.send(());
+        }
+    }
+}
+
+impl Keeper {
+    pub(super) fn serve_lending(&mut self, message: Message) {
+        match message {
+            Message::Lend(relay, told) => {
+                self.lending.relay = Some(relay);
+                self.lending.told = Some(told);
+            }
+            Message::TakeBack => self.lending = Lending::default(),
+            Message::Retire => self.lending.retired = true,
+            Message::Follow(state, told) => {
+                let _ = told.send(self.do_as(*state));
+            }
+            Message::Ask(_) | Message::Addresses(..) | Message::Stop => {}
+        }
+    }
+
+    /// Makes what another process has decided the truth here.
+    fn do_as(&mut self, state: State) -> Arc<Fence> {
+        let decision = Decision {
+            services: state.services,
+            stable_only: state.stable_only,
+            ..Decision::nothing(&self.world)
+        };
+        self.numbered = self.numbered.max(state.revision);
+        self.carry_out(&decision, state.revision, false)
+    }
+
+    /// Has a change that is in force persisted, by whoever writes the state.
+    pub(super) fn commit_now(
+        &self,
+        commit: Commit,
+        command: &Command,
+        asked: &Asked,
+        durable: oneshot::Sender<bool>,
+    ) {
+        match &self.lending.relay {
+            None => {
+                let done = Box::new(move |result: Result<(), String>| {
+                    let _ = durable.send(result.is_ok());
+                });
+                self.store.commit(commit, done);
+            }
+            Some(relay) => {
+                // Kept as well, in case nothing comes of it.
+                self.store.commit(commit, Box::new(|_| ()));
+                relay.carry(command, asked, durable);
+            }
+        }
+    }
+}

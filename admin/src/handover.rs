@@ -1,0 +1,189 @@
+//! A new process takes the place of an old one, and nobody notices.
+//!
+//! The old process waits at a socket in its state directory ([`giver`]). The new one connects to it
+//! ([`taker`]) and gets the listening sockets; both hold the same sockets then, so no connection is
+//! turned away, whoever accepts it. Everything that can fail without the state is done next. Then
+//! the new process asks for the state:
+//!
+//! 1. The old one finishes the change it is writing, refuses ordinary changes from now on (503), closes
+//!    its database and passes the lock of the state directory: the same open file, so that it is
+//!    never free in between. From now on only the new process writes.
+//! 2. Rollbacks and blocks that reach the old one meanwhile are applied there at once, and sent along as
+//!    commands, which the new one carries out and persists before it answers.
+//! 3. Once the new one serves, the old one stops accepting and lets its connections end. Until they
+//!    have, it follows every change of the new one, which waits for it before it answers: there is one
+//!    truth, whoever serves a request.
+//!
+//! Should the new process end before it serves, the kernel closes its end of the socket. The old one
+//! then opens its database again, persists what was only sent along, and goes on as if nothing had
+//! been. No clock decides that: a process that hangs can be ended by its operator, and at no time
+//! may both write.
+
+mod giver;
+mod taker;
+mod wire;
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use switchback_config::model::Name;
+
+pub(crate) use giver::{Given, Giver, Relay};
+pub(crate) use taker::{Follower, NOBODY, Succession};
+pub use taker::{Predecessor, TakeoverError};
+
+use crate::command::{Asked, Cause, Command};
+
+/// The socket in the state directory.
+const SOCKET: &str = "takeover.sock";
+
+/// A path to the socket that is short enough for the kernel however long that of the directory is.
+/// Valid for as long as the descriptor is open.
+fn socket_path(directory: &Path) -> io::Result<(OwnedFd, PathBuf)> {
+    let directory = OwnedFd::from(std::fs::File::open(directory)?);
+    let path = format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd());
+    Ok((directory, path.into()))
+}
+
+/// A command that is carried out even while a hand-over is under way, as it is sent along.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "snake_case")]
+pub(crate) enum Urgent {
+    Rollback {
+        service: Name,
+        cut: bool,
+    },
+    Condemn {
+        service: Name,
+        backend: Name,
+        version: String,
+        cause: Cause,
+        sentence: String,
+    },
+    Reject {
+        service: Name,
+        backend: Name,
+        version: String,
+        sentence: String,
+    },
+    Block {
+        service: Name,
+        backend: Name,
+    },
+    Pause {
+        service: Name,
+    },
+}
+
+impl Urgent {
+    /// What to send along for a command that was carried out here.
+    pub(crate) fn of(command: &Command) -> Option<Self> {
+        Some(match command.clone() {
+            Command::Rollback { service, cut, .. } => Self::Rollback { service, cut },
+            Command::Condemn {
+                service,
+                backend,
+                version,
+                cause,
+                sentence,
+            } => Self::Condemn {
+                service,
+                backend,
+                version,
+                cause,
+                sentence,
+            },
+            Command::Reject {
+                service,
+                backend,
+                version,
+                sentence,
+            } => Self::Reject {
+                service,
+                backend,
+                version,
+                sentence,
+            },
+            Command::Block {
+                service, backend, ..
+            } => Self::Block { service, backend },
+            Command::Pause { service } => Self::Pause { service },
+            _ => return None,
+        })
+    }
+
+    /// The command to carry out. It was decided by the process that knew what is healthy, so it is
+    /// not refused here.
+    pub(crate) fn into_command(self) -> Command {
+        match self {
+            Self::Rollback { service, cut } => Command::Rollback {
+                service,
+                cut,
+                force: true,
+            },
+            Self::Condemn {
+                service,
+                backend,
+                version,
+                cause,
+                sentence,
+            } => Command::Condemn {
+                service,
+                backend,
+                version,
+                cause,
+                sentence,
+            },
+            Self::Reject {
+                service,
+                backend,
+                version,
+                sentence,
+            } => Command::Reject {
+                service,
+                backend,
+                version,
+                sentence,
+            },
+            Self::Block { service, backend } => Command::Block {
+                service,
+                backend,
+                force: true,
+            },
+            Self::Pause { service } => Command::Pause { service },
+        }
+    }
+}
+
+/// Who asked for a command that was sent along.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Author {
+    by: String,
+    via: String,
+    how: Option<String>,
+    reason: Option<String>,
+}
+
+impl Author {
+    pub(crate) fn of(asked: &Asked) -> Self {
+        Self {
+            by: asked.by.clone(),
+            via: asked.via.into(),
+            how: asked.how.clone(),
+            reason: asked.reason.clone(),
+        }
+    }
+
+    pub(crate) fn into_asked(self) -> Asked {
+        let known = ["api", "judge", "rollout", "file", "start"];
+        let via = known.into_iter().find(|known| *known == self.via);
+        Asked {
+            by: self.by,
+            how: self.how,
+            reason: self.reason,
+            ..Asked::by_itself(via.unwrap_or("api"), None)
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The new process: takes over from the one that holds the state directory.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use switchback_config::defaults::TAKEOVER_TIME;
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, watch};
+
+use super::wire::{PROTOCOL, ToNew, ToOld, receive, receive_descriptors, send};
+use super::{Author, Urgent, socket_path};
+use crate::control::Controls;
+use crate::inherit::{ADMIN, Inherited};
+
+/// Messages of the old process that wait to be looked at: more than commands may wait there.
+const MESSAGES: usize = 2_048;
+
+/// Up to which revision somebody else follows what is in force here.
+pub(crate) type Follower = watch::Receiver<u64>;
+
+/// Nobody follows, so nobody has to be waited for.
+pub(crate) const NOBODY: u64 = u64::MAX;
+
+/// It could not be taken over from the process that serves. That one goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum TakeoverError {
+    /// It does not want to.
+    #[error("the process that serves does not hand over: {0}")]
+    Refused(String),
+    /// It does not answer.
+    #[error("the process that serves does not answer within {TAKEOVER_TIME:?}; it goes on")]
+    Silent,
+    /// What it says cannot be used.
+    #[error("take over from the process that serves: {0}; it goes on")]
+    Talk(#[from] io::Error),
+}
+
+/// The process that serves, and its listening sockets.
+#[derive(Debug)]
+pub struct Predecessor {
+    stream: UnixStream,
+    sockets: Inherited,
+}
+
+impl Predecessor {
+    /// Asks the process that holds a state directory for its sockets. `None` if there is none.
+    ///
+    /// # Errors
+    /// When it does not hand them over.
+    pub async fn find(directory: &Path) -> Result<Option<Self>, TakeoverError> {
+        let Ok((_open, path)) = socket_path(directory) else {
+            return Ok(None);
+        };
+        let Ok(mut stream) = UnixStream::connect(path).await else {
+            return Ok(None);
+        };
+        let sockets = in_time(async {
+            let pid = std::process::id();
+            let protocol = PROTOCOL;
+            send(&mut stream, &ToOld::Hello { protocol, pid }).await?;
+            let listeners = match receive(&mut stream).await? {
+                ToNew::Sockets { listeners } => listeners,
+                ToNew::Refused { reason } => return Err(TakeoverError::Refused(reason)),
+                _ => return Err(unexpected()),
+            };
+            let mut passed = receive_descriptors(&stream, listeners.len() + 1).await?;
+            let admin = passed.pop().ok_or_else(unexpected)?;
+            let mut sockets = Inherited::default();
+            sockets.add(ADMIN.into(), TcpListener::from(admin))?;
+            for (listener, socket) in listeners.into_iter().zip(passed) {
+                sockets.add(listener.name, TcpListener::from(socket))?;
+            }
+            Ok(sockets)
+        });
+        let sockets = sockets.await?;
+        Ok(Some(Self { stream, sockets }))
+    }
+
+    /// Its sockets, once.
+    pub(crate) fn sockets(&mut self) -> Inherited {
+        std::mem::take(&mut self.sockets)
+    }
+
+    /// Takes the state. From now on only this process writes it.
+    pub(crate) async fn take(self) -> Result<(OwnedFd, Succession), TakeoverError> {
+        let Self { mut stream, .. } = self;
+        let lock = in_time(async {
+            send(&mut stream, &ToOld::Take).await?;
+            match receive(&mut stream).await? {
+                ToNew::Lock => {}
+                _ => return Err(unexpected()),
+            }
+            let passed = receive_descriptors(&stream, 1).await?;
+            passed.into_iter().next().ok_or_else(unexpected)
+        });
+        let lock = lock.await?;
+        let (reader, writer) = stream.into_split();
+        let messages = read(reader);
+        Ok((lock, Succession { writer, messages }))
+    }
+}
+
+/// A hand-over after the state has changed hands. The old process may end at any time without harm.
+#[derive(Debug)]
+pub(crate) struct Succession {
+    writer: OwnedWriteHalf,
+    messages: mpsc::Receiver<ToNew>,
+}
+
+impl Succession {
+    /// Carries out what was sent along so far.
+    pub(crate) async fn catch_up(&mut self, controls: &Controls) {
+        while let Ok(message) = self.messages.try_recv() {
+            self.heed(message, controls).await;
+        }
+    }
+
+    /// Says that connections are accepted here, and waits until they are nowhere else.
+    pub(crate) async fn succeed(&mut self, controls: &Controls) {
+        if let Err(error) = send(&mut self.writer, &ToOld::Serving).await {
+            tracing::warn!(%error, "the process that served before is gone");
+            return;
+        }
+        while let Some(message) = self.messages.recv().await {
+            if self.heed(message, controls).await {
+                return;
+            }
+        }
+    }
+
+    /// Lets the old process follow every change until it is gone.
+    pub(crate) async fn lead(mut self, controls: Controls, followed: watch::Sender<u64>) {
+        let mut published = controls.follow();
+        loop {
+            let state = published.borrow_and_update().state.clone();
+            let state = Box::new((*state).clone());
+            if send(&mut self.writer, &ToOld::Follow { state })
+                .await
+                .is_err()
+            {
+                break;
+            }
+            tokio::select! {
+                changed = published.changed() => if changed.is_err() { break },
+                gone = self.note(&followed) => if gone { break },
+            }
+        }
+        followed.send_replace(NOBODY);
+        tracing::info!("the process that served before has ended");
+    }
+
+    /// Notes how far the old process follows; ready when it is gone.
+    async fn note(&mut self, followed: &watch::Sender<u64>) -> bool {
+        while let Some(message) = self.messages.recv().await {
+            if let ToNew::Followed { revision } = message {
+                followed.send_replace(revision);
+            }
+        }
+        true
+    }
+
+    /// Whether nothing is accepted by the old process any more.
+    async fn heed(&mut self, message: ToNew, controls: &Controls) -> bool {
+        match message {
+            ToNew::Carry {
+                number,
+                urgent,
+                author,
+            } => {
+                let durable = carry_out(controls, urgent, author).await;
+                // If it is gone it does not matter.
+                let _ = send(&mut self.writer, &ToOld::Done { number, durable }).await;
+                false
+            }
+            ToNew::Retired => true,
+            _ => false,
+        }
+    }
+}
+
+async fn carry_out(controls: &Controls, urgent: Urgent, author: Author) -> bool {
+    match controls
+        .ask(urgent.into_command(), author.into_asked())
+        .await
+    {
+        Ok(confirmed) => confirmed.durable,
+        Err(error) => {
+            tracing::error!(%error, "carry out what the process before has decided");
+            false
+        }
+    }
+}
+
+fn read(mut reader: OwnedReadHalf) -> mpsc::Receiver<ToNew> {
+    let (sender, messages) = mpsc::channel(MESSAGES);
+    tokio::spawn(async move {
+        while let Ok(message) = receive(&mut reader).await {
+            if sender.send(message).await.is_err() {
+                return;
+            }
+        }
+    });
+    messages
+}
+
+async fn in_time<T>(
+    talk: impl Future<Output = Result<T, TakeoverError>>,
+) -> Result<T, TakeoverError> {
+    tokio::time::timeout(TAKEOVER_TIME, talk)
+        .await
+        .unwrap_or(Err(TakeoverError::Silent))
+}
+
+fn unexpected() -> TakeoverError {
+    io::Error::other("it says something unexpected").into()
+}

@@ -1,0 +1,74 @@
+//! The end of a process that another one has taken over from.
+//!
+//! Nothing is accepted here any more. Requests in flight finish, and a connection ends with the response
+//! to its next request. One that carries no request is left open for a while, since its client
+//! may be sending one just now; closing it would lose that request.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use switchback_config::defaults::RETIRE_IDLE_TIME;
+
+use super::{Ended, Process};
+use crate::handover::{Given, Giver};
+
+impl Process {
+    pub(super) fn giver(&self) -> io::Result<Giver> {
+        let gone = io::ErrorKind::NotConnected;
+        Ok(Giver {
+            directory: self.state_dir.clone(),
+            plane: self.plane.clone(),
+            controls: self.controls.clone(),
+            store: self.store.clone(),
+            reloader: self.reloader.clone(),
+            events: self.events.clone(),
+            admin: self.admin_socket.as_ref().ok_or(gone)?.try_clone()?,
+        })
+    }
+
+    /// Lets connections end, following the process that serves now. `hurry` cuts the wait short.
+    pub(super) async fn retire(mut self, given: Given, hurry: Arc<AtomicBool>) -> Ended {
+        tracing::info!(
+            pid = given.pid,
+            "another process has taken over; connections may end, a signal ends now"
+        );
+        self.controls.retire();
+        self.life.set_ready(false);
+        self.life.retire();
+        self.admin_socket = None;
+        for chore in &self.chores {
+            chore.abort();
+        }
+        self.plane.retire();
+        let limits = &self.controls.published().config.limits;
+        let patience = limits.shutdown_timeout.map(|span| span.0);
+        let plane = self.plane.clone();
+        let drained = tokio::task::spawn_blocking(move || {
+            let idle = patience.map_or(RETIRE_IDLE_TIME, |all| RETIRE_IDLE_TIME.min(all / 2));
+            if plane.has_drained(idle, &hurry) {
+                return 0;
+            }
+            let rest = patience.map(|all| all.saturating_sub(idle));
+            plane.drain(rest, &hurry).cut
+        });
+        let follow = given.follow(&self.controls);
+        let cut = tokio::select! {
+            drained = drained => drained.unwrap_or(0),
+            // Whoever serves is gone or broken; what is left here ends all the same.
+            cut = async { follow.await; std::future::pending().await } => cut,
+        };
+        self.controls.stop();
+        Ended { cut }
+    }
+
+    /// Removes the file that says where this process listens, unless it is another one's by now.
+    pub(super) fn forget_address(&self) {
+        let path = self.state_dir.join("run.json");
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let run: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        if run["pid"] == std::process::id() {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
