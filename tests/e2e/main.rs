@@ -13,6 +13,7 @@
 )]
 
 mod api;
+mod attacks;
 mod cli;
 mod clients;
 mod conditions;
@@ -20,6 +21,7 @@ mod deploy;
 mod edge;
 mod events;
 mod evidence;
+mod faults;
 mod health;
 mod history;
 mod hooks;
@@ -41,4 +43,6 @@ mod stable_rules;
 mod state;
 mod story;
 mod support;
+mod takeover;
+mod tls;
 mod wire;

@@ -1,6 +1,7 @@
 //! Origins, the proxy under test, and clients.
 
 mod client;
+mod faulty;
 mod load;
 mod origin;
 mod prometheus;
@@ -9,10 +10,11 @@ mod receiver;
 mod relay;
 
 pub(crate) use client::{Answer, Http, RawClient};
+pub(crate) use faulty::{BODY as FAULTY_BODY, Fault, Faulty};
 pub(crate) use load::{Load, Protocol};
 pub(crate) use origin::{Behaviour, Origin};
 pub(crate) use prometheus::Prometheus;
-pub(crate) use proxy::{HEAD, Proxy, blue_green};
+pub(crate) use proxy::{HEAD, Proxy, blue_green, log_in, run};
 pub(crate) use receiver::{Mood, Receiver};
 pub(crate) use relay::Relay;
 

@@ -151,7 +151,12 @@ async fn http2_connection(address: SocketAddr, state: &State) -> Result<(), Stri
             response.into_body().collect().await?;
             Ok(status)
         };
-        let result = result.await.map_err(text);
+        let result: Result<u16, hyper::Error> = result.await;
+        if result.as_ref().is_err_and(hyper::Error::is_canceled) {
+            // The same, while the request was not yet on its way: it was not sent.
+            return Ok(());
+        }
+        let result = result.map_err(text);
         let broken = result.is_err();
         state.note(result);
         if broken {

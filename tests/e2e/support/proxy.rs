@@ -14,6 +14,8 @@ use super::{Origin, eventually};
 pub(crate) struct Proxy {
     directory: tempfile::TempDir,
     child: Child,
+    /// It has file systems of its own, which are seen by way of its process.
+    own_mounts: bool,
     pub(crate) web: SocketAddr,
     pub(crate) admin: SocketAddr,
     pub(crate) token: String,
@@ -39,10 +41,26 @@ impl Proxy {
 
     /// Starts in a directory that holds `switchback.yaml`.
     pub(crate) fn start_in(directory: tempfile::TempDir) -> Self {
-        let child = spawn(directory.path());
+        let command = run(directory.path());
+        Self::start_by(directory, command)
+    }
+
+    /// Starts by a command of the caller's, in a directory that holds `switchback.yaml`.
+    pub(crate) fn start_by(directory: tempfile::TempDir, command: Command) -> Self {
+        Self::start_mounted(directory, command, false)
+    }
+
+    /// The same for a command that makes file systems which nobody else sees.
+    pub(crate) fn start_with_own_mounts(directory: tempfile::TempDir, command: Command) -> Self {
+        Self::start_mounted(directory, command, true)
+    }
+
+    fn start_mounted(directory: tempfile::TempDir, mut command: Command, own_mounts: bool) -> Self {
+        let child = command.spawn().unwrap();
         let mut proxy = Self {
             directory,
             child,
+            own_mounts,
             web: SocketAddr::from(([127, 0, 0, 1], 0)),
             admin: SocketAddr::from(([127, 0, 0, 1], 0)),
             token: String::new(),
@@ -94,7 +112,11 @@ impl Proxy {
     }
 
     pub(crate) fn state_dir(&self) -> PathBuf {
-        self.path().join("state")
+        let state = self.path().join("state");
+        match self.own_mounts {
+            true => format!("/proc/{}/root{}", self.child.id(), state.display()).into(),
+            false => state,
+        }
     }
 
     pub(crate) fn log(&self) -> String {
@@ -146,8 +168,24 @@ impl Proxy {
     }
 
     pub(crate) fn start_again(&mut self) {
-        self.child = spawn(self.directory.path());
+        let command = run(self.directory.path());
+        self.start_again_by(command);
+    }
+
+    pub(crate) fn start_again_by(&mut self, mut command: Command) {
+        self.child = command.spawn().unwrap();
         self.find();
+    }
+
+    /// A new process takes over; the one before is returned.
+    pub(crate) fn take_over(&mut self) -> Child {
+        let next = run(self.directory.path())
+            .arg("--takeover")
+            .spawn()
+            .unwrap();
+        let before = std::mem::replace(&mut self.child, next);
+        self.find();
+        before
     }
 
     /// Asks the API.
@@ -222,23 +260,30 @@ impl Drop for Proxy {
     }
 }
 
-fn spawn(directory: &Path) -> Child {
+/// The command that runs it in a directory, with its log there.
+pub(crate) fn run(directory: &Path) -> Command {
+    let mut command = Command::new("sh");
+    // A write beyond a limit on file sizes fails, as on a full disk, if its signal is ignored.
+    command
+        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+        .arg(env!("CARGO_BIN_EXE_switchback"))
+        .args(["run", "--config", "switchback.yaml", "--state-dir", "state"]);
+    log_in(directory, &mut command);
+    command
+}
+
+/// Makes a command work and log in a directory.
+pub(crate) fn log_in(directory: &Path, command: &mut Command) {
     let log = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
         .open(directory.join("log"))
         .unwrap();
-    // A write beyond a limit on file sizes fails, as on a full disk, if its signal is ignored.
-    Command::new("sh")
-        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
-        .arg(env!("CARGO_BIN_EXE_switchback"))
-        .args(["run", "--config", "switchback.yaml", "--state-dir", "state"])
+    command
         .current_dir(directory)
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .spawn()
-        .unwrap()
+        .stderr(log);
 }
 
 /// The configuration of [`Proxy::blue_green`].

@@ -1,0 +1,117 @@
+//! The process runs out of descriptors, or is told to end.
+
+use std::process::Command;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::support::{
+    Fault, Faulty, Http, Origin, Proxy, RawClient, blue_green, eventually, log_in, run,
+};
+
+/// How many files the process may open: fewer than there are clients.
+const DESCRIPTORS: usize = 160;
+
+/// Clients that come at the same time.
+const CLIENTS: usize = 300;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn without_descriptors_accepting_pauses_without_spinning_and_recovers() {
+    let (blue, green) = (Faulty::start().await, Origin::start().await);
+    let directory = tempfile::tempdir().unwrap();
+    let config = blue_green(&blue.url(), &green.url(), "");
+    std::fs::write(directory.path().join("switchback.yaml"), config).unwrap();
+    let switchback = run(directory.path());
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &format!("ulimit -n {DESCRIPTORS}; exec \"$@\""), "sh"])
+        .arg(switchback.get_program())
+        .args(switchback.get_args());
+    log_in(directory.path(), &mut command);
+    let proxy = Proxy::start_by(directory, command);
+    blue.set(Fault::Hang);
+    let mut clients = Vec::new();
+    for number in 0..CLIENTS {
+        let mut client = RawClient::connect(proxy.web).await;
+        let head = format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nx-test-id: {number}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        client.write(head.as_bytes()).await;
+        clients.push(client);
+    }
+    eventually("there is no room for more", || {
+        !blue.deliveries().is_empty()
+    });
+    // A loop that spins would use up a processor; one that pauses looks fifty times a second.
+    let (started, used) = (Instant::now(), cpu_ticks(&proxy));
+    let mut ticks = tokio::time::interval(std::time::Duration::from_millis(100));
+    for _ in 0..20 {
+        ticks.tick().await;
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    let share = (cpu_ticks(&proxy) - used) as f64 / 100.0 / seconds;
+    assert!(share < 0.5, "{share:.2} of a processor while it waits");
+    let served = blue.deliveries().len();
+    assert!(
+        served < CLIENTS,
+        "all were let in, so this has shown nothing"
+    );
+    blue.set(Fault::None);
+    let mut answered = 0;
+    for mut client in clients {
+        let answer = client.read_all().await;
+        answered += usize::from(answer.starts_with("HTTP/1.1 200"));
+    }
+    let deliveries = blue.deliveries();
+    let repeated = deliveries.values().filter(|count| **count > 1).count();
+    println!(
+        "{DESCRIPTORS} descriptors for {CLIENTS} clients: {answered} answered, {repeated} repeated; {share:.3} of a processor while it waited"
+    );
+    assert_eq!(repeated, 0);
+    assert_eq!(answered, CLIENTS, "everybody is served in the end");
+    assert_eq!(proxy.api("GET", "/readyz", Value::Null).await.status, 200);
+}
+
+/// Processor time it has used, in hundredths of a second.
+fn cpu_ticks(proxy: &Proxy) -> u64 {
+    let path = format!("/proc/{}/stat", proxy.pid().as_raw_nonzero());
+    let stat = std::fs::read_to_string(path).unwrap();
+    // The name, in parentheses, may hold anything.
+    let after = stat.rsplit_once(") ").unwrap().1;
+    let fields: Vec<&str> = after.split(' ').collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn term_with_two_hundred_requests_in_flight_finishes_each_once() {
+    const IN_FLIGHT: usize = 200;
+    let (blue, green) = (Faulty::start().await, Origin::start().await);
+    let mut proxy = Proxy::start(&blue_green(&blue.url(), &green.url(), ""));
+    blue.set(Fault::Hang);
+    let web = proxy.web;
+    let requests: Vec<_> = (0..IN_FLIGHT)
+        .map(|number| {
+            tokio::spawn(async move {
+                let id = number.to_string();
+                let headers = [("x-test-id", id.as_str())];
+                let mut client = Http::connect(web).await;
+                client.send("POST", "/", &headers, b"once").await
+            })
+        })
+        .collect();
+    eventually("all are in flight", || blue.deliveries().len() == IN_FLIGHT);
+    proxy.signal(rustix::process::Signal::TERM);
+    eventually("it stops", || proxy.log().contains("stopping"));
+    crate::support::eventually_async("nobody else is let in", || async {
+        Http::try_connect(web).await.is_err()
+    })
+    .await;
+    blue.set(Fault::None);
+    for request in requests {
+        assert_eq!(request.await.unwrap().unwrap().status, 200);
+    }
+    assert_eq!(proxy.wait(), Some(0));
+    let deliveries = blue.deliveries();
+    assert!(deliveries.values().all(|count| *count == 1));
+    println!("TERM with {IN_FLIGHT} POSTs in flight: 0 failed, 0 repeated, exit 0");
+}
