@@ -89,6 +89,11 @@ fn copy_fields(
     let (mut bytes, mut count) = (0, 0);
     let mut crumbs: Vec<u8> = Vec::new();
     for (name, value) in &parts.headers {
+        if !is_token(name) {
+            return Err(RequestError::Malformed(
+                "invalid character in a header name",
+            ));
+        }
         let line_bytes = name.as_str().len() + value.len() + ": \r\n".len();
         bytes += line_bytes;
         count += 1;
@@ -187,7 +192,7 @@ pub(crate) fn from_endpoint(
 ) {
     head.clear();
     head.status = parts.status.as_u16();
-    for (name, value) in &parts.headers {
+    for (name, value) in parts.headers.iter().filter(|(name, _)| is_token(name)) {
         head.fields.push(name.as_ref(), value.as_bytes());
     }
     head.announced_bytes = parts
@@ -201,6 +206,12 @@ pub(crate) fn from_endpoint(
         None if ended => Framing::Length(0),
         None => Framing::Streamed,
     };
+}
+
+/// Whether a name is one over HTTP/1 too: over HTTP/2 the library lets quotation marks pass, which are
+/// no part of a token (RFC 9110, 5.6.2).
+pub(crate) fn is_token(name: &HeaderName) -> bool {
+    memchr::memchr(b'"', name.as_str().as_bytes()).is_none()
 }
 
 /// Collects header fields into a map. What the map's types refuse is left out: it was checked for
@@ -241,4 +252,44 @@ pub(crate) fn to_map(fields: &Fields) -> HeaderMap {
     let mut map = HeaderMap::with_capacity(fields.list().len());
     MapSink(&mut map).run(fields, 0..fields.list().len());
     map
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: HeadLimits = HeadLimits {
+        bytes: 1024,
+        line_bytes: 1024,
+        count: 10,
+        uri_bytes: 1024,
+    };
+
+    #[test]
+    fn names_that_are_none_over_http_1_do_not_pass() {
+        let name = HeaderName::from_lowercase(b"a\"b").expect("let pass by the library");
+        let mut request = http::Request::get("http://shop.example/");
+        let mut response = http::Response::builder();
+        for headers in [request.headers_mut(), response.headers_mut()] {
+            let headers = headers.expect("valid");
+            headers.insert(&name, HeaderValue::from_static("1"));
+            headers.insert("a-b", HeaderValue::from_static("2"));
+        }
+        let (request, ()) = request.body(()).expect("valid").into_parts();
+        let mut head = RequestHead::default();
+        let refused = from_client(&request, true, &LIMITS, &mut head);
+        assert!(
+            matches!(refused, Err(RequestError::Malformed(_))),
+            "{refused:?}"
+        );
+        let (response, ()) = response.body(()).expect("valid").into_parts();
+        let mut head = ResponseHead::default();
+        from_endpoint(&response, true, false, &mut head);
+        let names = head
+            .fields
+            .list()
+            .iter()
+            .map(|field| head.fields.name(field));
+        assert_eq!(names.collect::<Vec<_>>(), [b"a-b"]);
+    }
 }
