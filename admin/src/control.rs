@@ -23,6 +23,8 @@ use crate::builder::{Addresses, Material};
 use crate::command::{Asked, Command, Refusal};
 use crate::controller::{Decision, Note};
 pub use published::{Published, ServiceStatus};
+#[cfg(fuzzing)]
+pub(crate) use thread::simulation;
 pub use thread::{Start, start};
 
 /// The way to the control thread. Cheap to clone.

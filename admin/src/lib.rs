@@ -19,6 +19,8 @@ pub mod events;
 pub mod evidence;
 mod explain;
 pub mod files;
+#[cfg(fuzzing)]
+pub mod fuzz;
 pub mod history;
 pub mod hooks;
 pub mod incident;

@@ -136,7 +136,7 @@ fn ends_now<'a>(
 }
 
 /// The services about which something is to be done now.
-fn due(published: &Published, at: Timestamp) -> Vec<Name> {
+pub(crate) fn due(published: &Published, at: Timestamp) -> Vec<Name> {
     let services = published.state.services.iter();
     let is_due = services.filter(|(name, state)| {
         let lease_ended = state.lease.as_ref().is_some_and(|lease| at >= lease.until);

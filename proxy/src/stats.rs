@@ -252,7 +252,7 @@ impl JudgeCells {
     }
 
     /// Counts one finished request. `key`: the hash of its affinity key, if it has one.
-    pub(crate) fn record(&self, worker: usize, finding: Finding, key: Option<u64>, now: Duration) {
+    pub fn record(&self, worker: usize, finding: Finding, key: Option<u64>, now: Duration) {
         let failed = match finding {
             Finding::NotCounted => return,
             Finding::Success => false,

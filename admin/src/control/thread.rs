@@ -4,6 +4,8 @@ mod answers;
 mod evidence;
 mod mirror;
 mod ordinary;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod simulation;
 mod ticks;
 
 use std::collections::BTreeMap;
@@ -61,7 +63,12 @@ pub fn start(start: Start) -> std::io::Result<Controls> {
     let handle = std::thread::Builder::new()
         .name("control".into())
         .spawn(move || {
-            let (mut keeper, published) = Keeper::new(start, urgent_queue, ordinary_queue);
+            let plane = start.plane.clone();
+            let time: Time = Box::new(move || Clock {
+                now: plane.uptime(),
+                at: Timestamp::now(),
+            });
+            let (mut keeper, published) = Keeper::new(start, time, urgent_queue, ordinary_queue);
             let _ = ready.send(published);
             keeper.run();
         })?;
@@ -86,11 +93,22 @@ struct Pending {
     decision: Decision,
 }
 
+impl Pending {
+    /// Whether it is what the clock asks for, whom nobody has to tell why not.
+    const fn is_progress(&self) -> bool {
+        matches!(self.request.command, Command::Progress { .. })
+    }
+}
+
 /// What the disk says about the pending change.
 type Persisted = Result<(), String>;
 
+/// Tells the time.
+type Time = Box<dyn Fn() -> Clock + Send>;
+
 struct Keeper {
     plane: Arc<DataPlane>,
+    time: Time,
     world: World,
     effective: BTreeMap<Name, Arc<Effective>>,
     material: Arc<Material>,
@@ -115,6 +133,7 @@ struct Keeper {
 impl Keeper {
     fn new(
         start: Start,
+        time: Time,
         urgent: Receiver<Message>,
         ordinary: Receiver<Message>,
     ) -> (Self, watch::Receiver<Arc<Published>>) {
@@ -142,6 +161,7 @@ impl Keeper {
             store: start.store,
             events: start.events,
             plane: start.plane,
+            time,
             alarm,
             published,
             rollbacks: BTreeMap::new(),
@@ -182,7 +202,7 @@ impl Keeper {
     /// The judges begin anew, and so does the time of every stage: while nobody watched, nothing was
     /// proven.
     fn restart_stages(&mut self) {
-        let at = Timestamp::now();
+        let at = self.clock().at;
         for (service, state) in &mut self.world.state.services {
             let running = state
                 .rollout
@@ -208,7 +228,7 @@ impl Keeper {
             if served == Served::Stop {
                 return;
             }
-            let wait = (self.last_tick + TICK).saturating_sub(self.plane.uptime());
+            let wait = (self.last_tick + TICK).saturating_sub(self.clock().now);
             if served == Served::Nothing && !wait.is_zero() {
                 std::thread::park_timeout(wait);
             }
@@ -267,7 +287,7 @@ impl Keeper {
             health: &health,
             standing: &standing,
         };
-        apply(&self.world, Timestamp::now(), outlook, command, asked)
+        apply(&self.world, self.clock().at, outlook, command, asked)
     }
 
     /// Applies at once, then persists.
@@ -418,10 +438,7 @@ impl Keeper {
     }
 
     fn clock(&self) -> Clock {
-        Clock {
-            now: self.plane.uptime(),
-            at: Timestamp::now(),
-        }
+        (self.time)()
     }
 }
 

@@ -53,9 +53,18 @@ impl Keeper {
         if pending.base != self.world.state.revision {
             return self.finish_overtaken(pending);
         }
-        if self.has_second_thoughts(&pending) {
-            self.store.void(pending.revision);
-            return self.answer_unchanged(pending.request, Vec::new());
+        match self.decide(&pending.request.command, &pending.request.asked) {
+            // Nobody waited for the disk: what was fit to take traffic may be so no longer.
+            Err(refusal) => {
+                self.withdraw(&pending);
+                return self.refuse(pending.request, refusal);
+            }
+            // A rollout would not go on any more: the judge has not waited either.
+            Ok(again) if pending.is_progress() && !again.changes(&self.world) => {
+                self.withdraw(&pending);
+                return self.answer_unchanged(pending.request, Vec::new());
+            }
+            Ok(_) => {}
         }
         let Pending {
             request,
@@ -74,14 +83,13 @@ impl Keeper {
         let _ = request.reply.send(Ok(applied));
     }
 
-    /// Whether a rollout would not go on any more, now that its next stage is on disk: the judge has
-    /// not waited for that.
-    fn has_second_thoughts(&self, pending: &Pending) -> bool {
+    /// Takes back a change that is persisted but not in force: what is in force is persisted instead, or
+    /// the change would come into force with the next start.
+    fn withdraw(&mut self, pending: &Pending) {
         let Request { command, asked, .. } = &pending.request;
-        matches!(command, Command::Progress { .. })
-            && !self
-                .decide(command, asked)
-                .is_ok_and(|again| again.changes(&self.world))
+        self.store.void(pending.revision);
+        let commit = self.withdrawal(command, asked);
+        self.store.commit(commit, Box::new(|_| ()));
     }
 
     /// A rollback or block was applied while this was being written. It is decided again as things

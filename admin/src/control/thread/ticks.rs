@@ -11,7 +11,7 @@ use crate::observer::{Alert, Notice};
 impl Keeper {
     /// Looks at the counters every 50 ms, and within a millisecond of a watched version's failure.
     pub(super) fn tick_if_due(&mut self) {
-        let now = self.plane.uptime();
+        let now = self.clock().now;
         let since = now.saturating_sub(self.last_tick);
         if since < TICK {
             if !self.alarm.take() {
