@@ -67,19 +67,12 @@ pub(super) async fn send(
 
 /// Puts the request head in front of the body.
 fn write_head(request: &Request<'_>, claim: &Claim, upload: &mut Upload) {
-    // Without a body these methods still say so (RFC 9110, 8.6): some origins wait for one otherwise.
-    let says_empty = matches!(request.head.method(), b"POST" | b"PUT" | b"PATCH");
-    let framing = match upload.framing() {
-        Framing::Empty if says_empty => Framing::Length(0),
-        framing => framing,
-    };
-    let out = upload.head();
-    encode::request_line(out, request.head.method(), &request.target());
-    let mut sink = LineSink(out);
-    crate::head::FieldSink::field(&mut sink, "host", request.upstream_authority(claim));
-    request.write_headers(&mut sink, true);
-    encode::framing(out, framing);
-    out.extend_from_slice(b"\r\n");
+    let framing = upload.framing();
+    let line = (request.head.method(), request.target());
+    let host = request.upstream_authority(claim);
+    encode::request_head(upload.head(), line, host, framing, |sink| {
+        request.write_headers(sink, true);
+    });
 }
 
 /// An attempt that waits for its response head.
