@@ -35,7 +35,14 @@ pub(super) async fn send(
     let mut deadline = Deadline::new(timer);
     let outcome =
         poll_fn(|cx| exchange.poll(cx, request, &mut claim, &mut upload, &mut deadline)).await;
-    let Awaiting { head, answered, .. } = exchange;
+    let Awaiting {
+        mut head,
+        answered,
+        upload_broken,
+        ..
+    } = exchange;
+    // An endpoint that stopped reading has answered, but will not understand another request.
+    head.close |= upload_broken.is_some();
     match outcome {
         Ok(()) => {
             let source = Source::H1(Reader::new(
@@ -161,7 +168,9 @@ impl<'a> Awaiting<'a> {
             match ready!(self.transport.poll_fill(cx, buffered_max)) {
                 Ok(Filled::Some) => self.answered = true,
                 Ok(Filled::Full) => {
-                    return Poll::Ready(Err(RequestError::BadResponse("header section too large")));
+                    return Poll::Ready(Err(RequestError::ResponseTooLarge(
+                        "response_header_bytes",
+                    )));
                 }
                 Ok(Filled::Eof) => return Poll::Ready(Err(self.broken(None))),
                 Err(cause) => return Poll::Ready(Err(self.broken(Some(cause)))),
@@ -216,9 +225,7 @@ impl Informational {
         if self.count > request.limits.informational_responses
             || now.saturating_duration_since(first) > INFORMATIONAL_TIME
         {
-            return Err(RequestError::BadResponse(
-                "too many informational responses",
-            ));
+            return Err(RequestError::ResponseTooLarge("informational_responses"));
         }
         // 100 is between the endpoint and us; the client got its own.
         if head.status == 100 || request.head.version != Version::H11 {

@@ -35,6 +35,10 @@ pub(crate) fn from_client(
     if parts.method == http::Method::CONNECT {
         return Err(RequestError::ConnectMethod);
     }
+    // Without an authority the library has checked the scheme, and dropped it.
+    if !matches!(parts.uri.scheme_str(), None | Some("http" | "https")) {
+        return Err(RequestError::Malformed("invalid :scheme"));
+    }
     let target = parts
         .uri
         .path_and_query()
@@ -99,6 +103,9 @@ fn copy_fields(
         count += 1;
         if line_bytes > limits.line_bytes {
             return Err(RequestError::HeadersTooLarge("request_header_line_bytes"));
+        }
+        if value.as_bytes().trim_ascii().len() != value.len() {
+            return Err(RequestError::Malformed("space around a header value"));
         }
         if name == http::header::COOKIE {
             if !crumbs.is_empty() {
@@ -183,22 +190,39 @@ pub(crate) fn to_endpoint(
     Ok(message)
 }
 
-/// Fills `head` from a response that arrived over HTTP/2.
+/// Fills `head` from a response that arrived over HTTP/2. `ended`: it has no body. `to_head`: the request
+/// was HEAD.
+///
+/// # Errors
+/// [`RequestError::BadResponse`] for what another reader could understand differently, and the limits of
+/// response heads.
 pub(crate) fn from_endpoint(
     parts: &response::Parts,
     ended: bool,
     to_head: bool,
+    limits: &HeadLimits,
     head: &mut ResponseHead,
-) {
+) -> Result<(), RequestError> {
     head.clear();
     head.status = parts.status.as_u16();
     for (name, value) in parts.headers.iter().filter(|(name, _)| is_token(name)) {
         head.fields.push(name.as_ref(), value.as_bytes());
     }
-    head.announced_bytes = parts
-        .headers
-        .get(http::header::CONTENT_LENGTH)
-        .and_then(|length| parse_length(length.as_bytes()));
+    if !(200..=599).contains(&head.status) {
+        return Err(RequestError::BadResponse("status out of range"));
+    }
+    if parts.headers.len() > limits.count {
+        return Err(RequestError::ResponseTooLarge("response_header_count"));
+    }
+    let mut lengths = parts.headers.get_all(http::header::CONTENT_LENGTH).iter();
+    head.announced_bytes = match (lengths.next(), lengths.next()) {
+        (None, _) => None,
+        (Some(length), None) => {
+            let length = parse_length(length.as_bytes());
+            Some(length.ok_or(RequestError::BadResponse("invalid content-length"))?)
+        }
+        _ => return Err(RequestError::BadResponse("two content-length fields")),
+    };
     let bodiless = to_head || matches!(head.status, 204 | 304);
     head.framing = match head.announced_bytes {
         _ if bodiless => Framing::Empty,
@@ -206,6 +230,7 @@ pub(crate) fn from_endpoint(
         None if ended => Framing::Length(0),
         None => Framing::Streamed,
     };
+    Ok(())
 }
 
 /// Whether a name is one over HTTP/1 too: over HTTP/2 the library lets quotation marks pass, which are
@@ -284,7 +309,7 @@ mod tests {
         );
         let (response, ()) = response.body(()).expect("valid").into_parts();
         let mut head = ResponseHead::default();
-        from_endpoint(&response, true, false, &mut head);
+        from_endpoint(&response, true, false, &LIMITS, &mut head).expect("valid");
         let names = head
             .fields
             .list()
