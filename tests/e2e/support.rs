@@ -1,12 +1,14 @@
 //! Origins, the proxy under test, and clients.
 
 mod client;
+pub(crate) mod frames;
 mod load;
 mod origin;
 mod prometheus;
 mod proxy;
 mod receiver;
 mod relay;
+pub(crate) mod wire;
 
 pub(crate) use client::{Answer, Http, RawClient};
 pub(crate) use load::{Load, Protocol};
