@@ -14,7 +14,8 @@
 //!
 //! Rates are counted in windows that begin with the first event and last [`H2_FLOOD_TIME`]. Frames of
 //! unknown types and WINDOW_UPDATE are left to hyper: well-behaved clients send many of them, and each costs
-//! no more than its bytes.
+//! no more than its bytes. More than five CONTINUATION frames for one block the library refuses by itself, as
+//! 64 KiB of fields need no more than four; a limit above that is the library's to keep, and not counted.
 
 mod block;
 mod inside;
