@@ -2,6 +2,8 @@
 //!
 //! A rollback or block that comes in meanwhile is not kept waiting: what it overtakes is decided again.
 
+use switchback_config::model::Name;
+
 use super::{Durable, Keeper, Pending, Request};
 use crate::command::{Command, Refusal};
 use crate::controller::Decision;
@@ -59,8 +61,13 @@ impl Keeper {
                 self.withdraw(&pending);
                 return self.refuse(pending.request, refusal);
             }
-            // A rollout would not go on any more: the judge has not waited either.
-            Ok(again) if pending.is_progress() && !again.changes(&self.world) => {
+            // The clock would ask for something else by now, and asks again: a judge has found something, or
+            // what weights would go back to has died.
+            Ok(again)
+                if pending.is_progress()
+                    && !(again.changes(&self.world)
+                        && has_same_traffic(&again, &pending.decision)) =>
+            {
                 self.withdraw(&pending);
                 return self.answer_unchanged(pending.request, Vec::new());
             }
@@ -141,4 +148,16 @@ impl Keeper {
             decision: again,
         });
     }
+}
+
+/// Whether two decisions about the same services send traffic the same way.
+fn has_same_traffic(one: &Decision, other: &Decision) -> bool {
+    let traffic = |decision: &Decision, name: &Name| {
+        let file = decision.config.services.get(name)?;
+        let state = decision.services.get(name)?;
+        let effective = Effective::new(file, state, decision.stable_only);
+        Some((effective.weights.clone(), effective.stable.clone()))
+    };
+    let mut names = one.services.keys().chain(other.services.keys());
+    names.all(|name| traffic(one, name) == traffic(other, name))
 }
