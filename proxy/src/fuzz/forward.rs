@@ -79,6 +79,7 @@ fn write(head: &RequestHead, content: &[u8], trailers: &FieldList, peer: Peer<'_
         ids: &ids,
         changes: &HeaderChanges::default(),
         mirrored: peer.mirrored,
+        underscores_pass: false,
         over_h1: true,
     };
     let host = head.authority().unwrap_or(b"endpoint.example:80");
