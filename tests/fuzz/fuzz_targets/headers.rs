@@ -29,11 +29,12 @@ fn lower(name: &[u8]) -> String {
     String::from_utf8_lossy(name).to_ascii_lowercase()
 }
 
-/// Everything that `Connection` lists.
+/// Every field that `Connection` lists. `close` is an option there; no field may have that name (it is reserved),
+/// and one that has it passes.
 fn listed(fields: &Fields) -> Vec<String> {
     let lists = fields.iter().filter(|(name, _)| lower(name) == "connection");
     let names = lists.flat_map(|(_, value)| value.split(|byte| *byte == b','));
-    names.map(|name| lower(name.trim_ascii())).collect()
+    names.map(|name| lower(name.trim_ascii())).filter(|name| name != "close").collect()
 }
 
 fn passing(request: &strict::Request, peer: Peer<'_>, traced_anew: bool) -> Fields {
