@@ -356,7 +356,13 @@ impl Keeper {
                     let _ = done.try_send(());
                     return;
                 }
-                Ok(job) => self.serve(job),
+                Ok(job) => {
+                    self.serve(job);
+                    // They may have found no place in the queue.
+                    if !self.overdue && !self.errands.is_empty() {
+                        self.run_errands();
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => self.catch_up(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }

@@ -82,9 +82,10 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client, transport: Rc<Tran
             break next;
         }
     };
+    let is_read = next == Next::Hangup && server.has_nothing_unread().await;
     match next {
         Next::Close if server.yielded.get() => server.hang_up().await,
-        Next::Hangup if server.has_nothing_unread() => server.hang_up().await,
+        Next::Hangup if is_read => server.hang_up().await,
         Next::KeepAlive | Next::Close | Next::Hangup => Box::pin(server.close()).await,
         Next::Abort => server.transport.reset_on_close(),
     }
@@ -356,9 +357,10 @@ impl Server {
         if ended { Next::KeepAlive } else { Next::Close }
     }
 
-    /// Whether nothing of what the client sent waits for us, here.
-    fn has_nothing_unread(&self) -> bool {
-        !self.transport.has_input()
+    /// Whether nothing of what the client sent waits for us, here or in the kernel: unread bytes would turn
+    /// a close into a reset, which takes back what is still on its way.
+    async fn has_nothing_unread(&self) -> bool {
+        poll_fn(|cx| Poll::Ready(self.transport.is_idle(cx))).await
     }
 
     /// Closes when nothing more is to come: an ordinary close then loses nothing, and costs neither a

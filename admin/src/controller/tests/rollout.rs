@@ -296,6 +296,30 @@ fn second_rollout_is_refused_and_the_same_key_is_no_second_one() {
 }
 
 #[test]
+fn same_key_tells_of_a_rollout_that_ended_in_a_promotion() {
+    let named = |canary: Option<&str>| {
+        let canary = canary.map(str::to_owned);
+        start_with(|start| {
+            start.key = Some("build 7".into());
+            start.canary = canary;
+        })
+    };
+    for canary in [Some("green"), None] {
+        let mut play = quiet();
+        play.must(named(Some("green")));
+        play.must(promote(true));
+        assert_eq!(play.effective().stable, "green");
+        assert!(
+            !play.must(named(canary)),
+            "a retried job is no second rollout"
+        );
+        assert_eq!(play.outcome(), Some(Outcome::Promoted));
+        let other = play.act(named(Some("red"))).expect_err("refused");
+        assert_eq!(other.code(), "idempotency_key_reused");
+    }
+}
+
+#[test]
 fn only_a_version_that_was_stable_may_skip_the_steps() {
     let fast = |canary: &str| {
         let canary = Some(canary.to_owned());
@@ -435,6 +459,31 @@ fn leased_weights_end_by_themselves_unless_they_are_renewed() {
         assert!(!play.pass(1_000));
         assert_eq!(play.weights(), before);
     }
+}
+
+#[test]
+fn lease_is_nothing_to_a_backend_that_has_no_part_in_it() {
+    let Command::SetWeights {
+        service, weights, ..
+    } = weights([90, 10, 0])
+    else {
+        unreachable!()
+    };
+    let mut play = quiet();
+    play.must(Command::SetWeights {
+        service,
+        weights,
+        lease: Some(TimeSpan(Duration::from_secs(60))),
+    });
+    play.must(Command::SetBackend {
+        service: shop(),
+        backend: "red".into(),
+        version: "9".into(),
+        endpoints: vec!["http://127.0.0.1:9".parse().expect("endpoint")],
+        force: false,
+    });
+    assert!(play.pass(100), "the lease ends as it would have");
+    assert_eq!(play.weights(), [100, 0, 0]);
 }
 
 #[test]

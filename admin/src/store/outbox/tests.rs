@@ -103,6 +103,16 @@ fn message_of_a_change_in_force_is_not_dropped_by_a_rollback_after_it() {
 }
 
 #[test]
+fn rollback_is_told_after_what_was_in_force_before_it() {
+    let (_directory, store) = open();
+    // In force, but the disk was full when its messages should have gone.
+    commit(&store, 0, 1, false, "switched");
+    commit(&store, 1, 2, true, "rolled back");
+    store.release(1);
+    assert_eq!(texts(&waiting(&store)), ["switched", "rolled back"]);
+}
+
+#[test]
 fn held_messages_go_after_a_restart_since_what_is_persisted_is_in_force() {
     let (directory, store) = open();
     commit(&store, 0, 1, false, "held");
