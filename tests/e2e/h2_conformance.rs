@@ -11,7 +11,7 @@ mod streams;
 use futures_util::future::join_all;
 
 use crate::support::frames::{Expect, H2, Step};
-use crate::support::wire::{Edge, RawOrigin};
+use crate::support::wire::{Edge, RawOrigin, none_wrong};
 
 /// A case: its number and title, the client's settings, what is sent, what must come.
 struct Case {
@@ -73,12 +73,6 @@ async fn play(cases: Vec<Case>) {
             wrong.extend(join_all(played).await.into_iter().flatten());
         }
     }
-    println!("{} cases, twice each", cases.len());
-    assert!(
-        wrong.is_empty(),
-        "{} wrong:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    none_wrong(cases.len(), &wrong);
     assert!(edge.serves().await);
 }

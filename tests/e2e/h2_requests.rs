@@ -7,7 +7,7 @@ use crate::support::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Expect, H2, HEADERS, NO_ERROR, PROTOCOL_ERROR,
     Step, block, frame, headers, request,
 };
-use crate::support::wire::{Edge, RawOrigin};
+use crate::support::wire::{Edge, RawOrigin, none_wrong};
 
 const MALFORMED: Expect = Expect::Stream(&[PROTOCOL_ERROR]);
 
@@ -176,13 +176,7 @@ async fn run(edge: &Edge, cases: Vec<(String, Vec<Step>, Expect)>) {
             wrong.extend(join_all(played).await.into_iter().flatten());
         }
     }
-    println!("{} cases, twice each", cases.len());
-    assert!(
-        wrong.is_empty(),
-        "{} wrong:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    none_wrong(cases.len(), &wrong);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

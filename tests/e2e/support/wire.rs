@@ -318,6 +318,17 @@ fn end_of_request(bytes: &[u8]) -> Option<usize> {
     }
 }
 
+/// The end of a table of cases: there were some, and none of them went wrong.
+pub(crate) fn none_wrong(cases: usize, wrong: &[String]) {
+    assert!(cases > 0, "a table without cases shows nothing");
+    let count = wrong.len();
+    assert!(
+        wrong.is_empty(),
+        "{count} wrong of {cases}:\n{}",
+        wrong.join("\n")
+    );
+}
+
 fn end_of_chunks(bytes: &[u8], mut at: usize) -> Option<usize> {
     loop {
         let line = bytes[at..].windows(2).position(|end| end == b"\r\n")?;
