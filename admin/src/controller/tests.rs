@@ -1,6 +1,8 @@
 //! Decisions on a service with three versions, without threads or sockets.
 
+mod lease;
 mod restore;
+mod rollout;
 
 use std::sync::Arc;
 
@@ -10,8 +12,6 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::command::Cause;
-
-mod rollout;
 
 const FILE: &str = r#"
 version: 1

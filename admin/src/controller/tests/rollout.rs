@@ -62,7 +62,7 @@ fn progress() -> Command {
 }
 
 /// A service whose canaries have nothing yet.
-fn quiet() -> Play {
+pub(super) fn quiet() -> Play {
     let mut play = Play::new();
     play.must(weights([100, 0, 0]));
     play
@@ -82,7 +82,7 @@ impl Play {
         self.rollout().waits_for(self.now, &self.standing)
     }
 
-    fn pass(&mut self, seconds: i64) -> bool {
+    pub(super) fn pass(&mut self, seconds: i64) -> bool {
         self.now += SignedDuration::from_secs(seconds);
         self.must(progress())
     }
@@ -425,98 +425,6 @@ fn nonsense_is_refused_and_changes_nothing() {
         Err(Refusal::TargetUnhealthy { .. })
     ));
     play.must(start_with(|start| start.force = true));
-}
-
-#[test]
-fn leased_weights_end_by_themselves_unless_they_are_renewed() {
-    let lease = |table, seconds| {
-        let Command::SetWeights {
-            service, weights, ..
-        } = weights(table)
-        else {
-            unreachable!()
-        };
-        Command::SetWeights {
-            service,
-            weights,
-            lease: Some(TimeSpan(Duration::from_secs(seconds))),
-        }
-    };
-    let mut play = quiet();
-    play.must(lease([90, 10, 0], 60));
-    assert!(!play.pass(50));
-    play.must(lease([90, 10, 0], 60));
-    assert!(!play.pass(50), "renewed");
-    assert!(play.pass(10));
-    assert_eq!(play.weights(), [100, 0, 0]);
-    assert!(!play.pass(1_000));
-    // What is set for good, or rolled back, has no lease any more.
-    for command in [weights([50, 50, 0]), rollback()] {
-        let mut play = quiet();
-        play.must(lease([90, 10, 0], 60));
-        play.must(command);
-        let before = play.weights();
-        assert!(!play.pass(1_000));
-        assert_eq!(play.weights(), before);
-    }
-}
-
-#[test]
-fn lease_is_nothing_to_a_backend_that_has_no_part_in_it() {
-    let Command::SetWeights {
-        service, weights, ..
-    } = weights([90, 10, 0])
-    else {
-        unreachable!()
-    };
-    let mut play = quiet();
-    play.must(Command::SetWeights {
-        service,
-        weights,
-        lease: Some(TimeSpan(Duration::from_secs(60))),
-    });
-    play.must(Command::SetBackend {
-        service: shop(),
-        backend: "red".into(),
-        version: "9".into(),
-        endpoints: vec!["http://127.0.0.1:9".parse().expect("endpoint")],
-        force: false,
-    });
-    assert!(play.pass(100), "the lease ends as it would have");
-    assert_eq!(play.weights(), [100, 0, 0]);
-}
-
-#[test]
-fn lease_that_ends_gives_nothing_to_what_is_dead_or_new() {
-    let leased = || {
-        let Command::SetWeights {
-            service, weights, ..
-        } = weights([100, 0, 0])
-        else {
-            unreachable!()
-        };
-        Command::SetWeights {
-            service,
-            weights,
-            lease: Some(TimeSpan(Duration::from_secs(60))),
-        }
-    };
-    let mut play = Play::new();
-    play.must(leased());
-    play.unhealthy = vec!["green"];
-    assert!(play.pass(100));
-    assert_eq!(play.weights(), [100, 0, 0]);
-    let mut play = Play::new();
-    play.must(leased());
-    play.must(Command::SetBackend {
-        service: shop(),
-        backend: "green".into(),
-        version: "9".into(),
-        endpoints: vec!["http://127.0.0.1:9".parse().expect("endpoint")],
-        force: false,
-    });
-    assert!(!play.pass(100), "the lease has ended with the version");
-    assert_eq!(play.weights(), [100, 0, 0]);
 }
 
 #[test]
