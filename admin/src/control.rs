@@ -25,6 +25,8 @@ use crate::controller::{Decision, Note};
 use crate::handover::{Follower, Relay};
 use crate::state::State;
 pub use published::{Published, ServiceStatus};
+#[cfg(fuzzing)]
+pub(crate) use thread::simulation;
 pub use thread::{Start, start};
 
 /// The way to the control thread. Cheap to clone.

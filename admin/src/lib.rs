@@ -21,6 +21,8 @@ pub mod events;
 pub mod evidence;
 mod explain;
 pub mod files;
+#[cfg(fuzzing)]
+pub mod fuzz;
 pub mod handover;
 pub mod history;
 pub mod hooks;

@@ -141,6 +141,15 @@ fn about_connections(api: &Api, families: &mut Families) {
         &[],
         failed,
     );
+    for limit in switchback_proxy::limit::Limit::ALL {
+        let hits = api.plane.worker_stats().iter();
+        families.counter(
+            "switchback_limit_hits_total",
+            "How often a limit of the configuration was hit.",
+            &[("limit", limit.name())],
+            hits.map(|worker| worker.limits.get(*limit)).sum(),
+        );
+    }
     let help = "Requests answered by switchback itself.";
     families.counter(
         "switchback_refused_total",

@@ -146,10 +146,13 @@ impl Observer {
             let slow = find(snapshot, name).and_then(|service| service.slow.as_ref());
             *pace = slow.and_then(|slow| Pace::follow(pace.take(), &slow.limit, clock.now));
             follow_service(watches, clock, name, file, effective, snapshot, changed_at);
-            let before = stable.take();
+            let mut before = stable.take();
             *stable = find(snapshot, name)
                 .filter(|service| !is_judged(effective, clock, service))
-                .and_then(|live| StableWatch::follow(before, clock.now, &file.rollback, live));
+                .and_then(|live| StableWatch::follow(&mut before, clock.now, &file.rollback, live));
+            if let Some(ended) = before {
+                self.found.extend(notes(name, &ended, ended.end()));
+            }
             let before = self.mirrors.remove(name);
             let mirror = find(snapshot, name)
                 .and_then(|service| MirrorWatch::follow(before, clock.now, file, service));
@@ -248,14 +251,8 @@ impl Observer {
                 }
             }
             if let Some(watch) = stable {
-                let backend = watch.gauge().backend().clone();
-                for (kind, message) in watch.tick(clock) {
-                    notices.push(Notice::Tell(Note {
-                        kind,
-                        service: Some(service.clone()),
-                        message: format!("{backend}: {message}"),
-                    }));
-                }
+                let said = watch.tick(clock);
+                notices.extend(notes(service, watch, said));
             }
             // Afterwards: what was counted until now was not slow by the limit that comes now.
             if let Some(pace) = pace {
@@ -300,6 +297,22 @@ impl Observer {
             .map(|(backend, watch)| (backend.clone(), watch.gauge().clone()))
             .collect()
     }
+}
+
+/// What a watch over stable has to say.
+fn notes(
+    service: &Name,
+    watch: &StableWatch,
+    said: Vec<(&'static str, String)>,
+) -> impl Iterator<Item = Notice> {
+    let (service, backend) = (service.clone(), watch.gauge().backend().clone());
+    said.into_iter().map(move |(kind, message)| {
+        Notice::Tell(Note {
+            kind,
+            service: Some(service.clone()),
+            message: format!("{backend}: {message}"),
+        })
+    })
 }
 
 /// Whether a version is judged now: a canary with weight, or a stable on trial.

@@ -34,7 +34,8 @@ pub(crate) async fn run(controls: Controls, hooks: Hooks) {
             Some(answer) = asking.answers.join_next() => asking.heed(&controls, answer).await,
         }
         refused.retain(|_, at| at.elapsed() < RETRY);
-        for service in due(&controls.published()) {
+        let published = controls.published();
+        for service in due(&published, published.clock.now()) {
             if refused.contains_key(&service) || asking.begin(&controls, &hooks, &service) {
                 continue;
             }
@@ -136,8 +137,7 @@ fn ends_now<'a>(
 }
 
 /// The services about which something is to be done now.
-fn due(published: &Published) -> Vec<Name> {
-    let at = published.clock.now();
+pub(crate) fn due(published: &Published, at: Timestamp) -> Vec<Name> {
     let services = published.state.services.iter();
     let is_due = services.filter(|(name, state)| {
         let lease_ended = state.lease.as_ref().is_some_and(|lease| at >= lease.until);

@@ -15,6 +15,8 @@ mod evidence;
 mod lending;
 mod lock;
 mod outbox;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod simulated;
 
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
@@ -29,7 +31,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::history::past::Record;
 use crate::history::{AuditCheck, AuditEntry, AuditRow, Revision};
 use crate::state::State;
-use database::Database;
+use database::{Database, Opener};
 use errands::Errands;
 use evidence::{Backlog, Piece};
 pub use lock::LockError;
@@ -160,67 +162,26 @@ impl Store {
     }
 
     fn open_locked(directory: &Path, lock: lock::Lock) -> Result<(Self, Found), OpenError> {
-        let unusable = |cause| OpenError::Directory {
-            path: directory.into(),
-            cause,
-        };
-        let was_in_use = copies::was_in_use(directory);
-        let (mut database, found) = match Database::open(directory) {
-            Ok((database, state)) => (database, state.map_or(Found::Nothing, Found::Database)),
-            Err(cause) => {
-                database::set_aside(directory).map_err(unusable)?;
-                let (database, _) =
-                    Database::open(directory).map_err(|cause| OpenError::Database {
-                        path: directory.into(),
-                        cause,
-                    })?;
-                let found = match copies::newest(directory) {
-                    Some(state) => Found::Copy(state, cause),
-                    None => Found::Lost(cause),
-                };
-                (database, found)
-            }
-        };
-        let found = match found {
-            // A database that was deleted, with copies left beside it.
-            Found::Nothing if was_in_use => match copies::newest(directory) {
-                Some(state) => Found::Copy(state, "the database is missing".into()),
-                None => Found::Lost("the database and its copies are missing or damaged".into()),
-            },
-            found => found,
-        };
-        if let Err(error) = database.release_all() {
-            tracing::warn!(%error, "release the messages of changes");
-        }
-        if let Found::Copy(state, _) = &found
-            && let Err(error) = database.begin_at(state.revision + 1)
-        {
-            tracing::warn!(%error, "note where the history begins");
-        }
-        let (jobs, queue) = sync_channel(JOBS);
-        let outbox: Arc<Notify> = Arc::default();
-        let errands: Arc<Errands> = Arc::default();
-        let keeper = Keeper {
-            directory: directory.into(),
-            database,
-            unsaved: Vec::new(),
-            outbox: outbox.clone(),
-            errands: errands.clone(),
-            overdue: false,
-            evidence: Backlog::default(),
-            lock,
-            lent: false,
-        };
+        let (keeper, found) = Keeper::open(directory, lock, &|| database::opener(directory))?;
+        let (store, queue) = Self::new(&keeper);
         std::thread::Builder::new()
             .name("store".into())
             .spawn(move || keeper.run(&queue))
-            .map_err(unusable)?;
+            .map_err(|cause| OpenError::Directory {
+                path: directory.into(),
+                cause,
+            })?;
+        Ok((store, found))
+    }
+
+    fn new(keeper: &Keeper) -> (Self, Receiver<Job>) {
+        let (jobs, queue) = sync_channel(JOBS);
         let store = Self {
             jobs,
-            outbox,
-            errands,
+            outbox: keeper.outbox.clone(),
+            errands: keeper.errands.clone(),
         };
-        Ok((store, found))
+        (store, queue)
     }
 
     /// Persists a change; `done` is told when it is safe or has failed.
@@ -353,6 +314,67 @@ struct Keeper {
 const UNSAVED_MAX: usize = 256;
 
 impl Keeper {
+    /// Takes a directory into use whose lock is held. `opener`: what opens its database.
+    fn open(
+        directory: &Path,
+        lock: lock::Lock,
+        opener: &dyn Fn() -> Opener,
+    ) -> Result<(Self, Found), OpenError> {
+        let unusable = |cause| OpenError::Directory {
+            path: directory.into(),
+            cause,
+        };
+        let was_in_use = copies::was_in_use(directory);
+        let copy = copies::newest(directory);
+        let commits = copy.as_ref().map_or(0, |(_, commits)| *commits);
+        let copied = |cause: String| match copy {
+            Some((state, _)) => Found::Copy(state, cause),
+            None => Found::Lost(cause),
+        };
+        let (mut database, found) = match Database::open(opener()) {
+            // A database whose last commits cannot be told from ones that never ended does without them.
+            Ok((database, Some(_))) if database.commits().is_ok_and(|own| own < commits) => (
+                database,
+                copied("the database has lost its last changes".into()),
+            ),
+            Ok((database, Some(state))) => (database, Found::Database(state)),
+            // A database that was deleted, with copies left beside it.
+            Ok((database, None)) if was_in_use => {
+                (database, copied("the database is missing".into()))
+            }
+            Ok((database, None)) => (database, Found::Nothing),
+            Err(cause) => {
+                database::set_aside(directory).map_err(unusable)?;
+                let (database, _) =
+                    Database::open(opener()).map_err(|cause| OpenError::Database {
+                        path: directory.into(),
+                        cause,
+                    })?;
+                (database, copied(cause))
+            }
+        };
+        if let Err(error) = database.release_all() {
+            tracing::warn!(%error, "release the messages of changes");
+        }
+        if let Found::Copy(state, _) = &found
+            && let Err(error) = database.begin_at(state.revision + 1, commits)
+        {
+            tracing::warn!(%error, "note where the history begins");
+        }
+        let keeper = Self {
+            directory: directory.into(),
+            database,
+            unsaved: Vec::new(),
+            outbox: Arc::default(),
+            errands: Arc::default(),
+            overdue: false,
+            evidence: Backlog::default(),
+            lock,
+            lent: false,
+        };
+        Ok((keeper, found))
+    }
+
     fn run(mut self, jobs: &Receiver<Job>) {
         self.log("close the checks of earlier rollbacks", |d| {
             d.interrupt_rollbacks()
@@ -364,33 +386,6 @@ impl Keeper {
                 jobs.recv_timeout(RETRY)
             };
             match job {
-                Ok(Job::Commit(commit, done)) => self.commit(*commit, done),
-                Ok(Job::Void(revision)) => {
-                    self.log("remove an overtaken revision", |d| d.void(revision))
-                }
-                Ok(Job::Audit(entry)) => self.log("write the audit", |d| d.audit(&entry)),
-                Ok(Job::SaveConfig(text, done)) => {
-                    if let Err(error) =
-                        copies::write(&self.directory, copies::CONFIG, text.as_bytes())
-                    {
-                        tracing::warn!(%error, "keep a copy of the config file");
-                    }
-                    let _ = done.send(());
-                }
-                Ok(Job::Evidence(piece)) => {
-                    self.evidence.add(piece);
-                    self.save_evidence();
-                }
-                Ok(Job::Errands) => self.run_errands(),
-                Ok(Job::Lend(reply)) => {
-                    let _ = reply.send(self.lend());
-                }
-                Ok(Job::TakeBack(done)) => {
-                    self.take_back();
-                    let _ = done.send(());
-                }
-                Ok(Job::Read(read)) => read(&self.database),
-                Ok(Job::Write(mut work)) => self.work(&mut *work),
                 Ok(Job::Stop(done)) => {
                     self.catch_up();
                     // The lock goes before anybody hears of it.
@@ -398,9 +393,47 @@ impl Keeper {
                     let _ = done.try_send(());
                     return;
                 }
+                Ok(job) => {
+                    self.serve(job);
+                    // They may have found no place in the queue.
+                    if !self.overdue && !self.errands.is_empty() {
+                        self.run_errands();
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => self.catch_up(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+        }
+    }
+
+    fn serve(&mut self, job: Job) {
+        match job {
+            Job::Commit(commit, done) => self.commit(*commit, done),
+            Job::Void(revision) => self.log("remove an overtaken revision", |d| d.void(revision)),
+            Job::Audit(entry) => self.log("write the audit", |d| d.audit(&entry)),
+            Job::SaveConfig(text, done) => {
+                if let Err(error) = copies::write(&self.directory, copies::CONFIG, text.as_bytes())
+                {
+                    tracing::warn!(%error, "keep a copy of the config file");
+                }
+                let _ = done.send(());
+            }
+            Job::Evidence(piece) => {
+                self.evidence.add(piece);
+                self.save_evidence();
+            }
+            Job::Errands => self.run_errands(),
+            Job::Lend(reply) => {
+                let _ = reply.send(self.lend());
+            }
+            Job::TakeBack(done) => {
+                self.take_back();
+                let _ = done.send(());
+            }
+            Job::Read(read) => read(&self.database),
+            Job::Write(mut work) => self.work(&mut *work),
+            // The end of the thread is not the keeper's business.
+            Job::Stop(_) => {}
         }
     }
 
@@ -458,7 +491,7 @@ impl Keeper {
         let mut done = self.errands.run(&self.database);
         if done.is_err() {
             // As in [`Keeper::write`].
-            let reopened = self.database.reopen(&self.directory);
+            let reopened = self.database.reopen();
             done = reopened.and_then(|()| self.errands.run(&self.database));
         }
         if let Err(error) = &done {
@@ -479,7 +512,7 @@ impl Keeper {
         if let Err(error) = self.evidence.save(&mut self.database) {
             tracing::warn!(%error, "write evidence of a rollback");
             // A database that failed to write refuses all further work until it is opened anew.
-            let _ = self.database.reopen(&self.directory);
+            let _ = self.database.reopen();
         }
     }
 
@@ -487,14 +520,12 @@ impl Keeper {
         if self.lent {
             return Err("another process writes the state".into());
         }
-        if let Err(error) = self.database.commit(commit) {
+        let written = self.database.commit(commit).or_else(|error| {
             // A database that failed to write refuses all further work until it is opened anew.
-            match self.database.reopen(&self.directory) {
-                Ok(()) => self.database.commit(commit)?,
-                Err(_) => return Err(error),
-            }
-        }
-        if let Err(error) = copies::write_state(&self.directory, &commit.state) {
+            self.database.reopen().map_err(|_| error)?;
+            self.database.commit(commit)
+        });
+        if let Err(error) = copies::write_state(&self.directory, &commit.state, written?) {
             tracing::warn!(%error, "write the copy of the state");
         }
         if !commit.outgoing.deliveries.is_empty() {
@@ -506,7 +537,7 @@ impl Keeper {
     fn work(&mut self, work: &mut dyn FnMut(&Database, bool) -> bool) {
         if !work(&self.database, false) && !self.lent {
             // As in [`Keeper::write`].
-            let _ = self.database.reopen(&self.directory);
+            let _ = self.database.reopen();
             work(&self.database, true);
         }
         self.outbox.notify_waiters();

@@ -74,6 +74,9 @@ pub const LINGER_TIME: Duration = Duration::from_secs(1);
 /// All 1xx responses of one request together.
 pub const INFORMATIONAL_TIME: Duration = Duration::from_secs(5);
 
+/// Window in which floods of HTTP/2 frames are counted.
+pub const H2_FLOOD_TIME: Duration = Duration::from_secs(10);
+
 /// A response open for so long counts once, as a success: long polls and streams must not hide
 /// from the judge, nor be failed by a deploy that closes them.
 pub const LONG_RESPONSE: Duration = Duration::from_secs(30);
@@ -435,6 +438,17 @@ pub const fn limits() -> Limits {
         upstream_queue: NonZeroU32::new(1_024),
         upstream_queue_timeout: seconds(1),
         h2_streams: NonZeroU32::new(100),
+        h2_streams_per_connection: NonZeroU32::new(100_000),
+        // Browsers cancel what a page no longer needs, a few dozen at a time.
+        h2_resets: NonZeroU32::new(100),
+        // 64 KiB of headers fit in four frames.
+        h2_continuations: NonZeroU32::new(16),
+        h2_empty_data: NonZeroU32::new(100),
+        h2_control_frames: NonZeroU32::new(100),
+        h2_stream_window: kibibytes(64),
+        h2_connection_window: kibibytes(1 << 10),
+        h2_frame_bytes: kibibytes(16),
+        h2_header_table_bytes: kibibytes(4),
     }
 }
 

@@ -49,6 +49,8 @@ pub struct Config {
     pub listeners: IndexMap<Name, Listener>,
     /// Peers whose `X-Forwarded-*`, `Forwarded` and `x-request-id` are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// What happens to request headers with an underscore in their name.
+    pub underscores: Underscores,
     /// Where finished requests are written.
     pub access_log: AccessLog,
     /// Limits that hold where nothing more specific is set.
@@ -68,6 +70,20 @@ pub enum Workers {
     /// Exactly so many, 1 to 1024.
     #[serde(untagged)]
     Count(NonZeroUsize),
+}
+
+/// What happens to request headers with an underscore in their name, which some servers take for a
+/// hyphen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Underscores {
+    /// They are left out.
+    #[default]
+    Drop,
+    /// The request is refused.
+    Reject,
+    /// They pass.
+    Allow,
 }
 
 /// The admin API and its guards.

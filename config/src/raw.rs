@@ -12,7 +12,7 @@ use std::num::NonZeroU32;
 use ipnet::IpNet;
 
 use crate::decode::{OrOff, Table, Words, section};
-use crate::model::{Balance, CompareTo, LogFormat, OnFailure, Slow, TlsVersion};
+use crate::model::{Balance, CompareTo, LogFormat, OnFailure, Slow, TlsVersion, Underscores};
 use crate::units::{ByteSize, Endpoint, Percent, Rate, TimeSpan};
 pub(crate) use hooks::{Hook, Until};
 pub(crate) use rule::{Rule, RuleItem, Signal};
@@ -30,6 +30,8 @@ section! {
         listeners: Table<Listener>,
         /// Networks of peers whose X-Forwarded-*, Forwarded and x-request-id are believed. Default: none.
         trusted_proxies: Vec<IpNetItem>,
+        /// Request headers with an underscore in their name: `drop` (default), `reject` or `allow`.
+        underscores: Underscores,
         /// Where finished requests are written. Default: standard output, JSON.
         access_log: AccessLog,
         /// Limits that hold where nothing more specific is set.
@@ -479,6 +481,24 @@ section! {
         upstream_queue_timeout: OrOff<TimeSpan>,
         /// Concurrent streams of one HTTP/2 connection. Default: 100.
         h2_streams: OrOff<NonZeroU32>,
+        /// Streams over the life of one HTTP/2 connection. Default: 100000.
+        h2_streams_per_connection: OrOff<NonZeroU32>,
+        /// Streams that a client resets, or makes us reset, in 10 s. Default: 100.
+        h2_resets: OrOff<NonZeroU32>,
+        /// CONTINUATION frames of one header block. Default: 16.
+        h2_continuations: OrOff<NonZeroU32>,
+        /// DATA frames without content in 10 s. Default: 100.
+        h2_empty_data: OrOff<NonZeroU32>,
+        /// PING, SETTINGS and PRIORITY frames in 10 s. Default: 100.
+        h2_control_frames: OrOff<NonZeroU32>,
+        /// Request data that one stream may send ahead. Default: 64KiB.
+        h2_stream_window: OrOff<ByteSize>,
+        /// Request data that all streams of a connection may send ahead. Default: 1MiB.
+        h2_connection_window: OrOff<ByteSize>,
+        /// Largest frame a client may send. Default: 16KiB.
+        h2_frame_bytes: OrOff<ByteSize>,
+        /// Table for the compression of request headers. Default: 4KiB.
+        h2_header_table_bytes: OrOff<ByteSize>,
     }
 }
 
@@ -494,6 +514,7 @@ macro_rules! word_lists {
 word_lists! {
     TlsVersion: "1.2" => TlsVersion::Tls12, "1.3" => TlsVersion::Tls13;
     LogFormat: "json" => LogFormat::Json, "combined" => LogFormat::Combined, "off" => LogFormat::Off;
+    Underscores: "drop" => Underscores::Drop, "reject" => Underscores::Reject, "allow" => Underscores::Allow;
     Balance: "p2c" => Balance::P2c, "round_robin" => Balance::RoundRobin;
     CompareTo: "stable" => CompareTo::Stable, "before" => CompareTo::Before;
     OnFailure: "rollback" => OnFailure::Rollback, "hold" => OnFailure::Hold, "notify" => OnFailure::Notify;

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use crate::decode::{Context, Place, Spanned};
 use crate::defaults;
 use crate::diagnostic::{Code, Span};
-use crate::model::{AccessLog, Admin, AdminTls, Config, LogFormat, LogPath, Workers};
+use crate::model::{AccessLog, Admin, AdminTls, Config, LogFormat, LogPath, Underscores, Workers};
 use crate::raw;
 pub use services::check_endpoint_address;
 
@@ -71,6 +71,10 @@ pub(crate) fn validate(file: &raw::File, cx: &Context<'_>) -> Config {
         admin,
         listeners,
         trusted_proxies: values(file.trusted_proxies.as_ref()),
+        underscores: file
+            .underscores
+            .as_ref()
+            .map_or(Underscores::Drop, |written| written.value),
         access_log: access_log(file.access_log.as_ref()),
         limits,
         routes,

@@ -161,6 +161,8 @@ impl Exchange {
         });
         let is_event_stream = content_type.is_some_and(|t| t.starts_with(b"text/event-stream"));
         let long_at = claim.claimed() + LONG_RESPONSE;
+        // An endpoint that has answered before it was sent everything may not read the rest.
+        let reusable = !head.close && head.framing != Framing::UntilClose && upload.is_done();
         let exchange = Self {
             source,
             upload,
@@ -177,7 +179,7 @@ impl Exchange {
             status: head.status,
             grpc,
             is_event_stream,
-            reusable: !head.close && head.framing != Framing::UntilClose,
+            reusable,
             trailers: None,
             streams: Entry::default(),
         };
@@ -276,6 +278,9 @@ impl Exchange {
 
     /// The body broke off.
     fn fail(&mut self, error: RequestError) -> RequestError {
+        if let Some(claim) = &self.claim {
+            claim.worker().stats().count_limit(error.limit());
+        }
         let outcome = match outcome_of(&error) {
             Outcome::Reset | Outcome::NotSent if self.is_event_stream => {
                 Outcome::Status(self.status)

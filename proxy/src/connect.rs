@@ -17,6 +17,7 @@ use crate::balance::Claim;
 use crate::error::RequestError;
 use crate::h1::transport::Transport;
 use crate::h2;
+use crate::limit::Limit;
 use crate::pool::{Connection, H1, Permit, make_room};
 use crate::snapshot::UpstreamLimits;
 use crate::source::Source;
@@ -92,6 +93,13 @@ pub(crate) async fn acquire(
         }
         if backend.line.len() >= limits.queue {
             return Err(RequestError::QueueFull);
+        }
+        if !waiting && pool.connecting.get() == 0 {
+            claim
+                .worker()
+                .stats()
+                .limits
+                .hit(Limit::UpstreamConnections);
         }
         if !std::mem::replace(&mut waiting, true) {
             timer.set(limits.queue_timeout);

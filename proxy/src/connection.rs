@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::client::Client;
 use crate::h1::transport::{Filled, Transport};
-use crate::h2::io::PrefixedStream;
+use crate::limit::Limit;
 use crate::server::Listener;
 use crate::stream::Stream;
 use crate::timer::Timer;
@@ -54,6 +54,7 @@ pub(crate) async fn serve(
     }
     // Counted only now: behind a balancer the client is known only from the header.
     let Some(_place) = worker.shared.connections.admit_client(peer.ip(), &listener) else {
+        worker.stats().limits.hit(Limit::ConnectionsPerClient);
         tracing::debug!(%peer, "client has too many connections");
         return;
     };
@@ -70,6 +71,9 @@ pub(crate) async fn serve(
                 }
                 failed => {
                     worker.stats().handshake_failures.add(1);
+                    worker
+                        .stats()
+                        .count_limit(failed.is_none().then_some(Limit::TlsHandshakeTimeout));
                     tracing::debug!(%peer, timed_out = failed.is_none(), "TLS handshake failed");
                     return;
                 }
@@ -86,8 +90,7 @@ pub(crate) async fn serve(
     if !speaks_h2 {
         h1::server::serve(worker.clone(), client, transport).await;
     } else if let Some((stream, prefix)) = transport.into_parts() {
-        let stream = PrefixedStream::new(prefix, stream);
-        Box::pin(h2::server::serve(worker.clone(), client, stream)).await;
+        Box::pin(h2::server::serve(worker.clone(), client, stream, prefix)).await;
     }
 }
 

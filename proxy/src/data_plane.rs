@@ -91,7 +91,7 @@ impl DataPlane {
             routing: Routing::new(snapshot),
             start,
             workers,
-            connections: Connections::new(usize::MAX),
+            connections: Connections::new(usize::MAX, workers),
             draining: AtomicBool::new(false),
             waits_for_idle: AtomicBool::new(false),
             stats: (0..workers).map(|_| WorkerStats::default()).collect(),

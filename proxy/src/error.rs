@@ -7,6 +7,8 @@
 
 use std::io;
 
+use crate::limit::Limit;
+
 /// Whose fault a failure is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -43,6 +45,8 @@ pub(crate) enum RequestError {
     NoRoute,
     #[error("the TLS connection is for another host than the request")]
     Misdirected,
+    #[error("the caller's deadline has passed")]
+    CallerDeadline,
     #[error("the client went away")]
     ClientGone(#[source] Option<io::Error>),
 
@@ -64,6 +68,8 @@ pub(crate) enum RequestError {
     StreamReset(#[source] hyper::Error),
     #[error("invalid response: {0}")]
     BadResponse(&'static str),
+    #[error("the response exceeds {0}")]
+    ResponseTooLarge(&'static str),
 
     #[error("no endpoint of backend {0} is healthy")]
     NoHealthyEndpoint(String),
@@ -92,6 +98,7 @@ impl RequestError {
             | Self::ConnectMethod
             | Self::NoRoute
             | Self::Misdirected
+            | Self::CallerDeadline
             | Self::ClientGone(_) => Fault::Client,
             Self::Connect { .. }
             | Self::ConnectTimeout(_)
@@ -99,7 +106,8 @@ impl RequestError {
             | Self::ResponseBodyTimeout
             | Self::Reset(_)
             | Self::StreamReset(_)
-            | Self::BadResponse(_) => Fault::Backend,
+            | Self::BadResponse(_)
+            | Self::ResponseTooLarge(_) => Fault::Backend,
             Self::NoHealthyEndpoint(_)
             | Self::QueueFull
             | Self::QueueTimeout
@@ -121,15 +129,20 @@ impl RequestError {
             Self::HeadersTooLarge(_) => 431,
             Self::ClientGone(_) => 499,
             Self::UnknownCoding => 501,
-            Self::Connect { .. } | Self::Reset(_) | Self::StreamReset(_) | Self::BadResponse(_) => {
-                502
-            }
+            Self::Connect { .. }
+            | Self::Reset(_)
+            | Self::StreamReset(_)
+            | Self::BadResponse(_)
+            | Self::ResponseTooLarge(_) => 502,
             Self::NoHealthyEndpoint(_)
             | Self::QueueFull
             | Self::QueueTimeout
             | Self::Closed
             | Self::Cut => 503,
-            Self::ConnectTimeout(_) | Self::ResponseTimeout | Self::ResponseBodyTimeout => 504,
+            Self::ConnectTimeout(_)
+            | Self::ResponseTimeout
+            | Self::ResponseBodyTimeout
+            | Self::CallerDeadline => 504,
             Self::VersionNotSupported => 505,
         }
     }
@@ -148,13 +161,14 @@ impl RequestError {
             Self::ConnectMethod => "method_not_allowed",
             Self::NoRoute => "no_route",
             Self::Misdirected => "misdirected_request",
+            Self::CallerDeadline => "caller_deadline",
             Self::ClientGone(_) => "client_gone",
             Self::Connect { .. } => "connect_failed",
             Self::ConnectTimeout(_) => "connect_timeout",
             Self::ResponseTimeout => "response_timeout",
             Self::ResponseBodyTimeout => "response_body_timeout",
             Self::Reset(_) | Self::StreamReset(_) => "connection_reset",
-            Self::BadResponse(_) => "bad_response",
+            Self::BadResponse(_) | Self::ResponseTooLarge(_) => "bad_response",
             Self::NoHealthyEndpoint(_) => "no_healthy_endpoint",
             Self::QueueFull => "queue_full",
             Self::QueueTimeout => "queue_timeout",
@@ -164,20 +178,41 @@ impl RequestError {
     }
 
     /// The `error` token of `Proxy-Status` (RFC 9209, section 2.3).
-    pub(crate) const fn proxy_status(&self) -> &'static str {
+    pub(crate) fn proxy_status(&self) -> &'static str {
         match self {
             Self::Connect { .. } => "connection_refused",
             Self::ConnectTimeout(_) => "connection_timeout",
-            Self::ResponseTimeout => "http_response_timeout",
+            Self::ResponseTimeout | Self::CallerDeadline => "http_response_timeout",
             Self::ResponseBodyTimeout => "connection_read_timeout",
             Self::Reset(_) | Self::StreamReset(_) => "connection_terminated",
             Self::BadResponse(_) => "http_protocol_error",
+            Self::ResponseTooLarge("informational_responses") => "http_protocol_error",
+            Self::ResponseTooLarge(_) => "http_response_header_section_size",
             Self::NoHealthyEndpoint(_) | Self::Closed => "destination_unavailable",
             Self::QueueFull | Self::QueueTimeout => "connection_limit_reached",
             Self::Cut => "proxy_internal_response",
             Self::NoRoute => "destination_not_found",
             _ => "http_request_error",
         }
+    }
+
+    /// The limit that was hit, if it was one.
+    pub(crate) fn limit(&self) -> Option<Limit> {
+        Some(match self {
+            Self::UriTooLong => Limit::UriBytes,
+            Self::HeadersTooLarge(name) | Self::ResponseTooLarge(name) => {
+                return Limit::named(name);
+            }
+            Self::BodyTooLarge => Limit::RequestBodyBytes,
+            Self::HeaderTimeout => Limit::HeaderReadTimeout,
+            Self::BodyTimeout => Limit::RequestBodyIdleTimeout,
+            Self::ConnectTimeout(_) => Limit::UpstreamConnectTimeout,
+            Self::ResponseTimeout => Limit::UpstreamResponseTimeout,
+            Self::ResponseBodyTimeout => Limit::UpstreamBodyIdleTimeout,
+            Self::QueueFull => Limit::UpstreamQueue,
+            Self::QueueTimeout => Limit::UpstreamQueueTimeout,
+            _ => return None,
+        })
     }
 
     /// Seconds after which a client may try again, where that is useful.
@@ -191,7 +226,8 @@ impl RequestError {
     /// The gRPC status code of this failure (by gRPC's HTTP mapping).
     pub(crate) const fn grpc_status(&self) -> &'static str {
         match self.status() {
-            400 | 413 | 414 | 431 => "3",
+            400 => "3",
+            413 | 414 | 431 => "8",
             404 | 405 | 421 | 501 | 505 => "12",
             408 | 504 => "4",
             _ => "14",
@@ -203,7 +239,7 @@ impl RequestError {
         matches!(self.fault(), Fault::Client)
             && !matches!(
                 self,
-                Self::NoRoute | Self::ConnectMethod | Self::Misdirected
+                Self::NoRoute | Self::ConnectMethod | Self::Misdirected | Self::CallerDeadline
             )
     }
 }
@@ -219,6 +255,7 @@ mod tests {
             RequestError::ResponseBodyTimeout,
             RequestError::Reset(None),
             RequestError::BadResponse("x"),
+            RequestError::ResponseTooLarge("response_header_bytes"),
             RequestError::ConnectTimeout(([127, 0, 0, 1], 1).into()),
         ];
         for error in backend {
@@ -226,6 +263,27 @@ mod tests {
             assert!(matches!(error.status(), 502 | 504), "{error}");
             assert_ne!(error.proxy_status(), "http_request_error");
         }
+    }
+
+    #[test]
+    fn every_limit_that_is_named_in_an_error_is_counted() {
+        for name in [
+            "request_header_bytes",
+            "request_header_line_bytes",
+            "request_header_count",
+        ] {
+            let limit = RequestError::HeadersTooLarge(name).limit();
+            assert_eq!(limit.map(Limit::name), Some(name));
+        }
+        for name in [
+            "response_header_bytes",
+            "response_header_count",
+            "informational_responses",
+        ] {
+            let limit = RequestError::ResponseTooLarge(name).limit();
+            assert_eq!(limit.map(Limit::name), Some(name));
+        }
+        assert_eq!(RequestError::NoRoute.limit(), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod h1;
 mod h2;
 
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::balance::Claim;
 use crate::connect::acquire;
@@ -111,6 +111,8 @@ struct Deadline {
     phase: Phase,
     /// Bytes of the request body that had gone when it was last set.
     progress: u64,
+    /// Whether the caller gives up before we would.
+    is_callers: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +128,7 @@ impl Deadline {
             timer,
             phase: Phase::Starting,
             progress: 0,
+            is_callers: false,
         }
     }
 
@@ -150,17 +153,31 @@ impl Deadline {
                     _ => request.stopwatch.restart(self.timer.now()),
                 }
             }
-            self.timer.set(match phase {
+            let limit = match phase {
                 Phase::Starting | Phase::Waiting => request.limits.upstream_response,
                 Phase::Uploading(WaitsFor::Source) => request.limits.request_body_idle,
                 Phase::Uploading(WaitsFor::Sink) => request.limits.upstream_body_idle,
-            });
+            };
+            self.arm(limit, request.deadline);
         }
         self.timer.poll_expired(cx).map(|()| match phase {
+            _ if self.is_callers => RequestError::CallerDeadline,
             Phase::Uploading(WaitsFor::Source) => RequestError::BodyTimeout,
             Phase::Starting | Phase::Waiting | Phase::Uploading(WaitsFor::Sink) => {
                 RequestError::ResponseTimeout
             }
         })
+    }
+
+    /// Sets whichever comes first.
+    fn arm(&mut self, limit: Option<Duration>, callers: Option<Instant>) {
+        let Some(callers) = callers else {
+            self.timer.set(limit);
+            return;
+        };
+        let ours = limit.map(|limit| self.timer.now() + limit);
+        self.is_callers = ours.is_none_or(|ours| callers <= ours);
+        self.timer
+            .set_at(ours.map_or(callers, |ours| ours.min(callers)));
     }
 }

@@ -9,8 +9,11 @@
 //! contain no CR, LF or NUL. Every line that is marked `canonical` reads `name: value\r\n`.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use smallvec::SmallVec;
+
+use crate::grpc;
 
 /// Names that policy has something to say about. Everything else is [`Name::Other`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -406,6 +409,17 @@ impl RequestHead {
 
     pub(crate) fn is_head(&self) -> bool {
         self.method() == b"HEAD"
+    }
+
+    /// How long a gRPC caller waits.
+    pub(crate) fn grpc_timeout(&self) -> Option<Duration> {
+        if !self.is_grpc() {
+            return None;
+        }
+        self.fields
+            .values(b"grpc-timeout")
+            .next()
+            .and_then(grpc::timeout)
     }
 
     /// Whether the client speaks gRPC and expects errors in trailers.

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use smallvec::SmallVec;
 use switchback_config::model::HeaderChanges;
 
-use crate::head::{Field, FieldSink, Name, RequestHead, ResponseHead, is_listed};
+use crate::head::{Field, FieldSink, Name, RequestHead, ResponseHead, Version, is_listed};
 
 /// What a request's headers are rewritten with.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub(crate) struct RequestPolicy<'a> {
     pub(crate) changes: &'a HeaderChanges,
     /// Whether this is a copy, whose response nobody sees.
     pub(crate) mirrored: bool,
+    /// Whether names with an underscore pass.
+    pub(crate) underscores_pass: bool,
     /// Whether this is the HTTP/1 side, where `te` must be listed.
     pub(crate) over_h1: bool,
 }
@@ -155,7 +157,7 @@ pub(crate) fn write_request<S: FieldSink>(
     if let Some(traceparent) = &policy.ids.traceparent {
         sink.field("traceparent", traceparent);
     }
-    sink.field("via", b"1.1 switchback");
+    sink.field("via", via(head.version));
     if policy.mirrored {
         sink.field("x-switchback-mirrored", b"1");
     }
@@ -174,6 +176,15 @@ pub(crate) fn write_request<S: FieldSink>(
     }
 }
 
+/// This proxy's element of `Via`: the version is that of the request it received (RFC 9110, 7.6.3).
+const fn via(version: Version) -> &'static [u8] {
+    match version {
+        Version::H10 => b"1.0 switchback",
+        Version::H11 => b"1.1 switchback",
+        Version::H2 => b"2.0 switchback",
+    }
+}
+
 fn keeps_request_field(
     head: &RequestHead,
     policy: &RequestPolicy<'_>,
@@ -189,10 +200,10 @@ fn keeps_request_field(
         | Name::ProxyConnection
         | Name::Te
         | Name::TransferEncoding
-        | Name::Underscore
         | Name::Upgrade
         | Name::XForwardedFor
         | Name::XRequestId => false,
+        Name::Underscore => policy.underscores_pass,
         Name::Forwarded | Name::XForwardedHost | Name::XForwardedProto => {
             return policy.peer_is_trusted;
         }

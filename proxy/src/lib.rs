@@ -14,6 +14,7 @@ mod connection;
 mod encounter;
 mod error;
 mod forward;
+mod grpc;
 mod h1;
 mod h2;
 mod head;
@@ -44,6 +45,7 @@ pub mod fence;
 #[cfg(fuzzing)]
 pub mod fuzz;
 pub mod health;
+pub mod limit;
 pub mod outcome;
 pub mod router;
 pub mod server;

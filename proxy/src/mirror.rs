@@ -290,6 +290,7 @@ async fn exchange(original: &Original, claim: Claim, body: Bytes) {
         limits: &limits,
         ids: &original.ids,
         mirrored: true,
+        deadline: None,
         stopwatch: &Stopwatch::default(),
     };
     let source = Source::Made(body);

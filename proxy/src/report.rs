@@ -251,9 +251,10 @@ pub(crate) fn outcome_of(error: &RequestError) -> Outcome {
     match error {
         RequestError::Connect { .. } | RequestError::ConnectTimeout(_) => Outcome::Connect,
         RequestError::ResponseTimeout | RequestError::ResponseBodyTimeout => Outcome::Timeout,
-        RequestError::Reset(_) | RequestError::StreamReset(_) | RequestError::BadResponse(_) => {
-            Outcome::Reset
-        }
+        RequestError::Reset(_)
+        | RequestError::StreamReset(_)
+        | RequestError::BadResponse(_)
+        | RequestError::ResponseTooLarge(_) => Outcome::Reset,
         error if error.fault() == crate::error::Fault::Client => Outcome::ClientGone,
         _ => Outcome::NotSent,
     }

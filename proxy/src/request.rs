@@ -8,8 +8,10 @@
 //! ([`crate::mirror`]) is copied then.
 
 use std::rc::Rc;
+use std::time::Instant;
 
 use switchback_config::defaults::PICKS_MAX;
+use switchback_config::model::Underscores;
 
 use crate::access_log::Record;
 use crate::balance::{self, Claim, Pick};
@@ -18,7 +20,7 @@ use crate::choice::{Choice, choose};
 use crate::client::Client;
 use crate::error::RequestError;
 use crate::forward::{self, Answer, Failure};
-use crate::head::{FieldSink, RequestHead};
+use crate::head::{FieldSink, Name, RequestHead};
 use crate::headers::{self, Ids, RequestPolicy};
 use crate::mirror;
 use crate::outcome::{Finding, Outcome};
@@ -47,6 +49,8 @@ pub(crate) struct Request<'a> {
     pub(crate) ids: &'a Ids,
     /// Whether this is a copy, whose response nobody sees.
     pub(crate) mirrored: bool,
+    /// When its caller gives up (`grpc-timeout`).
+    pub(crate) deadline: Option<Instant>,
     /// How long the backend takes.
     pub(crate) stopwatch: &'a Stopwatch,
 }
@@ -67,6 +71,10 @@ pub(crate) async fn handle(
     let unix_ms = u64::try_from(worker.unix_time(started).as_millis()).unwrap_or(0);
     let ids = Ids::new(head, trusted, unix_ms, || worker.random_id());
     let mut report = begin_report(worker, client, head, &view, &ids);
+    if client.listener.underscores == Underscores::Reject && has_underscore(head) {
+        let error = RequestError::Malformed("underscore in a header name");
+        return refuse(worker, head, &ids, report, &error);
+    }
     let mut course = Course {
         source: Some(source),
         tries: Tries::default(),
@@ -76,6 +84,7 @@ pub(crate) async fn handle(
     if client.is_misdirected(head) {
         return refuse(worker, head, &ids, report, &RequestError::Misdirected);
     }
+    let deadline = head.grpc_timeout().map(|timeout| started + timeout);
     for _ in 0..PICKS_MAX {
         let Some(index) = view.snapshot.router.find(head, &client.listener.name) else {
             return refuse(worker, head, &ids, report, &RequestError::NoRoute);
@@ -92,6 +101,7 @@ pub(crate) async fn handle(
             limits,
             ids: &ids,
             mirrored: false,
+            deadline,
             stopwatch: &stopwatch,
         };
         let service = match &route.action {
@@ -107,6 +117,11 @@ pub(crate) async fn handle(
         }
     }
     refuse(worker, head, &ids, report, &RequestError::Closed)
+}
+
+fn has_underscore(head: &RequestHead) -> bool {
+    let mut fields = head.fields.list().iter();
+    fields.any(|field| field.known == Name::Underscore)
 }
 
 /// What a request carries from one attempt to the next.
@@ -410,6 +425,7 @@ fn refuse(
     report: Report,
     error: &RequestError,
 ) -> Reply {
+    worker.stats().count_limit(error.limit());
     Reply::Response(Response::refusal(
         worker,
         head,
@@ -486,6 +502,7 @@ impl Request<'_> {
             ids: self.ids,
             changes: &self.route.request_headers,
             mirrored: self.mirrored,
+            underscores_pass: self.client.listener.underscores == Underscores::Allow,
             over_h1,
         };
         headers::write_request(sink, self.head, &policy);

@@ -2,8 +2,10 @@
 //!
 //! Every worker has its own socket for each listener (SO_REUSEPORT), so the kernel spreads
 //! connections and workers never meet. Limits are process-wide and touched only when a connection
-//! opens or closes. At the limit, or out of file descriptors, accepting pauses: clients wait in the
-//! kernel's queue instead of being turned away, and nothing spins.
+//! opens or closes; each worker is always allowed its guaranteed part. At the limit, or out of file
+//! descriptors, accepting pauses: clients wait, one in our hand and the others in the kernel's queue, instead
+//! of being turned away, and nothing spins. Whoever has to pause raises a flag, and an idle connection of a
+//! worker that holds more than its part is closed for it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -11,21 +13,23 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use ipnet::IpNet;
 use socket2::{Domain, Protocol, Socket, Type};
-use switchback_config::model::Limits;
-use switchback_config::units::TimeSpan;
+use switchback_config::model::{Limits, Underscores};
+use switchback_config::units::{ByteSize, TimeSpan};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::connection;
 use crate::h1::facts::HeadLimits;
+use crate::h2::watch::FloodLimits;
+use crate::limit::Limit;
 use crate::tls::ServerTls;
 use crate::worker::Worker;
 
@@ -48,6 +52,8 @@ pub struct Listener {
     pub limits: ConnectionLimits,
     /// Peers that are exempt from the limit for each client.
     pub trusted_proxies: Vec<IpNet>,
+    /// What happens to request headers with an underscore in their name.
+    pub underscores: Underscores,
 }
 
 /// How workers get hold of a listener.
@@ -63,7 +69,47 @@ pub struct ConnectionLimits {
     pub(crate) head: HeadLimits,
     pub(crate) requests_per_connection: Option<u32>,
     pub(crate) connections_per_client: Option<u32>,
-    pub(crate) h2_streams: Option<u32>,
+    pub(crate) h2: H2Limits,
+}
+
+/// The limits of HTTP/2 connections.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct H2Limits {
+    pub(crate) streams: Option<u32>,
+    pub(crate) streams_per_connection: Option<u32>,
+    pub(crate) floods: FloodLimits,
+    pub(crate) stream_window: u32,
+    pub(crate) connection_window: u32,
+    pub(crate) frame_bytes: u32,
+    pub(crate) header_table_bytes: u32,
+}
+
+impl H2Limits {
+    fn resolve(limits: &Limits) -> Self {
+        let count = |limit: Option<std::num::NonZeroU32>| limit.map(std::num::NonZeroU32::get);
+        // None of them can be `off`.
+        let bytes = |limit: Option<ByteSize>| {
+            limit
+                .and_then(|size| u32::try_from(size.0).ok())
+                .unwrap_or(64 << 10)
+        };
+        Self {
+            streams: count(limits.h2_streams),
+            streams_per_connection: count(limits.h2_streams_per_connection),
+            floods: FloodLimits {
+                resets: count(limits.h2_resets),
+                continuations: count(limits.h2_continuations),
+                empty_data: count(limits.h2_empty_data),
+                control_frames: count(limits.h2_control_frames),
+                streams_a_turn: count(limits.h2_streams),
+                table_bytes: bytes(limits.h2_header_table_bytes),
+            },
+            stream_window: bytes(limits.h2_stream_window),
+            connection_window: bytes(limits.h2_connection_window),
+            frame_bytes: bytes(limits.h2_frame_bytes),
+            header_table_bytes: bytes(limits.h2_header_table_bytes),
+        }
+    }
 }
 
 impl ConnectionLimits {
@@ -80,7 +126,7 @@ impl ConnectionLimits {
             head: HeadLimits::of_requests(limits),
             requests_per_connection: count(limits.requests_per_connection),
             connections_per_client: count(limits.connections_per_client),
-            h2_streams: count(limits.h2_streams),
+            h2: H2Limits::resolve(limits),
         }
     }
 }
@@ -126,6 +172,9 @@ fn bind_one(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 pub(crate) struct Connections {
     open: AtomicUsize,
     open_max: AtomicUsize,
+    workers: usize,
+    /// Somebody waits who could be let in if an idle connection were closed.
+    pressure: AtomicBool,
     by_client: Vec<Mutex<HashMap<IpAddr, u32, RandomState>>>,
 }
 
@@ -133,11 +182,13 @@ pub(crate) struct Connections {
 const TABLES: usize = 32;
 
 impl Connections {
-    pub(crate) fn new(open_max: usize) -> Self {
+    pub(crate) fn new(open_max: usize, workers: usize) -> Self {
         let by_client = (0..TABLES).map(|_| Mutex::default()).collect();
         Self {
             open: AtomicUsize::new(0),
             open_max: AtomicUsize::new(open_max),
+            workers,
+            pressure: AtomicBool::new(false),
             by_client,
         }
     }
@@ -150,8 +201,28 @@ impl Connections {
         self.open.load(Relaxed)
     }
 
-    fn has_room(&self) -> bool {
-        self.open.load(Relaxed) < self.open_max.load(Relaxed)
+    /// Whether a worker with so many connections may accept one more.
+    fn has_room(&self, open_here: usize) -> bool {
+        let has_room =
+            self.open.load(Relaxed) < self.open_max.load(Relaxed) || open_here < self.guaranteed();
+        if !has_room {
+            self.pressure.store(true, Relaxed);
+        }
+        has_room
+    }
+
+    /// What a worker may hold although the others have used up the limit.
+    fn guaranteed(&self) -> usize {
+        (self.open_max.load(Relaxed) / self.workers.max(1) / 2).max(1)
+    }
+
+    /// Whether somebody waits for a place and a worker with so many connections should give one up.
+    /// `agreed`: it does so now.
+    pub(crate) fn takes_from(&self, open_here: usize, agreed: bool) -> bool {
+        if !self.pressure.load(Relaxed) || open_here <= self.guaranteed() {
+            return false;
+        }
+        !agreed || self.pressure.swap(false, Relaxed)
     }
 
     /// Counts a connection of a client; `None` when it has too many.
@@ -318,10 +389,6 @@ async fn accept(
 ) {
     let mut stopping = false;
     loop {
-        if !stopping && !worker.shared.connections.has_room() {
-            stopping = pause(&stop).await;
-            continue;
-        }
         // Once told to stop, only those are accepted whom the kernel has already let in.
         let accepted = tokio::select! {
             biased;
@@ -334,6 +401,7 @@ async fn accept(
         };
         match accepted {
             Ok((stream, peer)) => {
+                stopping = stopping || wait_for_room(&worker, &stop).await;
                 let handle = listener.borrow().clone();
                 start(&worker, &handle, stream, peer);
             }
@@ -342,15 +410,32 @@ async fn accept(
             Err(error) => {
                 let name = listener.borrow().name.clone();
                 tracing::warn!(%error, listener = %name, "accept; pausing");
-                stopping = pause(&stop).await;
+                stopping = tokio::time::timeout(PAUSE, stop.notified()).await.is_ok();
             }
         }
     }
 }
 
-/// Gives connections time to end; whether accepting is to stop.
-async fn pause(stop: &Notify) -> bool {
-    tokio::time::timeout(PAUSE, stop.notified()).await.is_ok()
+/// Holds an accepted client back until there is room for it; true when told to stop meanwhile. Only a
+/// client that is there raises the flag: an empty queue is no reason to close anything.
+async fn wait_for_room(worker: &Worker, stop: &Notify) -> bool {
+    let has_room = || {
+        let open_here = worker.open_connections.get();
+        worker.shared.connections.has_room(open_here)
+    };
+    if has_room() {
+        return false;
+    }
+    worker.stats().limits.hit(Limit::Connections);
+    loop {
+        tokio::select! {
+            () = stop.notified() => return true,
+            () = tokio::time::sleep(PAUSE) => {}
+        }
+        if has_room() {
+            return false;
+        }
+    }
 }
 
 /// Whether an accept error belongs to the connection that would have been accepted.
@@ -395,5 +480,27 @@ impl Drop for Place {
         if self.0.open_connections.get() == 0 {
             self.0.all_closed.notify_waiters();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn worker_may_accept_its_part_when_others_have_taken_everything() {
+        let connections = Connections::new(8, 2);
+        connections.open.store(7, Relaxed);
+        assert!(connections.has_room(7));
+        connections.open.store(8, Relaxed);
+        assert!(connections.has_room(1) && !connections.pressure.load(Relaxed));
+        assert!(!connections.has_room(2));
+        assert!(
+            !connections.takes_from(2, true),
+            "nobody gives of its own part"
+        );
+        assert!(connections.takes_from(6, false), "asking changes nothing");
+        assert!(connections.takes_from(6, true));
+        assert!(!connections.takes_from(6, true), "one is enough");
     }
 }

@@ -21,6 +21,7 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use crate::balance::Pick;
+use crate::limit::{Limit, LimitHits};
 use crate::outcome::{CLASSES, Finding, Outcome};
 use mirrored::MirroredCells;
 
@@ -252,7 +253,7 @@ impl JudgeCells {
     }
 
     /// Counts one finished request. `key`: the hash of its affinity key, if it has one.
-    pub(crate) fn record(&self, worker: usize, finding: Finding, key: Option<u64>, now: Duration) {
+    pub fn record(&self, worker: usize, finding: Finding, key: Option<u64>, now: Duration) {
         let failed = match finding {
             Finding::NotCounted => return,
             Finding::Success => false,
@@ -370,11 +371,19 @@ pub struct WorkerStats {
     pub log_dropped: Cell,
     /// TLS handshakes that failed.
     pub handshake_failures: Cell,
+    /// How often each limit was hit.
+    pub limits: LimitHits,
 }
 
 impl WorkerStats {
     pub(crate) fn count_refusal(&self, status: u16) {
         self.refused[usize::from(status >= 500)].add(1);
+    }
+
+    pub(crate) fn count_limit(&self, limit: Option<Limit>) {
+        if let Some(limit) = limit {
+            self.limits.hit(limit);
+        }
     }
 }
 

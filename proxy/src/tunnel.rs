@@ -18,6 +18,7 @@ use crate::error::RequestError;
 use crate::forward::{Answer, Link};
 use crate::h1::transport::{Filled, Transport};
 use crate::head::ResponseHead;
+use crate::limit::Limit;
 use crate::outcome::Outcome;
 use crate::reply::ResponseNotes;
 use crate::report::Report;
@@ -94,9 +95,10 @@ impl Tunnel {
                 (Poll::Ready(Err(cause)), _) | (_, Poll::Ready(Err(cause))) => {
                     Poll::Ready(Err(RequestError::Reset(Some(cause))))
                 }
-                _ => timer
-                    .poll_expired(cx)
-                    .map(|()| Err(RequestError::ResponseBodyTimeout)),
+                _ => timer.poll_expired(cx).map(|()| {
+                    claim.worker().stats().limits.hit(Limit::TunnelIdleTimeout);
+                    Err(RequestError::ResponseBodyTimeout)
+                }),
             }
         })
         .await;

@@ -73,8 +73,8 @@ pub(crate) struct Worker {
     pub(crate) log: LogBuffer,
     /// Requests that must look again when the snapshot changes.
     pub(crate) changes: Roster,
-    /// Connections that must end when the worker drains.
-    pub(crate) draining: Roster,
+    /// Connections that may have to end: the worker drains, or others need their place more.
+    pub(crate) waiting: Roster,
     pub(crate) open_connections: Cell<usize>,
     /// Notified when the last connection closes.
     pub(crate) all_closed: Notify,
@@ -101,7 +101,7 @@ impl Worker {
             wheel: Wheel::new(now),
             log,
             changes: Roster::default(),
-            draining: Roster::default(),
+            waiting: Roster::default(),
             open_connections: Cell::new(0),
             all_closed: Notify::new(),
             spare: Spare::default(),
@@ -258,6 +258,13 @@ impl Worker {
     pub(crate) fn closes_idle(&self) -> bool {
         self.is_draining() && !self.shared.waits_for_idle.load(Acquire)
     }
+
+    /// Whether an idle connection of this worker should make room; the first one that asks is it.
+    pub(crate) fn yields_connection(&self) -> bool {
+        self.shared
+            .connections
+            .takes_from(self.open_connections.get(), true)
+    }
 }
 
 /// Memory that the next request uses instead of asking the allocator.
@@ -319,7 +326,7 @@ pub(crate) async fn run(worker: Rc<Worker>, mut orders: mpsc::Receiver<Order>) {
             Order::Unlisten(name) => listening.stop(&name),
             Order::Drain => {
                 listening.stop_all().await;
-                worker.draining.wake_all();
+                worker.waiting.wake_all();
                 break;
             }
         }
@@ -330,7 +337,7 @@ pub(crate) async fn run(worker: Rc<Worker>, mut orders: mpsc::Receiver<Order>) {
             order = orders.recv() => match order {
                 Some(Order::Pass(fence)) => pass(&worker, &fence).await,
                 // The time of idle connections is over.
-                Some(Order::Drain) => worker.draining.wake_all(),
+                Some(Order::Drain) => worker.waiting.wake_all(),
                 Some(_) => {}
                 None => break,
             },
@@ -366,6 +373,10 @@ async fn keep_time(worker: Rc<Worker>) {
         ticks.tick().await;
         worker.wheel.sweep();
         stopwatch::sweep(&worker);
+        let open = worker.open_connections.get();
+        if worker.shared.connections.takes_from(open, false) {
+            worker.waiting.wake_all();
+        }
         ticks_to_flush = ticks_to_flush.checked_sub(1).unwrap_or_else(|| {
             worker.log.flush();
             TICKS_PER_FLUSH

@@ -151,6 +151,24 @@ async fn rules_look_at_the_canary_alone_while_it_has_weight() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_that_nobody_looks_at_any_more_is_told_to_be_over() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let receiver = Receiver::start().await;
+    let rules = format!("rollback: {{rules: [\"{RATE}\"], on_failure: notify}}\n");
+    let proxy = Proxy::blue_green(&blue, &green, &(rules + &hooks(&receiver)));
+    blue.answer_with(500);
+    let mut load = Load::start(proxy.web, Protocol::Http1, 2);
+    eventually("the rule fires", || told(&receiver).len() == 1);
+    proxy.weights(50, 50).await;
+    let over = || {
+        let types = receiver.types();
+        types.iter().any(|kind| kind == "switchback.rule_cleared")
+    };
+    eventually("now the canary is looked at", over);
+    load.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_happens_while_the_disk_is_full_is_told_when_it_is_not() {
     let (blue, green) = (Origin::start().await, Origin::start().await);
     let receiver = Receiver::start().await;

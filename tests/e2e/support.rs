@@ -2,12 +2,14 @@
 
 mod client;
 mod faulty;
+pub(crate) mod frames;
 mod load;
 mod origin;
 mod prometheus;
 mod proxy;
 mod receiver;
 mod relay;
+pub(crate) mod wire;
 
 pub(crate) use client::{Answer, Http, RawClient};
 pub(crate) use faulty::{BODY as FAULTY_BODY, Fault, Faulty};

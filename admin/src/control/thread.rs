@@ -5,6 +5,8 @@ mod evidence;
 mod lending;
 mod mirror;
 mod ordinary;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod simulation;
 mod ticks;
 
 use std::collections::BTreeMap;
@@ -70,7 +72,12 @@ pub fn start(start: Start) -> std::io::Result<Controls> {
     let handle = std::thread::Builder::new()
         .name("control".into())
         .spawn(move || {
-            let (mut keeper, published) = Keeper::new(start, urgent_queue, ordinary_queue);
+            let (plane, steady) = (start.plane.clone(), start.clock);
+            let time: Time = Box::new(move || Clock {
+                now: plane.uptime(),
+                at: steady.now(),
+            });
+            let (mut keeper, published) = Keeper::new(start, time, urgent_queue, ordinary_queue);
             let _ = ready.send(published);
             keeper.run();
         })?;
@@ -96,11 +103,22 @@ struct Pending {
     decision: Decision,
 }
 
+impl Pending {
+    /// Whether it is what the clock asks for, whom nobody has to tell why not.
+    const fn is_progress(&self) -> bool {
+        matches!(self.request.command, Command::Progress { .. })
+    }
+}
+
 /// What the disk says about the pending change.
 type Persisted = Result<(), String>;
 
+/// Tells the time.
+type Time = Box<dyn Fn() -> Clock + Send>;
+
 struct Keeper {
     plane: Arc<DataPlane>,
+    time: Time,
     world: World,
     effective: BTreeMap<Name, Arc<Effective>>,
     material: Arc<Material>,
@@ -127,6 +145,7 @@ struct Keeper {
 impl Keeper {
     fn new(
         start: Start,
+        time: Time,
         urgent: Receiver<Message>,
         ordinary: Receiver<Message>,
     ) -> (Self, watch::Receiver<Arc<Published>>) {
@@ -155,6 +174,7 @@ impl Keeper {
             store: start.store,
             events: start.events,
             plane: start.plane,
+            time,
             alarm,
             published,
             rollbacks: BTreeMap::new(),
@@ -197,7 +217,7 @@ impl Keeper {
     /// The judges begin anew, and so does the time of every stage: while nobody watched, nothing was
     /// proven.
     fn restart_stages(&mut self) {
-        let at = self.clock.now();
+        let at = self.clock().at;
         for (service, state) in &mut self.world.state.services {
             let running = state
                 .rollout
@@ -223,7 +243,7 @@ impl Keeper {
             if served == Served::Stop {
                 return;
             }
-            let wait = (self.last_tick + TICK).saturating_sub(self.plane.uptime());
+            let wait = (self.last_tick + TICK).saturating_sub(self.clock().now);
             if served == Served::Nothing && !wait.is_zero() {
                 std::thread::park_timeout(wait);
             }
@@ -284,7 +304,7 @@ impl Keeper {
             health: &health,
             standing: &standing,
         };
-        apply(&self.world, self.clock.now(), outlook, command, asked)
+        apply(&self.world, self.clock().at, outlook, command, asked)
     }
 
     /// Applies at once, then persists.
@@ -436,10 +456,7 @@ impl Keeper {
     }
 
     fn clock(&self) -> Clock {
-        Clock {
-            now: self.plane.uptime(),
-            at: self.clock.now(),
-        }
+        (self.time)()
     }
 }
 

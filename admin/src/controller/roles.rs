@@ -87,7 +87,8 @@ pub(super) fn reject(
 ) -> Result<(), Refusal> {
     case.require_backend(backend)?;
     let before = &case.before;
-    let is_refuge = *backend == before.stable || Some(backend) == before.previous.as_ref();
+    let serves = |refuge: &Name| before.version(refuge) == version;
+    let is_refuge = serves(&before.stable) || before.previous.as_ref().is_some_and(serves);
     if is_refuge
         || before.weight(backend) > 0
         || before.version(backend) != version
@@ -155,17 +156,16 @@ pub(super) fn block(case: &mut Case<'_>, backend: &Name, force: bool) -> Result<
     if case.state.blocked.contains_key(&version) {
         return Ok(());
     }
-    if *backend == case.before.stable {
+    let stable = case.before.stable.clone();
+    // Versions are blocked, wherever they run.
+    if case.before.version(&stable) == version {
         return match return_target(case) {
             Some(previous) => return_to(case, &previous, force, Cause::Operator, None),
-            None => Err(Refusal::NoTarget {
-                backend: backend.clone(),
-            }),
+            None => Err(Refusal::NoTarget { backend: stable }),
         };
     }
     let losers = BTreeSet::from([backend.clone()]);
     if case.before.weight(backend) > 0 {
-        let stable = case.before.stable.clone();
         guard(case, &stable, &losers, force)?;
     }
     take_weight(case, &losers, None);
@@ -196,8 +196,10 @@ pub(super) fn unblock(case: &mut Case<'_>, backend: &Name) -> Result<(), Refusal
 
 /// The previous stable, if it can take the traffic.
 fn return_target(case: &Case<'_>) -> Option<Name> {
-    let previous = case.before.previous.clone()?;
-    (!case.before.blocked.contains(&previous)).then_some(previous)
+    let before = &case.before;
+    let previous = before.previous.clone()?;
+    let is_same = before.version(&previous) == before.version(&before.stable);
+    (!is_same && !before.blocked.contains(&previous)).then_some(previous)
 }
 
 /// Gives weight and role back to the previous stable and blocks what was stable.
@@ -271,8 +273,13 @@ fn note_rolled_back(case: &mut Case<'_>, losers: &BTreeSet<Name>) {
     }
 }
 
+/// Blocks the versions of backends, but for one that stable runs too.
 fn block_all(case: &mut Case<'_>, backends: &BTreeSet<Name>, cause: Cause, sentence: Option<&str>) {
+    let stable = case.before.stable.clone();
     for backend in backends {
+        if *backend != stable && case.before.version(backend) == case.before.version(&stable) {
+            continue;
+        }
         let block = Block {
             backend: backend.clone(),
             by: case.asked.by.clone(),

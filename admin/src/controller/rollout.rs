@@ -21,20 +21,17 @@ const PROVEN_MAX: usize = 20;
 
 /// Begins a rollout with its first step.
 pub(super) fn start(case: &mut Case<'_>, start: &StartRollout) -> Result<(), Refusal> {
+    // The same request again: its answer is how that goes, or how it went.
+    let repeated = |known: &RolloutState| start.key.is_some() && known.key == start.key;
+    if let Some(known) = case.state.rollout.as_ref().filter(|known| repeated(known)) {
+        return same_rollout(case, known, start);
+    }
     if let Some(running) = case.running_rollout() {
-        if start.key.is_some() && running.key == start.key {
-            return same_rollout(case, running, start);
-        }
         let (canary, version) = (running.canary.clone(), running.version.clone());
         return Err(Refusal::RolloutRunning { canary, version });
     }
     let canary = canary_of(case, start)?;
     let version = case.before.version(&canary).to_owned();
-    // The same request again, after its rollout has ended: its answer is how that went.
-    let repeated = |last: &RolloutState| start.key.is_some() && last.key == start.key;
-    if let Some(last) = case.state.rollout.as_ref().filter(|last| repeated(last)) {
-        return same_rollout(case, last, start);
-    }
     case.require_unblocked(&canary, &version)?;
     if version == case.before.version(&case.before.stable) {
         let reason = format!("{canary} and stable both run version {version:?}");
@@ -72,14 +69,18 @@ pub(super) fn start(case: &mut Case<'_>, start: &StartRollout) -> Result<(), Ref
     enter(case, rollout, stage)
 }
 
-/// A key is for one rollout only.
+/// A key is for one rollout only. Its canary may be stable by now.
 fn same_rollout(
     case: &Case<'_>,
     known: &RolloutState,
     start: &StartRollout,
 ) -> Result<(), Refusal> {
-    let canary = canary_of(case, start)?;
-    if canary == known.canary && case.before.version(&canary) == known.version {
+    if let Some(canary) = &start.canary {
+        case.require_backend(canary)?;
+    }
+    let is_meant = (start.canary.as_ref()).is_none_or(|canary| *canary == known.canary);
+    let is_there = case.before.backends.contains_key(&known.canary);
+    if is_meant && is_there && case.before.version(&known.canary) == known.version {
         return Ok(());
     }
     Err(Refusal::KeyReused {

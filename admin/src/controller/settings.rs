@@ -12,7 +12,7 @@ use switchback_config::units::{Endpoint, EndpointHost};
 
 use super::{Case, roles, rollout};
 use crate::command::Refusal;
-use crate::state::later;
+use crate::state::{Lease, later};
 
 /// Sets the whole split, for good or for a while.
 pub(super) fn set_weights(
@@ -189,7 +189,11 @@ pub(super) fn note_new_version(case: &mut Case<'_>, backend: &Name, weight: u32)
     if *backend == case.before.stable && weight > 0 {
         roles::put_on_trial(case, backend);
     }
-    if case.state.lease.take().is_some() {
+    let in_lease = |lease: &mut Lease| {
+        let comes_back = lease.weights.get(backend).is_some_and(|weight| *weight > 0);
+        comes_back || case.before.weight(backend) > 0
+    };
+    if case.state.lease.take_if(in_lease).is_some() {
         let message =
             format!("{backend} got a new version: the weights stay when their lease ends");
         case.note("lease_ended", message);

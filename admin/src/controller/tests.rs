@@ -1,6 +1,8 @@
 //! Decisions on a service with three versions, without threads or sockets.
 
+mod lease;
 mod restore;
+mod rollout;
 
 use std::sync::Arc;
 
@@ -10,8 +12,6 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::command::Cause;
-
-mod rollout;
 
 const FILE: &str = r#"
 version: 1
@@ -365,6 +365,41 @@ fn block_on_stable_is_a_rollback_or_refused() {
     play.must(switch("green"));
     assert!(play.must(block("green")));
     assert_eq!(play.effective().stable, "blue");
+}
+
+#[test]
+fn version_that_stable_runs_too_is_blocked_by_a_rollback_of_stable_or_not_at_all() {
+    let set = |backend: &str, version: &str| Command::SetBackend {
+        service: shop(),
+        backend: backend.into(),
+        version: version.into(),
+        endpoints: vec!["http://127.0.0.1:9".parse().expect("endpoint")],
+        force: false,
+    };
+    let mut play = Play::new();
+    play.must(set("red", "1"));
+    let before = play.effective();
+    let no_target = Refusal::NoTarget {
+        backend: "blue".into(),
+    };
+    assert_eq!(play.act(block("red")), Err(no_target));
+    assert!(!play.must(reject("red", "1")));
+    assert_eq!(play.effective(), before);
+    play.must(switch("green"));
+    play.must(set("red", "2"));
+    assert!(play.must(block("red")));
+    assert_eq!(play.weights(), [100, 0, 0], "as if stable had been blocked");
+    let mut play = Play::new();
+    play.must(weights([100, 0, 0]));
+    play.must(set("green", "1"));
+    play.must(switch("green"));
+    assert!(!play.must(rollback()), "to the same version");
+    let mut play = Play::new();
+    play.must(weights([100, 0, 0]));
+    play.must(set("green", "1"));
+    play.must(weights([0, 100, 0]));
+    assert!(play.must(rollback()), "of a canary that stable runs too");
+    assert_eq!(play.weights(), [100, 0, 0]);
 }
 
 #[test]

@@ -100,9 +100,10 @@ enum Watching {
 }
 
 impl StableWatch {
-    /// The watch that should be now: none, the one before, or a new one.
+    /// The watch that should be now: the one before, or a new one; none where there is nothing to look at.
+    /// `before` is left where another takes its place.
     pub(super) fn follow(
-        before: Option<Self>,
+        before: &mut Option<Self>,
         now: Duration,
         settings: &Rollback,
         service: &snapshot::Service,
@@ -111,13 +112,13 @@ impl StableWatch {
             return None;
         }
         let backend = &service.backends[service.stable];
-        let is_same = |watch: &Self| {
+        let is_same = |watch: &mut Self| {
             *watch.gauge.backend == *backend.name
                 && *watch.version == *backend.version
                 && watch.settings == *settings
         };
         let mut watch = before
-            .filter(is_same)
+            .take_if(is_same)
             .unwrap_or_else(|| Self::new(now, settings, service));
         watch.reader.follow(service.judged.get(service.stable));
         Some(watch)
@@ -154,6 +155,17 @@ impl StableWatch {
 
     pub(super) const fn gauge(&self) -> &Arc<StableGauge> {
         &self.gauge
+    }
+
+    /// Nobody looks any more; what somebody should hear of, by kind of event: a rule that fired would fire
+    /// for ever.
+    pub(super) fn end(&self) -> Vec<(&'static str, String)> {
+        let fires = self.rules.iter().filter(|rule| rule.firing.is_some());
+        let over = |rule: &Watched| {
+            let message = format!("{} is not looked at any more", rule.words);
+            ("rule_cleared", message)
+        };
+        fires.map(over).collect()
     }
 
     /// Looks at the counters and signals; what somebody should hear of, by kind of event.

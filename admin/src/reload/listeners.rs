@@ -73,6 +73,7 @@ impl Listeners {
                 proxy_protocol: wanted.proxy_protocol,
                 limits: ConnectionLimits::resolve(&limits),
                 trusted_proxies: config.trusted_proxies.clone(),
+                underscores: config.underscores,
             });
             let configured = wanted.address;
             match before {

@@ -41,11 +41,27 @@ pub(super) fn was_in_use(directory: &Path) -> bool {
 #[derive(Serialize, Deserialize)]
 struct Copy {
     checksum: String,
+    /// How often the database had written the state.
+    #[serde(default)]
+    commits: u64,
     state: Box<serde_json::value::RawValue>,
 }
 
-/// Writes the copy of the state, keeping the one before.
-pub(super) fn write_state(directory: &Path, state: &State) -> io::Result<()> {
+impl Copy {
+    fn checksum(commits: u64, state: &str) -> String {
+        let mut covered = match commits {
+            // As copies were written when nobody counted.
+            0 => Vec::new(),
+            commits => commits.to_le_bytes().to_vec(),
+        };
+        covered.extend_from_slice(state.as_bytes());
+        hex(&checksum(&covered))
+    }
+}
+
+/// Writes the copy of the state, keeping the one before. `commits`: how often the database has written
+/// the state.
+pub(super) fn write_state(directory: &Path, state: &State, commits: u64) -> io::Result<()> {
     let path = directory.join(STATE);
     if path.exists() {
         std::fs::rename(&path, directory.join(STATE_BEFORE))?;
@@ -54,20 +70,22 @@ pub(super) fn write_state(directory: &Path, state: &State) -> io::Result<()> {
     }
     let state = serde_json::value::to_raw_value(state).map_err(io::Error::other)?;
     let copy = Copy {
-        checksum: hex(&checksum(state.get().as_bytes())),
+        checksum: Copy::checksum(commits, state.get()),
+        commits,
         state,
     };
     let text = serde_json::to_vec(&copy).map_err(io::Error::other)?;
     write(directory, STATE, &text)
 }
 
-/// The newest valid copy.
-pub(super) fn newest(directory: &Path) -> Option<State> {
+/// The newest valid copy, and how often the database had written the state by then.
+pub(super) fn newest(directory: &Path) -> Option<(State, u64)> {
     [STATE, STATE_BEFORE].iter().find_map(|name| {
         let text = std::fs::read(directory.join(name)).ok()?;
         let copy: Copy = serde_json::from_slice(&text).ok()?;
-        let holds = copy.checksum == hex(&checksum(copy.state.get().as_bytes()));
-        holds.then(|| serde_json::from_str(copy.state.get()).ok())?
+        let holds = copy.checksum == Copy::checksum(copy.commits, copy.state.get());
+        let state = holds.then(|| serde_json::from_str(copy.state.get()).ok())??;
+        Some((state, copy.commits))
     })
 }
 

@@ -7,7 +7,7 @@ mod versions;
 
 use std::path::Path;
 
-use redb::{ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{AccessGuard, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::{Commit, outbox, seal, unseal};
 use crate::history::past::Record;
@@ -16,7 +16,7 @@ use crate::state::{ServiceState, State};
 
 const FILE: &str = "state.redb";
 
-/// `format`, `revision`, `stable_only`, `complete_from`.
+/// `format`, `revision`, `stable_only`, `commits`, `complete_from`.
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 /// State by service.
 const SERVICES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("services");
@@ -26,12 +26,40 @@ const REVISIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("revisio
 /// Row of [`META`]: the number from which on no revision was dropped.
 const COMPLETE_FROM: &str = "complete_from";
 
+/// Row of [`META`]: how often the state was written. A copy of the state that has seen more of this is
+/// newer than the database.
+const COMMITS: &str = "commits";
+
 /// The layout of the rows. A database with another one is not guessed at.
 const FORMAT: u32 = 1;
 
+/// Opens what a database lies in, or makes it.
+pub(super) type Opener = Box<dyn Fn() -> Result<redb::Database, redb::DatabaseError> + Send>;
+
 /// An open database, unless opening it anew has failed.
-#[derive(Debug)]
-pub(crate) struct Database(Option<redb::Database>);
+pub(crate) struct Database {
+    open: Option<redb::Database>,
+    opener: Opener,
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Database")
+            .field("open", &self.open.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What opens the database of a directory.
+pub(super) fn opener(directory: &Path) -> Opener {
+    let path = directory.join(FILE);
+    Box::new(move || {
+        // Without the check, the library trusts what it reads, and may panic.
+        redb::Builder::new()
+            .set_check_integrity_on_open(true)
+            .create(&path)
+    })
+}
 
 /// Moves a database that cannot be used out of the way, for somebody to look at.
 pub(super) fn set_aside(directory: &Path) -> std::io::Result<()> {
@@ -44,26 +72,26 @@ pub(super) fn set_aside(directory: &Path) -> std::io::Result<()> {
 
 impl Database {
     /// Opens or makes the database, and reads the state if one was recorded.
-    pub(super) fn open(directory: &Path) -> Result<(Self, Option<State>), String> {
-        let database = redb::Database::create(directory.join(FILE)).map_err(text)?;
-        let database = Self(Some(database));
+    pub(super) fn open(opener: Opener) -> Result<(Self, Option<State>), String> {
+        let mut database = Self { open: None, opener };
+        database.reopen()?;
         let state = database.state()?;
         Ok((database, state))
     }
 
-    pub(super) fn reopen(&mut self, directory: &Path) -> Result<(), String> {
-        self.0 = None;
-        self.0 = Some(redb::Database::create(directory.join(FILE)).map_err(text)?);
+    pub(super) fn reopen(&mut self) -> Result<(), String> {
+        self.open = None;
+        self.open = Some((self.opener)().map_err(text)?);
         Ok(())
     }
 
     /// Closes it until it is opened anew.
     pub(super) fn close(&mut self) {
-        self.0 = None;
+        self.open = None;
     }
 
     pub(super) fn open_one(&self) -> Result<&redb::Database, String> {
-        self.0
+        self.open
             .as_ref()
             .ok_or_else(|| "the database is closed after an error".into())
     }
@@ -101,8 +129,19 @@ impl Database {
         Ok(Some(state))
     }
 
-    pub(super) fn commit(&mut self, commit: &Commit) -> Result<(), String> {
-        let link = self.write(|write| {
+    /// How often the state was written.
+    pub(super) fn commits(&self) -> Result<u64, String> {
+        let read = self.open_one()?.begin_read().map_err(text)?;
+        let Ok(meta) = read.open_table(META) else {
+            return Ok(0);
+        };
+        count(meta.get(COMMITS).map_err(text)?)
+    }
+
+    /// Writes a change; how often the state was written by now.
+    pub(super) fn commit(&mut self, commit: &Commit) -> Result<u64, String> {
+        let (commits, link) = self.write(|write| {
+            let commits;
             {
                 let mut meta = write.open_table(META).map_err(text)?;
                 let rows = [
@@ -113,6 +152,8 @@ impl Database {
                 for (name, row) in rows {
                     meta.insert(name, &row[..]).map_err(text)?;
                 }
+                commits = count(meta.get(COMMITS).map_err(text)?)? + 1;
+                meta.insert(COMMITS, &seal(&commits)?[..]).map_err(text)?;
                 drop(meta);
                 // The whole state: a commit that could not be written before is covered by this one.
                 let mut services = write.open_table(SERVICES).map_err(text)?;
@@ -126,6 +167,10 @@ impl Database {
                         services.insert(&name[..], &row[..]).map_err(text)?;
                     }
                 }
+                // Nor does anything stay of a change that was taken back.
+                services
+                    .retain(|name, _| commit.state.services.contains_key(name))
+                    .map_err(text)?;
             }
             if let Some(revision) = &commit.revision {
                 let mut revisions = write.open_table(REVISIONS).map_err(text)?;
@@ -142,10 +187,11 @@ impl Database {
             }
             let (number, in_force) = (commit.state.revision, commit.keep_trying);
             outbox::commit(write, number, &commit.outgoing, in_force)?;
-            audit::append(write, &commit.audit)
+            let link = audit::append(write, &commit.audit)?;
+            Ok((commits, link))
         })?;
         link.tell(&commit.audit);
-        Ok(())
+        Ok(commits)
     }
 
     pub(super) fn void(&mut self, revision: u64) -> Result<(), String> {
@@ -176,9 +222,15 @@ impl Database {
         Ok(done)
     }
 
-    /// The history before this revision was lost together with an earlier database.
-    pub(super) fn begin_at(&mut self, revision: u64) -> Result<(), String> {
-        self.write(|write| note_complete_from(write, revision))
+    /// The history before this revision was lost together with an earlier database, which had written
+    /// the state so often.
+    pub(super) fn begin_at(&mut self, revision: u64, commits: u64) -> Result<(), String> {
+        self.write(|write| {
+            let mut meta = write.open_table(META).map_err(text)?;
+            meta.insert(COMMITS, &seal(&commits)?[..]).map_err(text)?;
+            drop(meta);
+            note_complete_from(write, revision)
+        })
     }
 
     /// The last `limit` revisions below `below`, those of one service if it is named.
@@ -226,6 +278,10 @@ impl Database {
         let row = table.get(number).map_err(text)?;
         row.map(|row| unseal(row.value())).transpose()
     }
+}
+
+fn count(row: Option<AccessGuard<'_, &[u8]>>) -> Result<u64, String> {
+    row.map_or(Ok(0), |row| unseal(row.value()))
 }
 
 /// Notes from which number on no revision is missing.

@@ -94,15 +94,31 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
     use super::*;
-    use crate::store::Outgoing;
     use crate::store::outbox::tests::{message, texts};
     use crate::store::tests::{ask, commit_of};
+    use crate::store::{Outgoing, database};
 
     #[test]
     fn errands_wait_for_the_disk_and_are_done_in_order() {
         let directory = tempfile::tempdir().expect("a directory");
-        let (mut database, _) = Database::open(directory.path()).expect("opened");
+        let works = Arc::new(AtomicBool::new(true));
+        let opener = database::opener(directory.path());
+        let nowhere = database::opener(&directory.path().join("no such directory"));
+        let opener = {
+            let works = works.clone();
+            move || {
+                if works.load(Relaxed) {
+                    opener()
+                } else {
+                    nowhere()
+                }
+            }
+        };
+        let (mut database, _) = Database::open(Box::new(opener)).expect("opened");
         let mut commit = commit_of(1);
         commit.outgoing = Outgoing {
             base: 0,
@@ -112,11 +128,12 @@ mod tests {
         let errands = Errands::default();
         errands.add(Errand::Release(1));
         errands.add(Errand::Enqueue(vec![message("told")]));
-        let nowhere = directory.path().join("no such directory");
-        assert!(database.reopen(&nowhere).is_err());
+        works.store(false, Relaxed);
+        assert!(database.reopen().is_err());
         assert!(errands.run(&database).is_err());
         assert!(errands.run(&database).is_err());
-        database.reopen(directory.path()).expect("opened again");
+        works.store(true, Relaxed);
+        database.reopen().expect("opened again");
         assert_eq!(errands.run(&database), Ok(()));
         assert!(errands.is_empty());
         drop(database);

@@ -51,7 +51,7 @@ impl Keeper {
         if let Err(error) = self.lock.claim() {
             tracing::warn!(%error, "write down who holds the state directory");
         }
-        if let Err(error) = self.database.reopen(&self.directory) {
+        if let Err(error) = self.database.reopen() {
             tracing::error!(%error, "open the state database again");
         }
         self.save_unsaved();

@@ -158,16 +158,7 @@ impl Store {
 impl Database {
     /// After a start: the persisted state is in force, and so are its messages.
     pub(super) fn release_all(&self) -> Result<(), String> {
-        self.write(|write| {
-            let held: Vec<u64> = {
-                let table = write.open_table(HELD).map_err(text)?;
-                let rows = table.iter().map_err(text)?;
-                let rows = rows.map(|row| Ok(row.map_err(text)?.0.value()));
-                rows.collect::<Result<_, String>>()?
-            };
-            held.into_iter()
-                .try_for_each(|revision| release(write, revision))
-        })
+        self.write(release_held)
     }
 
     pub(super) fn release(&self, revision: u64) -> Result<(), String> {
@@ -264,8 +255,8 @@ impl Database {
     }
 }
 
-/// Writes the messages of a change. `in_force`: it was applied before it was persisted, and what was
-/// held since its base is overtaken by it.
+/// Writes the messages of a change. `in_force`: it was applied before it was persisted. What was held up to
+/// its base came into force before it, and is told before it; what was held since is overtaken by it.
 pub(super) fn commit(
     write: &WriteTransaction,
     revision: u64,
@@ -277,6 +268,7 @@ pub(super) fn commit(
         held.retain_in(outgoing.base + 1.., |_, _| false)
             .map_err(text)?;
         drop(held);
+        release_held(write)?;
         return append(write, &outgoing.deliveries);
     }
     if outgoing.deliveries.is_empty() {
@@ -293,6 +285,18 @@ pub(super) fn void(write: &WriteTransaction, revision: u64) -> Result<(), String
     let mut held = write.open_table(HELD).map_err(text)?;
     held.remove(revision).map_err(text)?;
     Ok(())
+}
+
+/// Lets the messages of all changes go that are held, in order.
+fn release_held(write: &WriteTransaction) -> Result<(), String> {
+    let held: Vec<u64> = {
+        let table = write.open_table(HELD).map_err(text)?;
+        let rows = table.iter().map_err(text)?;
+        let rows = rows.map(|row| Ok(row.map_err(text)?.0.value()));
+        rows.collect::<Result<_, String>>()?
+    };
+    held.into_iter()
+        .try_for_each(|revision| release(write, revision))
 }
 
 fn release(write: &WriteTransaction, revision: u64) -> Result<(), String> {

@@ -1,5 +1,6 @@
 //! The store on a real disk.
 
+mod damage;
 mod retention;
 
 use std::collections::BTreeMap;
@@ -103,6 +104,23 @@ fn committed_state_is_found_again() {
     assert_eq!(ask(store.audit_entries(10)).expect("read").len(), 2);
     store.void(2);
     assert_eq!(ask(store.revision(2)), Ok(None));
+}
+
+#[test]
+fn nothing_stays_of_services_that_were_recorded_only_by_a_change_that_was_taken_back() {
+    let directory = tempfile::tempdir().expect("directory");
+    let (store, _) = Store::open(directory.path()).expect("open");
+    let mut taken_back = commit_of(1);
+    let state = Arc::make_mut(&mut taken_back.state);
+    state
+        .services
+        .insert("cart".into(), ServiceState::default());
+    store.commit(taken_back, Box::new(|_| ()));
+    store.void(1);
+    commit(&store, 2).expect("written");
+    store.stop(Duration::from_secs(10));
+    let (_store, found) = Store::open(directory.path()).expect("open");
+    assert_eq!(found, Found::Database(self::state(2)));
 }
 
 #[test]

@@ -93,6 +93,24 @@ limits! {
     upstream_queue_timeout: TimeSpan,
     /// Concurrent streams of one HTTP/2 connection.
     h2_streams: NonZeroU32,
+    /// Streams over the life of one HTTP/2 connection.
+    h2_streams_per_connection: NonZeroU32,
+    /// Streams that a client resets, or makes us reset, in 10 s.
+    h2_resets: NonZeroU32,
+    /// CONTINUATION frames of one header block.
+    h2_continuations: NonZeroU32,
+    /// DATA frames without content in 10 s.
+    h2_empty_data: NonZeroU32,
+    /// PING, SETTINGS and PRIORITY frames in 10 s.
+    h2_control_frames: NonZeroU32,
+    /// Request data that one stream may send ahead.
+    h2_stream_window: ByteSize,
+    /// Request data that all streams of a connection may send ahead.
+    h2_connection_window: ByteSize,
+    /// Largest frame a client may send.
+    h2_frame_bytes: ByteSize,
+    /// Table for the compression of request headers.
+    h2_header_table_bytes: ByteSize,
 }
 
 pub(super) fn or_off<T: Serialize, S: serde::Serializer>(

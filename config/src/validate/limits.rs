@@ -82,15 +82,17 @@ impl Bounded for TimeSpan {
 
 impl Bounded for ByteSize {
     fn check(self, at: &Spanned<OrOff<Self>>, cx: &Context<'_>) {
-        let is_body = at.path.ends_with("body_bytes");
-        let largest = if is_body { u64::MAX >> 1 } else { 1 << 20 };
-        if (self.0 < BYTES_MIN && !is_body) || self.0 > largest {
+        let (least, most, repair) = match at.path.rsplit('.').next().unwrap_or_default() {
+            "request_body_bytes" => (0, u64::MAX >> 1, "use less, or off".into()),
+            // RFC 9113, 6.5.2 and 6.9.2: smaller frames cannot be asked for, nor can a smaller window
+            // of a connection.
+            "h2_frame_bytes" => (16 << 10, 1 << 20, "use 16KiB to 1MiB".into()),
+            "h2_connection_window" => (64 << 10, 64 << 20, "use 64KiB to 64MiB".into()),
+            "h2_stream_window" => (1 << 10, 64 << 20, "use 1KiB to 64MiB".into()),
+            _ => (BYTES_MIN, 1 << 20, format!("use {BYTES_MIN}B to 1MiB")),
+        };
+        if self.0 < least || self.0 > most {
             let reason = format!("{self} is outside what this limit can be");
-            let repair = if is_body {
-                "use less, or off".into()
-            } else {
-                format!("use {BYTES_MIN}B to 1MiB")
-            };
             cx.error(Code::OutOfRange, at, reason, repair);
         }
     }
@@ -130,7 +132,9 @@ pub(super) fn overrides(
         Process: connections, shutdown_timeout;
         Connection: header_read_timeout, tls_handshake_timeout, keep_alive_timeout, request_header_bytes,
             request_header_line_bytes, request_header_count, uri_bytes, requests_per_connection,
-            connections_per_client, h2_streams;
+            connections_per_client, h2_streams, h2_streams_per_connection, h2_resets, h2_continuations,
+            h2_empty_data, h2_control_frames, h2_stream_window, h2_connection_window, h2_frame_bytes,
+            h2_header_table_bytes;
         Upstream: upstream_connections, upstream_queue, upstream_queue_timeout, upstream_connect_timeout,
             response_header_bytes, response_header_count;
         Request: request_body_idle_timeout, write_stall_timeout, tunnel_idle_timeout,
@@ -168,6 +172,12 @@ fn read<T: Bounded>(
         || limit.path.ends_with("header_count")
     {
         let reason = "heads are kept in memory and cannot be unlimited";
+        cx.error(Code::OutOfRange, limit, reason, "use a number");
+    } else if ["_window", "frame_bytes", "table_bytes"]
+        .iter()
+        .any(|end| limit.path.ends_with(end))
+    {
+        let reason = "HTTP/2 has no unlimited windows, frames and tables";
         cx.error(Code::OutOfRange, limit, reason, "use a number");
     }
     Some(value)

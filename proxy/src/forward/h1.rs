@@ -35,7 +35,14 @@ pub(super) async fn send(
     let mut deadline = Deadline::new(timer);
     let outcome =
         poll_fn(|cx| exchange.poll(cx, request, &mut claim, &mut upload, &mut deadline)).await;
-    let Awaiting { head, answered, .. } = exchange;
+    let Awaiting {
+        mut head,
+        answered,
+        upload_broken,
+        ..
+    } = exchange;
+    // An endpoint that stopped reading has answered, but will not understand another request.
+    head.close |= upload_broken.is_some();
     match outcome {
         Ok(()) => {
             let source = Source::H1(Reader::new(
@@ -67,19 +74,12 @@ pub(super) async fn send(
 
 /// Puts the request head in front of the body.
 fn write_head(request: &Request<'_>, claim: &Claim, upload: &mut Upload) {
-    // Without a body these methods still say so (RFC 9110, 8.6): some origins wait for one otherwise.
-    let says_empty = matches!(request.head.method(), b"POST" | b"PUT" | b"PATCH");
-    let framing = match upload.framing() {
-        Framing::Empty if says_empty => Framing::Length(0),
-        framing => framing,
-    };
-    let out = upload.head();
-    encode::request_line(out, request.head.method(), &request.target());
-    let mut sink = LineSink(out);
-    crate::head::FieldSink::field(&mut sink, "host", request.upstream_authority(claim));
-    request.write_headers(&mut sink, true);
-    encode::framing(out, framing);
-    out.extend_from_slice(b"\r\n");
+    let framing = upload.framing();
+    let line = (request.head.method(), request.target());
+    let host = request.upstream_authority(claim);
+    encode::request_head(upload.head(), line, host, framing, |sink| {
+        request.write_headers(sink, true);
+    });
 }
 
 /// An attempt that waits for its response head.
@@ -168,7 +168,9 @@ impl<'a> Awaiting<'a> {
             match ready!(self.transport.poll_fill(cx, buffered_max)) {
                 Ok(Filled::Some) => self.answered = true,
                 Ok(Filled::Full) => {
-                    return Poll::Ready(Err(RequestError::BadResponse("header section too large")));
+                    return Poll::Ready(Err(RequestError::ResponseTooLarge(
+                        "response_header_bytes",
+                    )));
                 }
                 Ok(Filled::Eof) => return Poll::Ready(Err(self.broken(None))),
                 Err(cause) => return Poll::Ready(Err(self.broken(Some(cause)))),
@@ -223,9 +225,7 @@ impl Informational {
         if self.count > request.limits.informational_responses
             || now.saturating_duration_since(first) > INFORMATIONAL_TIME
         {
-            return Err(RequestError::BadResponse(
-                "too many informational responses",
-            ));
+            return Err(RequestError::ResponseTooLarge("informational_responses"));
         }
         // 100 is between the endpoint and us; the client got its own.
         if head.status == 100 || request.head.version != Version::H11 {

@@ -69,17 +69,21 @@ pub(super) async fn send(
     })
     .await;
     match outcome {
-        Ok(response) => {
-            let (head, source) = take_apart(request, response);
-            Ok(Answer {
+        Ok(response) => match take_apart(request, &claim, response) {
+            Ok((head, source)) => Ok(Answer {
                 head,
                 source,
                 claim,
                 upload,
                 link: Link::H2(slot, sender),
                 timer: deadline.timer,
-            })
-        }
+            }),
+            Err(error) => {
+                let mut failure = failed(error, claim, upload, false, deadline.timer);
+                failure.answered = true;
+                Err(failure)
+            }
+        },
         Err((error, unprocessed)) => Err(failed(error, claim, upload, unprocessed, deadline.timer)),
     }
 }
@@ -106,8 +110,9 @@ fn begin(
 
 fn take_apart(
     request: &Request<'_>,
+    claim: &Claim,
     response: hyper::Response<Incoming>,
-) -> (ResponseHead, Source) {
+) -> Result<(ResponseHead, Source), RequestError> {
     let (parts, incoming) = response.into_parts();
     let mut head = request.worker.spare_response_head();
     let received = Received::new(incoming, Sender::Endpoint);
@@ -115,9 +120,10 @@ fn take_apart(
         &parts,
         received.is_ended(),
         request.head.is_head(),
+        &claim.service.service.upstream.response_head(),
         &mut head,
-    );
-    (head, Source::H2(Box::new(received)))
+    )?;
+    Ok((head, Source::H2(Box::new(received))))
 }
 
 /// The error of an attempt, and whether the endpoint has certainly not processed the request.

@@ -40,8 +40,29 @@ impl FieldSink for LineSink<'_> {
     }
 }
 
+/// Appends a request head: what `fields` writes, with the line, the host and the framing around it.
+pub(crate) fn request_head(
+    out: &mut Vec<u8>,
+    (method, target): (&[u8], [&[u8]; 2]),
+    host: &[u8],
+    framing: Framing,
+    fields: impl FnOnce(&mut LineSink<'_>),
+) {
+    // Without a body these methods still say so (RFC 9110, 8.6): some origins wait for one otherwise.
+    let says_empty = matches!(method, b"POST" | b"PUT" | b"PATCH");
+    request_line(out, method, &target);
+    let mut sink = LineSink(out);
+    sink.field("host", host);
+    fields(&mut sink);
+    match framing {
+        Framing::Empty if says_empty => content_length(out, 0),
+        framing => self::framing(out, framing),
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
 /// Appends a request line.
-pub(crate) fn request_line(out: &mut Vec<u8>, method: &[u8], target: &[&[u8]]) {
+fn request_line(out: &mut Vec<u8>, method: &[u8], target: &[&[u8]]) {
     out.extend_from_slice(method);
     out.push(b' ');
     target.iter().for_each(|part| out.extend_from_slice(part));

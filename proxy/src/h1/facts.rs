@@ -88,6 +88,7 @@ pub(crate) struct Facts {
     pub(crate) upgrade: bool,
     /// `Upgrade: websocket` and nothing else.
     pub(crate) websocket: bool,
+    upgrades: u32,
     pub(crate) te_trailers: bool,
     pub(crate) expects_continue: bool,
 }
@@ -113,7 +114,10 @@ impl Facts {
             Name::ContentLength => self.note_length(value)?,
             Name::TransferEncoding => self.note_codings(value),
             Name::Connection => self.note_connection(value, fields, listed),
-            Name::Upgrade => self.websocket = value.eq_ignore_ascii_case(b"websocket"),
+            Name::Upgrade => {
+                self.upgrades += 1;
+                self.websocket = self.upgrades == 1 && value.eq_ignore_ascii_case(b"websocket");
+            }
             Name::Te => {
                 self.te_trailers |=
                     list_elements(value).any(|e| e.eq_ignore_ascii_case(b"trailers"))

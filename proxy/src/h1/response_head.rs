@@ -10,7 +10,7 @@ use crate::error::RequestError;
 use crate::h1::facts::{FIELDS_MAX, Facts, HeadLimits, Spans, end_arrived};
 use crate::head::{Framing, ResponseHead};
 
-const TOO_LARGE: RequestError = RequestError::BadResponse("header section too large");
+const TOO_LARGE: RequestError = RequestError::ResponseTooLarge("response_header_bytes");
 
 /// Reads a response head from the start of `input`. `Ok(None)`: its end has not arrived.
 /// `seen` is how much of `input` was searched for the end before, and is kept up to date.
@@ -53,7 +53,9 @@ fn parse_complete(
     let length = match outcome {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(httparse::Error::TooManyHeaders) => return Err(TOO_LARGE),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(RequestError::ResponseTooLarge("response_header_count"));
+        }
         Err(_) => {
             return Err(RequestError::BadResponse(
                 "malformed status line or headers",

@@ -5,6 +5,7 @@
 //! more of its body is left than is worth reading, when a response broke off (then with a reset, so
 //! that nobody takes what arrived for everything).
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::IoSlice;
 use std::rc::Rc;
@@ -20,6 +21,7 @@ use crate::h1::reader::{Reader, Sender, State};
 use crate::h1::request_head;
 use crate::h1::transport::{Filled, Transport};
 use crate::head::{Framing, RequestHead, Version};
+use crate::limit::Limit;
 use crate::message::{MessageWriter, SendError, WaitsFor};
 use crate::reply::{Reply, Response, announced_bytes, client_framing};
 use crate::request;
@@ -35,6 +37,8 @@ struct Server {
     transport: Rc<Transport>,
     timer: Timer,
     requests: u32,
+    /// It was closed for another client, who should not wait until this one has noticed.
+    yielded: Cell<bool>,
 }
 
 /// What becomes of the connection after a reply.
@@ -59,13 +63,17 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client, transport: Rc<Tran
         transport,
         timer,
         requests: 0,
+        yielded: Cell::new(false),
     };
     let mut head = RequestHead::default();
     let next = loop {
         match server.read_head(&mut head).await {
             Ok(true) => {}
             Ok(false) => break Next::Close,
-            Err(error) => break Box::pin(server.refuse(&head, &error)).await,
+            Err(error) => {
+                server.worker.stats().count_limit(error.limit());
+                break Box::pin(server.refuse(&head, &error)).await;
+            }
         }
         // In a box, so that a connection that waits for its next request has no room for one.
         let next = Box::pin(server.serve_one(&head)).await;
@@ -74,8 +82,10 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client, transport: Rc<Tran
             break next;
         }
     };
+    let is_read = next == Next::Hangup && server.has_nothing_unread().await;
     match next {
-        Next::Hangup if server.has_nothing_unread() => server.hang_up().await,
+        Next::Close if server.yielded.get() => server.hang_up().await,
+        Next::Hangup if is_read => server.hang_up().await,
         Next::KeepAlive | Next::Close | Next::Hangup => Box::pin(server.close()).await,
         Next::Abort => server.transport.reset_on_close(),
     }
@@ -92,7 +102,7 @@ impl Server {
         } else {
             limits.keep_alive
         });
-        let mut draining = Entry::default();
+        let mut waiting = Entry::default();
         let outcome = poll_fn(|cx| {
             loop {
                 let input = self.transport.input();
@@ -125,7 +135,7 @@ impl Server {
                     }
                     Poll::Ready(Ok(Filled::Eof) | Err(_)) => return Poll::Ready(Ok(false)),
                     Poll::Pending => {
-                        let gone = self.poll_idle(cx, idle, &mut draining);
+                        let gone = self.poll_idle(cx, idle, &mut waiting);
                         return gone.map(|patient| {
                             if patient {
                                 Ok(false)
@@ -138,19 +148,31 @@ impl Server {
             }
         })
         .await;
-        self.worker.draining.leave(&mut draining);
+        self.worker.waiting.leave(&mut waiting);
         outcome
     }
 
     /// Ready when waiting for a request has to end: true in silence, false with an answer.
-    fn poll_idle(&self, cx: &mut Context<'_>, idle: bool, draining: &mut Entry) -> Poll<bool> {
+    fn poll_idle(&self, cx: &mut Context<'_>, idle: bool, waiting: &mut Entry) -> Poll<bool> {
         if idle && self.requests > 0 {
             if self.worker.closes_idle() {
                 return Poll::Ready(true);
             }
-            self.worker.draining.enter(draining, cx);
+            if self.worker.yields_connection() {
+                self.yielded.set(true);
+                return Poll::Ready(true);
+            }
+            self.worker.waiting.enter(waiting, cx);
         }
-        self.timer.poll_expired(cx).map(|()| idle)
+        self.timer.poll_expired(cx).map(|()| {
+            // With an answer it is counted where the others are.
+            let silent = match self.requests {
+                0 => Limit::HeaderReadTimeout,
+                _ => Limit::KeepAliveTimeout,
+            };
+            self.worker.stats().count_limit(idle.then_some(silent));
+            idle
+        })
     }
 
     async fn serve_one(&mut self, head: &RequestHead) -> Next {
@@ -214,6 +236,8 @@ impl Server {
             .limits
             .requests_per_connection
             .is_some_and(|max| self.requests >= max);
+        let limit = used_up.then_some(Limit::RequestsPerConnection);
+        self.worker.stats().count_limit(limit);
         // Without its 100, the client may send the body or not: the next bytes mean nothing certain.
         let uncertain = self.transport.owes_continue();
         self.transport.set_owes_continue(false);
@@ -286,7 +310,10 @@ impl Server {
                 self.worker.read_clock();
                 self.timer.set(stall);
             }
-            self.timer.poll_expired(cx).map(|()| Err(Unsent::Rest))
+            self.timer.poll_expired(cx).map(|()| {
+                self.worker.stats().limits.hit(Limit::WriteStallTimeout);
+                Err(Unsent::Rest)
+            })
         })
         .await
     }
@@ -330,9 +357,10 @@ impl Server {
         if ended { Next::KeepAlive } else { Next::Close }
     }
 
-    /// Whether nothing of what the client sent waits for us, here.
-    fn has_nothing_unread(&self) -> bool {
-        !self.transport.has_input()
+    /// Whether nothing of what the client sent waits for us, here or in the kernel: unread bytes would turn
+    /// a close into a reset, which takes back what is still on its way.
+    async fn has_nothing_unread(&self) -> bool {
+        poll_fn(|cx| Poll::Ready(self.transport.is_idle(cx))).await
     }
 
     /// Closes when nothing more is to come: an ordinary close then loses nothing, and costs neither a

@@ -7,7 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::task::Context;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use crate::timer::Timer;
@@ -18,9 +18,12 @@ pub(crate) struct Activity {
     requests: Cell<u32>,
     active: Cell<u32>,
     idle_armed: Cell<bool>,
-    /// When each response last gave something that the client has not taken since.
-    handed: RefCell<Vec<Option<Instant>>>,
+    /// Until when each response waits for the client to take what it gave.
+    stalls: RefCell<Vec<Option<Instant>>>,
     vacant: RefCell<Vec<usize>>,
+    /// When the stalls are looked at next, and who looks.
+    look_at: Cell<Option<Instant>>,
+    looker: RefCell<Option<Waker>>,
 }
 
 /// A request under way on a connection.
@@ -28,6 +31,8 @@ pub(crate) struct Activity {
 pub(crate) struct Active {
     activity: Rc<Activity>,
     place: usize,
+    /// How long the client may take nothing of the response.
+    stall: Cell<Option<Duration>>,
 }
 
 impl Activity {
@@ -37,13 +42,14 @@ impl Activity {
         self.active.set(self.active.get() + 1);
         self.idle_armed.set(false);
         let place = self.vacant.borrow_mut().pop().unwrap_or_else(|| {
-            let mut handed = self.handed.borrow_mut();
-            handed.push(None);
-            handed.len() - 1
+            let mut stalls = self.stalls.borrow_mut();
+            stalls.push(None);
+            stalls.len() - 1
         });
         Active {
             activity: self.clone(),
             place,
+            stall: Cell::new(None),
         }
     }
 
@@ -74,22 +80,61 @@ impl Activity {
         timer.poll_expired(cx).is_ready()
     }
 
-    /// Whether a client has not taken what some response gave before `since`.
-    pub(crate) fn has_stalled(&self, since: Instant) -> bool {
-        let handed = self.handed.borrow();
-        handed.iter().flatten().any(|at| *at <= since)
+    /// Whether a client has not taken what some response gave for as long as it may. The task is woken
+    /// when it has to ask again.
+    pub(crate) fn poll_stalled(&self, cx: &Context<'_>, timer: &Timer) -> bool {
+        let mut looker = self.looker.borrow_mut();
+        if !looker
+            .as_ref()
+            .is_some_and(|looker| looker.will_wake(cx.waker()))
+        {
+            *looker = Some(cx.waker().clone());
+        }
+        loop {
+            if self.look_at.get().is_some() && timer.poll_expired(cx).is_pending() {
+                return false;
+            }
+            let first = self.first_stall();
+            if first.is_some_and(|at| at <= timer.now()) {
+                return true;
+            }
+            self.look_at.set(first);
+            match first {
+                Some(at) => timer.set_at(at),
+                None => return false,
+            }
+        }
+    }
+
+    fn first_stall(&self) -> Option<Instant> {
+        self.stalls.borrow().iter().flatten().min().copied()
+    }
+
+    fn note_stall(&self, place: usize, until: Option<Instant>) {
+        self.stalls.borrow_mut()[place] = until;
+        let is_next = until.is_some_and(|until| self.look_at.get().is_none_or(|at| until < at));
+        if is_next && let Some(looker) = &*self.looker.borrow() {
+            self.look_at.set(None);
+            looker.wake_by_ref();
+        }
     }
 }
 
 impl Active {
+    /// How long the client may take nothing of the response.
+    pub(crate) fn set_stall(&self, stall: Option<Duration>) {
+        self.stall.set(stall);
+    }
+
     /// The client has room for more.
     pub(crate) fn asked(&self) {
-        self.activity.handed.borrow_mut()[self.place] = None;
+        self.activity.stalls.borrow_mut()[self.place] = None;
     }
 
     /// Something was given at this time.
     pub(crate) fn gave(&self, at: Instant) {
-        self.activity.handed.borrow_mut()[self.place] = Some(at);
+        let until = self.stall.get().map(|stall| at + stall);
+        self.activity.note_stall(self.place, until);
     }
 }
 
@@ -111,15 +156,24 @@ mod tests {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         let (one, other) = (activity.begin(), activity.begin());
         one.gave(start);
-        other.gave(start + 2 * second);
-        assert!(activity.has_stalled(start) && activity.has_stalled(start + second));
-        one.asked();
-        assert!(!activity.has_stalled(start + second));
-        drop(other);
-        assert!(!activity.has_stalled(start + 9 * second));
+        assert_eq!(
+            activity.first_stall(),
+            None,
+            "without a limit nothing stalls"
+        );
+        one.set_stall(Some(5 * second));
+        other.set_stall(Some(second));
+        one.gave(start);
+        assert_eq!(activity.first_stall(), Some(start + 5 * second));
+        other.gave(start);
+        assert_eq!(activity.first_stall(), Some(start + second));
+        other.asked();
+        assert_eq!(activity.first_stall(), Some(start + 5 * second));
+        drop(one);
+        assert_eq!(activity.first_stall(), None);
         assert_eq!(
             (activity.begin().place, activity.requests()),
-            (1, 3),
+            (0, 3),
             "places are used again"
         );
     }

@@ -11,11 +11,13 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
+use http::header::HeaderName;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::error::RequestError;
 use crate::h1::reader::Sender;
+use crate::h2::convert::is_token;
 use crate::head::Fields;
 use crate::source::{Piece, is_allowed_in_trailers};
 
@@ -88,10 +90,9 @@ impl Received {
             Err(frame) => {
                 if let Ok(map) = frame.into_trailers() {
                     let mut fields = Fields::default();
-                    for (name, value) in map
-                        .iter()
-                        .filter(|(name, _)| is_allowed_in_trailers(name.as_ref()))
-                    {
+                    let allowed =
+                        |name: &HeaderName| is_allowed_in_trailers(name.as_ref()) && is_token(name);
+                    for (name, value) in map.iter().filter(|(name, _)| allowed(name)) {
                         fields.push(name.as_ref(), value.as_bytes());
                     }
                     self.trailers = Some(Box::new(fields));

@@ -35,6 +35,10 @@ pub(crate) fn from_client(
     if parts.method == http::Method::CONNECT {
         return Err(RequestError::ConnectMethod);
     }
+    // Without an authority the library has checked the scheme, and dropped it.
+    if !matches!(parts.uri.scheme_str(), None | Some("http" | "https")) {
+        return Err(RequestError::Malformed("invalid :scheme"));
+    }
     let target = parts
         .uri
         .path_and_query()
@@ -89,11 +93,19 @@ fn copy_fields(
     let (mut bytes, mut count) = (0, 0);
     let mut crumbs: Vec<u8> = Vec::new();
     for (name, value) in &parts.headers {
+        if !is_token(name) {
+            return Err(RequestError::Malformed(
+                "invalid character in a header name",
+            ));
+        }
         let line_bytes = name.as_str().len() + value.len() + ": \r\n".len();
         bytes += line_bytes;
         count += 1;
         if line_bytes > limits.line_bytes {
             return Err(RequestError::HeadersTooLarge("request_header_line_bytes"));
+        }
+        if value.as_bytes().trim_ascii().len() != value.len() {
+            return Err(RequestError::Malformed("space around a header value"));
         }
         if name == http::header::COOKIE {
             if !crumbs.is_empty() {
@@ -178,22 +190,39 @@ pub(crate) fn to_endpoint(
     Ok(message)
 }
 
-/// Fills `head` from a response that arrived over HTTP/2.
+/// Fills `head` from a response that arrived over HTTP/2. `ended`: it has no body. `to_head`: the request
+/// was HEAD.
+///
+/// # Errors
+/// [`RequestError::BadResponse`] for what another reader could understand differently, and the limits of
+/// response heads.
 pub(crate) fn from_endpoint(
     parts: &response::Parts,
     ended: bool,
     to_head: bool,
+    limits: &HeadLimits,
     head: &mut ResponseHead,
-) {
+) -> Result<(), RequestError> {
     head.clear();
     head.status = parts.status.as_u16();
-    for (name, value) in &parts.headers {
+    for (name, value) in parts.headers.iter().filter(|(name, _)| is_token(name)) {
         head.fields.push(name.as_ref(), value.as_bytes());
     }
-    head.announced_bytes = parts
-        .headers
-        .get(http::header::CONTENT_LENGTH)
-        .and_then(|length| parse_length(length.as_bytes()));
+    if !(200..=599).contains(&head.status) {
+        return Err(RequestError::BadResponse("status out of range"));
+    }
+    if parts.headers.len() > limits.count {
+        return Err(RequestError::ResponseTooLarge("response_header_count"));
+    }
+    let mut lengths = parts.headers.get_all(http::header::CONTENT_LENGTH).iter();
+    head.announced_bytes = match (lengths.next(), lengths.next()) {
+        (None, _) => None,
+        (Some(length), None) => {
+            let length = parse_length(length.as_bytes());
+            Some(length.ok_or(RequestError::BadResponse("invalid content-length"))?)
+        }
+        _ => return Err(RequestError::BadResponse("two content-length fields")),
+    };
     let bodiless = to_head || matches!(head.status, 204 | 304);
     head.framing = match head.announced_bytes {
         _ if bodiless => Framing::Empty,
@@ -201,6 +230,13 @@ pub(crate) fn from_endpoint(
         None if ended => Framing::Length(0),
         None => Framing::Streamed,
     };
+    Ok(())
+}
+
+/// Whether a name is one over HTTP/1 too: over HTTP/2 the library lets quotation marks pass, which are
+/// no part of a token (RFC 9110, 5.6.2).
+pub(crate) fn is_token(name: &HeaderName) -> bool {
+    memchr::memchr(b'"', name.as_str().as_bytes()).is_none()
 }
 
 /// Collects header fields into a map. What the map's types refuse is left out: it was checked for
@@ -241,4 +277,44 @@ pub(crate) fn to_map(fields: &Fields) -> HeaderMap {
     let mut map = HeaderMap::with_capacity(fields.list().len());
     MapSink(&mut map).run(fields, 0..fields.list().len());
     map
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: HeadLimits = HeadLimits {
+        bytes: 1024,
+        line_bytes: 1024,
+        count: 10,
+        uri_bytes: 1024,
+    };
+
+    #[test]
+    fn names_that_are_none_over_http_1_do_not_pass() {
+        let name = HeaderName::from_lowercase(b"a\"b").expect("let pass by the library");
+        let mut request = http::Request::get("http://shop.example/");
+        let mut response = http::Response::builder();
+        for headers in [request.headers_mut(), response.headers_mut()] {
+            let headers = headers.expect("valid");
+            headers.insert(&name, HeaderValue::from_static("1"));
+            headers.insert("a-b", HeaderValue::from_static("2"));
+        }
+        let (request, ()) = request.body(()).expect("valid").into_parts();
+        let mut head = RequestHead::default();
+        let refused = from_client(&request, true, &LIMITS, &mut head);
+        assert!(
+            matches!(refused, Err(RequestError::Malformed(_))),
+            "{refused:?}"
+        );
+        let (response, ()) = response.body(()).expect("valid").into_parts();
+        let mut head = ResponseHead::default();
+        from_endpoint(&response, true, false, &LIMITS, &mut head).expect("valid");
+        let names = head
+            .fields
+            .list()
+            .iter()
+            .map(|field| head.fields.name(field));
+        assert_eq!(names.collect::<Vec<_>>(), [b"a-b"]);
+    }
 }

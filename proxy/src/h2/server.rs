@@ -2,7 +2,8 @@
 //!
 //! A stream that the client resets drops its task, which releases everything the request holds. The
 //! response body is pulled by hyper through [`ReplyBody`]; a body that breaks off becomes a reset of
-//! the stream, never a clean end.
+//! the stream, never a clean end. A malformed request resets its stream, as RFC 9113, 8.1.1 has it.
+//! Beside hyper stand the checks of [`crate::h2::watch`] and the deadlines that hyper does not have.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -25,34 +26,44 @@ use crate::h2::activity::{Active, Activity};
 use crate::h2::body::Received;
 use crate::h2::convert::{self, MapSink};
 use crate::h2::gather::Gather;
-use crate::h2::io::PrefixedStream;
+use crate::h2::io::Line;
+use crate::h2::watch::{Verdict, Watch};
 use crate::head::{Framing, RequestHead};
+use crate::limit::Limit;
 use crate::message::Pieces;
 use crate::reply::{Reply, Response, announced_bytes, client_framing};
 use crate::request;
+use crate::server::ConnectionLimits;
 use crate::source::{Piece, Source};
+use crate::stream::Stream;
+use crate::timer::Timer;
 use crate::wait::Entry;
 use crate::worker::Worker;
 
-/// Window for request data of one stream.
-const STREAM_WINDOW: u32 = 64 << 10;
-
-/// Window of a whole connection.
-const CONNECTION_WINDOW: u32 = 1 << 20;
-
-/// Serves a client until the connection ends. `stream` begins with the preface.
-pub(crate) async fn serve(worker: Rc<Worker>, client: Client, stream: PrefixedStream) {
-    let limits = &client.listener.limits;
-    let mut builder = Builder::new(LocalExecutor);
-    builder
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(limits.h2_streams)
-        .max_header_list_size(u32::try_from(limits.head.bytes).unwrap_or(u32::MAX))
-        .max_send_buf_size(64 << 10)
-        .auto_date_header(false);
+/// Serves a client until the connection ends. `prefix`: what was read ahead, the preface at least.
+pub(crate) async fn serve(worker: Rc<Worker>, client: Client, stream: Stream, prefix: Vec<u8>) {
+    let limits = &client.listener.limits.h2;
+    let line = Line::new(prefix, stream, Watch::new(limits.floods), &worker.wheel);
     let activity = Rc::new(Activity::default());
+    let ended = drive(&worker, &client, &line, &activity).await;
+    if line.watch().was_calmed() {
+        worker.stats().limits.hit(Limit::H2Resets);
+    }
+    if let Err(verdict) = ended {
+        worker.stats().count_limit(verdict.limit());
+        tracing::debug!(peer = %client.peer, ?verdict, "an HTTP/2 connection of a client is ended");
+        line.say_goodbye(verdict, &worker.wheel.timer()).await;
+    }
+}
+
+/// Has hyper speak with the client until the connection ends, or has to end.
+async fn drive(
+    worker: &Rc<Worker>,
+    client: &Client,
+    line: &Rc<Line>,
+    activity: &Rc<Activity>,
+) -> Result<(), Verdict> {
+    let builder = builder(&client.listener.limits);
     let service = {
         let (worker, client, activity) = (worker.clone(), client.clone(), activity.clone());
         hyper::service::service_fn(move |request| {
@@ -62,53 +73,170 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client, stream: PrefixedSt
             Box::pin(async move { answer(&worker, &client, request, guard).await })
         })
     };
-    let output = Gather::new(stream);
+    let output = Gather::new(line.stream());
     let mut connection = pin!(builder.serve_connection(TokioIo::new(output.clone()), service));
-    let (timer, stall_timer) = (worker.wheel.timer(), worker.wheel.timer());
-    let write_stall = limits.write_stall;
-    stall_timer.set(write_stall);
-    let mut draining = Entry::default();
-    let (mut closing, mut ended) = (None, false);
+    let mut course = Course::new(worker, client, line, activity);
+    let mut ended = false;
     poll_fn(|cx| {
         if !ended && let Poll::Ready(outcome) = connection.as_mut().poll(cx) {
             if let Err(error) = outcome {
                 tracing::debug!(%error, "HTTP/2 connection of a client ended");
             }
             ended = true;
-            closing.get_or_insert(worker.now());
+            course.close();
         }
         // The turn is over: what all streams had to say goes now.
         match output.poll_send(cx) {
             Poll::Ready(Ok(())) if !ended => {}
-            Poll::Ready(_) => return Poll::Ready(()),
+            Poll::Ready(_) => return Poll::Ready(Ok(())),
             Poll::Pending => {}
         }
-        worker.draining.enter(&mut draining, cx);
-        while stall_timer.poll_expired(cx).is_ready() {
-            let now = worker.read_clock();
-            let since = write_stall.and_then(|stall| now.checked_sub(stall));
-            let is_long_ago = |at: Instant| since.is_some_and(|since| at <= since);
-            // Nor may the last bytes of a closing connection wait for ever to be taken.
-            let stuck = closing.is_some_and(is_long_ago) && activity.is_idle();
-            if stuck || since.is_some_and(|since| activity.has_stalled(since)) {
-                tracing::debug!("the client of an HTTP/2 connection takes nothing");
-                return Poll::Ready(());
-            }
-            stall_timer.set(write_stall);
+        if let Err(verdict) = course.check(cx) {
+            return Poll::Ready(Err(verdict));
         }
-        let used_up = limits
-            .requests_per_connection
-            .is_some_and(|max| activity.requests() >= max);
-        let idle = activity.poll_idle(cx, &timer, limits.keep_alive);
-        if closing.is_none() && (worker.is_draining() || used_up || idle) {
-            closing = Some(worker.now());
+        if course.begins_to_close(cx) {
             connection.as_mut().graceful_shutdown();
             cx.waker().wake_by_ref();
         }
         Poll::Pending
     })
-    .await;
-    worker.draining.leave(&mut draining);
+    .await
+}
+
+fn builder(limits: &ConnectionLimits) -> Builder<LocalExecutor> {
+    let h2 = &limits.h2;
+    let mut builder = Builder::new(LocalExecutor);
+    builder
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(h2.stream_window)
+        .initial_connection_window_size(h2.connection_window)
+        .max_frame_size(h2.frame_bytes)
+        .header_table_size(h2.header_table_bytes)
+        .max_concurrent_streams(h2.streams)
+        .max_header_list_size(u32::try_from(limits.head.bytes).unwrap_or(u32::MAX))
+        .max_send_buf_size(64 << 10)
+        .auto_date_header(false);
+    builder
+}
+
+/// What ends a connection from outside of hyper.
+#[derive(Debug)]
+struct Course<'a> {
+    worker: &'a Worker,
+    limits: &'a ConnectionLimits,
+    line: &'a Line,
+    activity: &'a Activity,
+    idle_timer: Timer,
+    stall_timer: Timer,
+    /// For an incomplete header block; and once the connection closes, for its last bytes.
+    patience: Timer,
+    block_since: Option<Instant>,
+    waiting: Entry,
+    closing: bool,
+}
+
+impl<'a> Course<'a> {
+    fn new(worker: &'a Worker, client: &'a Client, line: &'a Line, activity: &'a Activity) -> Self {
+        Self {
+            worker,
+            limits: &client.listener.limits,
+            line,
+            activity,
+            idle_timer: worker.wheel.timer(),
+            stall_timer: worker.wheel.timer(),
+            patience: worker.wheel.timer(),
+            block_since: None,
+            waiting: Entry::default(),
+            closing: false,
+        }
+    }
+
+    /// Whether the connection may go on.
+    fn check(&mut self, cx: &Context<'_>) -> Result<(), Verdict> {
+        for _ in 0..self.line.watch().take_refused_streams() {
+            self.worker.stats().limits.hit(Limit::H2Streams);
+        }
+        if let Some(verdict) = self.line.verdict() {
+            return Err(verdict);
+        }
+        if self.activity.poll_stalled(cx, &self.stall_timer) {
+            return Err(Limit::WriteStallTimeout.into());
+        }
+        let block_since = self.line.watch().block_since();
+        if !self.closing && block_since != self.block_since {
+            self.block_since = block_since;
+            match block_since.zip(self.limits.header_read) {
+                Some((since, patience)) => self.patience.set_at(since + patience),
+                None => self.patience.clear(),
+            }
+        }
+        if self.patience.poll_expired(cx).is_ready() {
+            if !self.closing {
+                return Err(Limit::HeaderReadTimeout.into());
+            }
+            // Nor may the last bytes of a closing connection wait for ever to be taken.
+            if self.activity.is_idle() {
+                return Err(Limit::WriteStallTimeout.into());
+            }
+            self.patience.set(self.limits.write_stall);
+            let _ = self.patience.poll_expired(cx);
+        }
+        Ok(())
+    }
+
+    /// Whether no more requests are wanted from now on.
+    fn begins_to_close(&mut self, cx: &Context<'_>) -> bool {
+        if self.closing {
+            return false;
+        }
+        self.worker.waiting.enter(&mut self.waiting, cx);
+        let used_up = self.find_used_up();
+        let idle = self
+            .activity
+            .poll_idle(cx, &self.idle_timer, self.limits.keep_alive);
+        let yields = self.activity.is_idle() && self.worker.yields_connection();
+        if let Some(limit) = used_up.or(idle.then_some(Limit::KeepAliveTimeout)) {
+            self.worker.stats().limits.hit(limit);
+        } else if !yields && !self.worker.is_draining() {
+            return false;
+        }
+        self.close();
+        true
+    }
+
+    /// From now on only the last bytes are waited for.
+    fn close(&mut self) {
+        if !std::mem::replace(&mut self.closing, true) {
+            self.patience.set(self.limits.write_stall);
+        }
+    }
+
+    fn find_used_up(&self) -> Option<Limit> {
+        let requests = self.activity.requests();
+        if (self.limits.requests_per_connection).is_some_and(|max| requests >= max) {
+            return Some(Limit::RequestsPerConnection);
+        }
+        let streams = self.line.watch().streams();
+        let max = self.limits.h2.streams_per_connection;
+        max.is_some_and(|max| streams >= u64::from(max))
+            .then_some(Limit::H2StreamsPerConnection)
+    }
+}
+
+impl Drop for Course<'_> {
+    fn drop(&mut self) {
+        self.worker.waiting.leave(&mut self.waiting);
+    }
+}
+
+/// How a request ends that gets no response.
+#[derive(Debug, thiserror::Error)]
+enum Unanswered {
+    #[error(transparent)]
+    Failed(#[from] RequestError),
+    /// Its stream is reset with this reason (RFC 9113, 8.1.1).
+    #[error("{0}")]
+    Malformed(RequestError, #[source] h2::Error),
 }
 
 async fn answer(
@@ -116,7 +244,7 @@ async fn answer(
     client: &Client,
     request: hyper::Request<Incoming>,
     active: Active,
-) -> Result<hyper::Response<ReplyBody>, RequestError> {
+) -> Result<hyper::Response<ReplyBody>, Unanswered> {
     let (parts, incoming) = request.into_parts();
     let received = Received::new(incoming, Sender::Client);
     let mut head = worker.spare_request_head();
@@ -127,18 +255,34 @@ async fn answer(
         &mut head,
     );
     let mut response = match converted {
-        Err(error) => Response::refusal(worker, &head, None, None, &error),
+        Err(error @ RequestError::Malformed(_)) => {
+            worker.read_clock();
+            worker.stats().count_refusal(error.status());
+            tracing::debug!(peer = %client.peer, "{error}");
+            return Err(Unanswered::Malformed(
+                error,
+                h2::Reason::PROTOCOL_ERROR.into(),
+            ));
+        }
+        Err(error) => {
+            worker.stats().count_limit(error.limit());
+            Response::refusal(worker, &head, None, None, &error)
+        }
         Ok(()) => {
             match request::handle(worker, client, &head, Source::H2(Box::new(received))).await {
                 Reply::Response(response) => response,
                 // Over HTTP/2 no request is a WebSocket handshake.
-                Reply::Tunnel(_) => return Err(RequestError::BadResponse("101 over HTTP/2")),
+                Reply::Tunnel(_) => return Err(RequestError::BadResponse("101 over HTTP/2").into()),
             }
         }
     };
+    active.set_stall(response.write_stall.or(client.listener.limits.write_stall));
     if response.body.is_empty() {
         // hyper does not ask an empty body, so its end is noted here.
         poll_fn(|cx| response.body.poll(cx)).await?;
+    } else {
+        // A client without any window never has the body asked for anything.
+        active.gave(worker.now());
     }
     Ok(to_hyper(worker, head, response, active))
 }

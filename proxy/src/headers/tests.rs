@@ -38,6 +38,7 @@ fn sent_as(fields: &str, trusted: bool, changes: &HeaderChanges, mirrored: bool)
         ids: &ids,
         changes,
         mirrored,
+        underscores_pass: false,
         over_h1: true,
     };
     let mut out = Vec::new();
@@ -161,6 +162,7 @@ fn invalid_traces_are_restarted() {
             ids: &ids,
             changes: &HeaderChanges::default(),
             mirrored: false,
+            underscores_pass: false,
             over_h1: true,
         },
         &head.fields.list()[2],

@@ -1,4 +1,5 @@
-//! Whatever our codec accepts as a response to a GET, hyper's client must understand in the same way.
+//! Whatever our codec accepts as a response to a GET, in whatever pieces it comes, hyper's client must
+//! understand in the same way.
 #![no_main]
 
 use bytes::Bytes;
@@ -6,6 +7,7 @@ use http::Request;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use libfuzzer_sys::fuzz_target;
+use switchback_fuzz::{pieces, shown};
 use switchback_proxy::fuzz::{Message, Reading, response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -52,7 +54,13 @@ fn hyper_reads(input: &[u8]) -> Option<Seen> {
 }
 
 fuzz_target!(|input: &[u8]| {
-    let Reading::Message(Message { start, mut fields, body, .. }) = response(input) else { return };
+    let whole = response(input, &[]);
+    match (&whole, response(input, &pieces(input))) {
+        // In pieces it takes longer to see that it is none.
+        (Reading::Refused, Reading::Incomplete) => {}
+        (whole, in_pieces) => assert_eq!(*whole, in_pieces, "{}", shown(input)),
+    }
+    let Reading::Message(Message { start, mut fields, body, .. }) = whole else { return };
     // Informational responses are followed by others, which hyper waits for.
     if start[0].starts_with(b"1") {
         return;

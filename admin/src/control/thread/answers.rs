@@ -25,7 +25,7 @@ impl Keeper {
         revision: u64,
         keep_trying: bool,
     ) -> Commit {
-        let at = Timestamp::now();
+        let at = self.clock().at;
         let changes = self.changes(before, decision);
         let stands = |of: fn(&Change) -> Option<&Settled>| -> BTreeMap<Name, Stand> {
             let changed = changes.iter();
@@ -59,6 +59,22 @@ impl Keeper {
                 deliveries: of_change(before, command, asked, decision, revision, at),
             },
             revisions_kept: decision.config.admin.revisions,
+        }
+    }
+
+    /// What is in force, to be persisted in place of a change that was.
+    pub(super) fn withdrawal(&self, command: &Command, asked: &Asked) -> Commit {
+        let at = self.clock().at;
+        Commit {
+            state: Arc::new(self.world.state.clone()),
+            revision: None,
+            audit: audit_entry(at, command, asked, "withdrawn", None),
+            keep_trying: true,
+            outgoing: Outgoing {
+                base: self.world.state.revision,
+                deliveries: Vec::new(),
+            },
+            revisions_kept: self.world.config.admin.revisions,
         }
     }
 
@@ -131,7 +147,7 @@ impl Keeper {
         ) {
             let (command, asked) = (&request.command, &request.asked);
             self.store.audit(audit_entry(
-                Timestamp::now(),
+                self.clock().at,
                 command,
                 asked,
                 "unchanged",
@@ -153,7 +169,7 @@ impl Keeper {
 
     pub(super) fn refuse(&self, request: Request, refusal: Refusal) {
         let entry = audit_entry(
-            Timestamp::now(),
+            self.clock().at,
             &request.command,
             &request.asked,
             refusal.code(),

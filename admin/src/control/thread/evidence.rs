@@ -1,4 +1,5 @@
-//! The record of a rollback, or of a block of what never had weight: begun just before it is carried out, finished when it is in force.
+//! The record of a rollback, or of a block of what never had weight: begun just before it is carried out,
+//! finished when it is in force.
 //!
 //! Nothing here may delay a rollback: what has to be looked at before is copied (some microseconds),
 //! everything else is done after the swap and after the rollback is on its way to the disk.

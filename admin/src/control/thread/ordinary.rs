@@ -2,6 +2,8 @@
 //!
 //! A rollback or block that comes in meanwhile is not kept waiting: what it overtakes is decided again.
 
+use switchback_config::model::Name;
+
 use super::{Durable, Keeper, Pending, Request};
 use crate::command::{Command, Refusal};
 use crate::controller::Decision;
@@ -56,9 +58,23 @@ impl Keeper {
         if pending.base != self.world.state.revision {
             return self.finish_overtaken(pending);
         }
-        if self.has_second_thoughts(&pending) {
-            self.store.void(pending.revision);
-            return self.answer_unchanged(pending.request, Vec::new());
+        match self.decide(&pending.request.command, &pending.request.asked) {
+            // Nobody waited for the disk: what was fit to take traffic may be so no longer.
+            Err(refusal) => {
+                self.withdraw(&pending);
+                return self.refuse(pending.request, refusal);
+            }
+            // The clock would ask for something else by now, and asks again: a judge has found something, or
+            // what weights would go back to has died.
+            Ok(again)
+                if pending.is_progress()
+                    && !(again.changes(&self.world)
+                        && has_same_traffic(&again, &pending.decision)) =>
+            {
+                self.withdraw(&pending);
+                return self.answer_unchanged(pending.request, Vec::new());
+            }
+            Ok(_) => {}
         }
         let Pending {
             request,
@@ -77,14 +93,13 @@ impl Keeper {
         let _ = request.reply.send(Ok(applied));
     }
 
-    /// Whether a rollout would not go on any more, now that its next stage is on disk: the judge has
-    /// not waited for that.
-    fn has_second_thoughts(&self, pending: &Pending) -> bool {
+    /// Takes back a change that is persisted but not in force: what is in force is persisted instead, or
+    /// the change would come into force with the next start.
+    fn withdraw(&mut self, pending: &Pending) {
         let Request { command, asked, .. } = &pending.request;
-        matches!(command, Command::Progress { .. })
-            && !self
-                .decide(command, asked)
-                .is_ok_and(|again| again.changes(&self.world))
+        self.store.void(pending.revision);
+        let commit = self.withdrawal(command, asked);
+        self.store.commit(commit, Box::new(|_| ()));
     }
 
     /// A rollback or block was applied while this was being written. It is decided again as things
@@ -136,4 +151,16 @@ impl Keeper {
             decision: again,
         });
     }
+}
+
+/// Whether two decisions about the same services send traffic the same way.
+fn has_same_traffic(one: &Decision, other: &Decision) -> bool {
+    let traffic = |decision: &Decision, name: &Name| {
+        let file = decision.config.services.get(name)?;
+        let state = decision.services.get(name)?;
+        let effective = Effective::new(file, state, decision.stable_only);
+        Some((effective.weights.clone(), effective.stable.clone()))
+    };
+    let mut names = one.services.keys().chain(other.services.keys());
+    names.all(|name| traffic(one, name) == traffic(other, name))
 }

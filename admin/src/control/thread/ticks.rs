@@ -11,12 +11,12 @@ use crate::observer::{Alert, Notice};
 impl Keeper {
     /// Looks at the counters every 50 ms, and within a millisecond of a watched version's failure.
     pub(super) fn tick_if_due(&mut self) {
+        let now = self.clock().now;
         // Requests that end here after another process has taken over prove nothing about what it serves.
         if self.lending.is_retired() {
-            self.last_tick = self.plane.uptime();
+            self.last_tick = now;
             return;
         }
-        let now = self.plane.uptime();
         let since = now.saturating_sub(self.last_tick);
         if since < TICK {
             if !self.alarm.take() {

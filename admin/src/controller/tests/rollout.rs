@@ -62,7 +62,7 @@ fn progress() -> Command {
 }
 
 /// A service whose canaries have nothing yet.
-fn quiet() -> Play {
+pub(super) fn quiet() -> Play {
     let mut play = Play::new();
     play.must(weights([100, 0, 0]));
     play
@@ -82,7 +82,7 @@ impl Play {
         self.rollout().waits_for(self.now, &self.standing)
     }
 
-    fn pass(&mut self, seconds: i64) -> bool {
+    pub(super) fn pass(&mut self, seconds: i64) -> bool {
         self.now += SignedDuration::from_secs(seconds);
         self.must(progress())
     }
@@ -296,6 +296,30 @@ fn second_rollout_is_refused_and_the_same_key_is_no_second_one() {
 }
 
 #[test]
+fn same_key_tells_of_a_rollout_that_ended_in_a_promotion() {
+    let named = |canary: Option<&str>| {
+        let canary = canary.map(str::to_owned);
+        start_with(|start| {
+            start.key = Some("build 7".into());
+            start.canary = canary;
+        })
+    };
+    for canary in [Some("green"), None] {
+        let mut play = quiet();
+        play.must(named(Some("green")));
+        play.must(promote(true));
+        assert_eq!(play.effective().stable, "green");
+        assert!(
+            !play.must(named(canary)),
+            "a retried job is no second rollout"
+        );
+        assert_eq!(play.outcome(), Some(Outcome::Promoted));
+        let other = play.act(named(Some("red"))).expect_err("refused");
+        assert_eq!(other.code(), "idempotency_key_reused");
+    }
+}
+
+#[test]
 fn only_a_version_that_was_stable_may_skip_the_steps() {
     let fast = |canary: &str| {
         let canary = Some(canary.to_owned());
@@ -401,73 +425,6 @@ fn nonsense_is_refused_and_changes_nothing() {
         Err(Refusal::TargetUnhealthy { .. })
     ));
     play.must(start_with(|start| start.force = true));
-}
-
-#[test]
-fn leased_weights_end_by_themselves_unless_they_are_renewed() {
-    let lease = |table, seconds| {
-        let Command::SetWeights {
-            service, weights, ..
-        } = weights(table)
-        else {
-            unreachable!()
-        };
-        Command::SetWeights {
-            service,
-            weights,
-            lease: Some(TimeSpan(Duration::from_secs(seconds))),
-        }
-    };
-    let mut play = quiet();
-    play.must(lease([90, 10, 0], 60));
-    assert!(!play.pass(50));
-    play.must(lease([90, 10, 0], 60));
-    assert!(!play.pass(50), "renewed");
-    assert!(play.pass(10));
-    assert_eq!(play.weights(), [100, 0, 0]);
-    assert!(!play.pass(1_000));
-    // What is set for good, or rolled back, has no lease any more.
-    for command in [weights([50, 50, 0]), rollback()] {
-        let mut play = quiet();
-        play.must(lease([90, 10, 0], 60));
-        play.must(command);
-        let before = play.weights();
-        assert!(!play.pass(1_000));
-        assert_eq!(play.weights(), before);
-    }
-}
-
-#[test]
-fn lease_that_ends_gives_nothing_to_what_is_dead_or_new() {
-    let leased = || {
-        let Command::SetWeights {
-            service, weights, ..
-        } = weights([100, 0, 0])
-        else {
-            unreachable!()
-        };
-        Command::SetWeights {
-            service,
-            weights,
-            lease: Some(TimeSpan(Duration::from_secs(60))),
-        }
-    };
-    let mut play = Play::new();
-    play.must(leased());
-    play.unhealthy = vec!["green"];
-    assert!(play.pass(100));
-    assert_eq!(play.weights(), [100, 0, 0]);
-    let mut play = Play::new();
-    play.must(leased());
-    play.must(Command::SetBackend {
-        service: shop(),
-        backend: "green".into(),
-        version: "9".into(),
-        endpoints: vec!["http://127.0.0.1:9".parse().expect("endpoint")],
-        force: false,
-    });
-    assert!(!play.pass(100), "the lease has ended with the version");
-    assert_eq!(play.weights(), [100, 0, 0]);
 }
 
 #[test]

@@ -119,7 +119,8 @@ fn evidence_waits_for_the_disk_in_order_and_bounded() {
         waiting.add(Piece::Record(Box::new(record(id))));
     }
     assert_eq!(waiting.pieces.len(), WAITING_MAX);
-    let (mut database, _) = Database::open(directory.path()).expect("open");
+    let (mut database, _) =
+        Database::open(crate::store::database::opener(directory.path())).expect("open");
     assert_eq!(waiting.save(&mut database), Ok(()));
     assert!(waiting.is_empty());
     let kept = database.rollbacks(None, None, 1_000).expect("read");

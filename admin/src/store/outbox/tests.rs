@@ -93,13 +93,13 @@ fn message_of_a_change_that_was_overtaken_never_goes() {
 }
 
 #[test]
-fn message_of_a_change_in_force_is_not_dropped_by_a_rollback_after_it() {
+fn rollback_is_told_after_what_was_in_force_before_it() {
     let (_directory, store) = open();
-    commit(&store, 1, 2, false, "applied");
-    // The control thread has applied it; its word that it is in force is still on the way.
-    commit(&store, 2, 3, true, "rollback");
-    store.release(2);
-    assert_eq!(texts(&waiting(&store)), ["rollback", "applied"]);
+    // In force, but the word of it is still on the way, or the disk was full when it came.
+    commit(&store, 0, 1, false, "switched");
+    commit(&store, 1, 2, true, "rolled back");
+    store.release(1);
+    assert_eq!(texts(&waiting(&store)), ["switched", "rolled back"]);
 }
 
 #[test]

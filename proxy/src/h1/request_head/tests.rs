@@ -113,6 +113,14 @@ fn only_a_clean_websocket_handshake_is_an_upgrade() {
         ("GET", "Upgrade: websocket"),
         (
             "GET",
+            "Connection: Upgrade\r\nUpgrade: h2c\r\nUpgrade: websocket",
+        ),
+        (
+            "GET",
+            "Connection: Upgrade\r\nUpgrade: websocket\r\nUpgrade: h2c",
+        ),
+        (
+            "GET",
             "Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 3",
         ),
     ] {
