@@ -37,6 +37,7 @@ mod limits;
 mod limits_of_time;
 mod mirror;
 mod mirror_judge;
+mod one_request;
 mod openapi;
 mod promises;
 mod reload;
@@ -49,6 +50,9 @@ mod slow;
 mod stable_rules;
 mod state;
 mod story;
+#[path = "../fuzz/strict.rs"]
+#[allow(unreachable_pub, reason = "fuzzers use it too, as a library")]
+mod strict;
 mod support;
 mod takeover;
 mod tls;
