@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::head::RequestHead;
 use crate::server::Listener;
+use crate::snapshot::Route;
 use crate::tls::Addressed;
 
 /// A connected client. Cheap to clone.
@@ -39,10 +40,15 @@ impl Client {
         }
     }
 
-    /// Whether a request does not belong on this connection. Once a request over TLS, no allocation.
-    pub(crate) fn is_misdirected(&self, head: &RequestHead) -> bool {
+    /// Whether a request does not belong on this connection: it is for a host that routes know by name, or
+    /// whose clients have to show a certificate, and the connection was opened for another one. A host
+    /// that only routes for every host serve is as good as any other. Once a request over TLS, no
+    /// allocation.
+    pub(crate) fn is_misdirected(&self, head: &RequestHead, route: &Route) -> bool {
         match (&self.addressed, head.authority()) {
-            (Some(addressed), Some(authority)) => !addressed.is_for(authority),
+            (Some(addressed), Some(authority)) if route.names_host || addressed.is_strict() => {
+                !addressed.is_for(authority)
+            }
             _ => false,
         }
     }

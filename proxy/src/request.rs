@@ -81,15 +81,15 @@ pub(crate) async fn handle(
         timer: Some(worker.wheel.timer()),
     };
     let stopwatch = Stopwatch::default();
-    if client.is_misdirected(head) {
-        return refuse(worker, head, &ids, report, &RequestError::Misdirected);
-    }
     let deadline = head.grpc_timeout().map(|timeout| started + timeout);
     for _ in 0..PICKS_MAX {
         let Some(index) = view.snapshot.router.find(head, &client.listener.name) else {
             return refuse(worker, head, &ids, report, &RequestError::NoRoute);
         };
         let route = &view.snapshot.routes[index];
+        if client.is_misdirected(head, route) {
+            return refuse(worker, head, &ids, report, &RequestError::Misdirected);
+        }
         let limits = route.limits_on(&client.listener.name);
         let request = Request {
             worker,

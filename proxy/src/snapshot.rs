@@ -66,6 +66,8 @@ impl Snapshot {
 pub struct Route {
     /// Where to.
     pub action: RouteAction,
+    /// Whether it is for certain hosts only.
+    pub names_host: bool,
     /// The matched prefix, which a rewrite replaces.
     pub path: String,
     /// Changes to the target.

@@ -125,15 +125,20 @@ impl Certificates {
     }
 }
 
-/// What a client has asked for by name (SNI), and the certificate it was shown. Requests for
-/// anything else do not belong on this connection.
+/// What a client has asked for by name (SNI), and the certificate it was shown.
 #[derive(Clone, Debug)]
 pub(crate) struct Addressed {
     name: Box<str>,
     certificate: Option<Arc<Certificate>>,
+    strict: bool,
 }
 
 impl Addressed {
+    /// Whether the client had to show a certificate, which was asked for in this name.
+    pub(crate) const fn is_strict(&self) -> bool {
+        self.strict
+    }
+
     /// Whether a request for `host[:port]` may come on this connection: HTTP/2 clients send requests for
     /// all names of a certificate on one.
     pub(crate) fn is_for(&self, authority: &[u8]) -> bool {
@@ -162,6 +167,8 @@ impl Addressed {
 pub struct ServerTls {
     config: Arc<ServerConfig>,
     certificates: Arc<CertificateChoice>,
+    /// Whether clients have to show a certificate.
+    verifies_clients: bool,
 }
 
 #[derive(Debug, Default)]
@@ -211,6 +218,7 @@ impl ServerTls {
         config.max_fragment_size = Some(RECORD_BYTES);
         let tls = Self {
             config: Arc::new(config),
+            verifies_clients: client_authorities.is_some(),
             certificates: choice,
         };
         tls.set_certificates(certificates);
@@ -244,6 +252,7 @@ impl ServerTls {
         Addressed {
             name: name.into(),
             certificate,
+            strict: self.verifies_clients,
         }
     }
 

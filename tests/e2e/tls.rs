@@ -127,6 +127,10 @@ async fn listener_with_client_ca_serves_only_clients_that_show_its_certificate()
         get(proxy.web, "shop.test", "shop.test", client(&own, identity)).await
     };
     assert!(answer(Some("friend")).await.starts_with("HTTP/1.1 200"));
+    // Who showed a certificate for one host has shown none for another.
+    let friend = client(&own, Some((proxy.path(), "friend")));
+    let other = get(proxy.web, "shop.test", "bank.test", friend).await;
+    assert!(other.starts_with("HTTP/1.1 421"), "{other}");
     for refused in [None, Some("stranger"), Some("expired")] {
         assert_eq!(answer(refused).await, "", "{refused:?}");
     }
@@ -230,7 +234,17 @@ async fn request_for_a_host_that_the_connection_is_not_for_is_misdirected() {
     );
     own.issue(directory.path(), "bank", &["bank.test"], 2050);
     let tls = "{certificates: [{certificate: shop.crt, key: shop.key}, {certificate: bank.crt, key: bank.key}]}";
-    let proxy = start(directory, &secure(&blue, &green, tls));
+    let any_host = secure(&blue, &green, tls);
+    let proxy = start(directory, &any_host);
+    let named = "routes:\n  - {host: shop.test, service: shop}\n  - {host: \"*.shop.test\", service: shop}\n  - {host: bank.test, service: shop}\n  - {host: 127.0.0.1, service: shop}\n";
+    let named = any_host.replace("routes: [{service: shop}]\n", named);
+    assert_ne!(named, any_host);
+    // Routes for every host do not care what a connection was opened for.
+    let answer = get(proxy.web, "shop.test", "bank.test", client(&own, None)).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    std::fs::write(proxy.path().join("switchback.yaml"), named).unwrap();
+    let reloaded = proxy.post("/v1/reload", Value::Null).await;
+    assert_eq!(reloaded.status, 200, "{}", reloaded.text());
     for (name, host, status) in [
         ("shop.test", "shop.test", 200),
         ("shop.test", "SHOP.test:8443", 200),

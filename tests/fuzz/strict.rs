@@ -7,7 +7,7 @@
 pub type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// A request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Request {
     pub method: Vec<u8>,
     pub target: Vec<u8>,
@@ -16,6 +16,17 @@ pub struct Request {
     pub trailers: Fields,
     /// The bytes it takes.
     pub length: usize,
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { method, target, .. } = self;
+        write!(f, "{} {}", method.escape_ascii(), target.escape_ascii())?;
+        for (name, value) in self.fields.iter().chain(&self.trailers) {
+            write!(f, " {}: {}", name.escape_ascii(), value.escape_ascii())?;
+        }
+        write!(f, " [{}]", self.body.escape_ascii())
+    }
 }
 
 /// A chunked body.

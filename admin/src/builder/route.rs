@@ -31,6 +31,7 @@ pub(super) fn build(config: &Config, route: &model::Route, services: &[Arc<Servi
         .filter(|(_, listener)| !listener.limits.is_empty());
     Route {
         action,
+        names_host: !route.host.is_any(),
         path: route.path.clone(),
         rewrite: route.rewrite.clone(),
         request_headers: route.request_headers.clone(),

@@ -153,7 +153,7 @@ pub enum Verb {
     Demo(DemoArgs),
     /// Run the proxy
     #[command(
-        after_help = "Examples:\n  switchback run --config switchback.yaml\n  switchback run --config switchback.yaml --takeover   # replaces a running one, e.g. by a new version"
+        after_help = "Example: switchback run --config switchback.yaml\nExample: switchback run --config switchback.yaml --takeover   # replaces the running one, e.g. by a new version"
     )]
     Run(RunArgs),
     /// Check a config file: print every fault, exit 0 or 78
@@ -313,7 +313,7 @@ pub enum Verb {
     },
     /// Show who asked for what, and what came of it
     #[command(
-        after_help = "Examples:\n  switchback audit -o json\n  switchback audit --verify   # exit 1 if somebody has changed the record"
+        after_help = "Example: switchback audit -o json\nExample: switchback audit --verify   # exit 1 if somebody has changed the record"
     )]
     Audit {
         /// Only check the record: exit 0 if it is what was written, else 1, naming the entry

@@ -311,17 +311,8 @@ impl Aftermath {
         recovery: Option<evidence::Recovery>,
         said: Option<Note>,
     ) -> Notice {
-        let now = since(clock.now.as_secs(), self.began);
-        let recorded = self.recorded;
-        // The second that is under way is not told twice.
-        let told = |loser: &mut Loser| {
-            let ended = |second: &Second| recorded || second.second < now;
-            let (told, kept) = std::mem::take(&mut loser.seconds)
-                .into_iter()
-                .partition(ended);
-            loser.seconds = kept;
-            told
-        };
+        // What is told of the second that is under way is added to by what comes after.
+        let told = |loser: &mut Loser| std::mem::take(&mut loser.seconds);
         let impact = |loser: &Loser| {
             let exposure = loser.exposure.as_ref()?;
             Some(exposure.impact().into())

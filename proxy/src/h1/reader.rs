@@ -97,6 +97,8 @@ impl Reader {
                 return Poll::Ready(Ok(Piece::Content));
             }
             if let Some(piece) = self.take_from_input()? {
+                // Whoever has sent a part of the body waits for nothing.
+                self.transport.set_owes_continue(false);
                 return Poll::Ready(Ok(piece));
             }
             ready!(self.poll_continue(cx))?;

@@ -202,7 +202,8 @@ mod tests {
 
     fn filled(count: u64) -> (tempfile::TempDir, Database) {
         let directory = tempfile::tempdir().expect("directory");
-        let (mut database, _) = Database::open(super::super::opener(directory.path())).expect("opened");
+        let (mut database, _) =
+            Database::open(super::super::opener(directory.path())).expect("opened");
         for number in 1..=count {
             database.audit(&entry(number)).expect("written");
         }
