@@ -39,8 +39,8 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use switchback_config::defaults::{
-    ADMIN_BODY_BYTES, ADMIN_CONNECTIONS, ADMIN_HEADER_BYTES, ADMIN_HEADERS, ADMIN_REQUEST_TIME,
-    ADMIN_WRITE_STALL,
+    ADMIN_ANSWERS_TIME, ADMIN_BODY_BYTES, ADMIN_CONNECTIONS, ADMIN_HEADER_BYTES, ADMIN_HEADERS,
+    ADMIN_REQUEST_TIME, ADMIN_WRITE_STALL,
 };
 use switchback_proxy::data_plane::DataPlane;
 use tokio::net::{TcpListener, TcpStream};
@@ -84,11 +84,23 @@ pub struct Api {
 }
 
 /// Where the process stands between start and end.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Life {
     ready: AtomicBool,
-    /// The API is served by another process.
+    /// The API is not served here any more.
     retired: watch::Sender<bool>,
+    /// One for each connection that there may be.
+    places: Arc<Semaphore>,
+}
+
+impl Default for Life {
+    fn default() -> Self {
+        Self {
+            ready: AtomicBool::default(),
+            retired: watch::Sender::default(),
+            places: Arc::new(Semaphore::new(ADMIN_CONNECTIONS)),
+        }
+    }
 }
 
 impl Life {
@@ -97,13 +109,21 @@ impl Life {
         self.ready.store(ready, Ordering::Release);
     }
 
-    /// Says that another process serves the API: no connection is accepted any more, and those that
-    /// are open end with the answer to the request they carry.
+    /// Says that the API is served by another process or by none: no connection is accepted any more, and
+    /// those that are open end with the answer to the request they carry.
     pub(crate) fn retire(&self) {
         self.retired.send_replace(true);
     }
 
-    async fn is_retired(&self) {
+    /// Waits until that has happened, for a while: whoever is not answered asks again, and a second
+    /// rollback goes further back than the first.
+    pub(crate) async fn is_quiet(&self) {
+        let all = u32::try_from(ADMIN_CONNECTIONS).unwrap_or(u32::MAX);
+        let all = self.places.acquire_many(all);
+        let _ = tokio::time::timeout(ADMIN_ANSWERS_TIME, all).await;
+    }
+
+    pub(crate) async fn is_retired(&self) {
         let mut retired = self.retired.subscribe();
         // The sender is part of this.
         let _ = retired.wait_for(|retired| *retired).await;
@@ -211,7 +231,7 @@ pub async fn serve(entrance: Entrance, api: Api) -> io::Result<()> {
         router: router(api),
         tls: entrance.tls,
     });
-    let places = Arc::new(Semaphore::new(ADMIN_CONNECTIONS));
+    let places = life.places.clone();
     let mut retired = pin!(life.is_retired());
     loop {
         let next = async {

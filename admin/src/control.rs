@@ -48,10 +48,11 @@ enum Message {
     /// Another process is about to write the state: ordinary changes are refused from now on, others
     /// sent along. Answered when no change is being written.
     Lend(Relay, oneshot::Sender<()>),
-    /// It did not happen.
-    TakeBack,
-    /// It did: nothing is decided here any more.
-    Retire,
+    /// It did not happen; the last revision that the other process has written, if it has written
+    /// anything.
+    TakeBack(Option<u64>, oneshot::Sender<()>),
+    /// It did: nothing is decided here any more, from the answer on.
+    Retire(oneshot::Sender<()>),
     /// Do as the other process does.
     Follow(Box<State>, oneshot::Sender<Arc<Fence>>),
     /// Names have other addresses now: exactly these names, or these beside the others.
@@ -192,14 +193,30 @@ impl Controls {
         is_told.await.map_err(std::io::Error::other)
     }
 
-    /// Decides again after [`Controls::lend`].
-    pub(crate) fn take_back(&self) {
-        let _ = self.send(Message::TakeBack, true);
+    /// Decides again after [`Controls::lend`]. `written`: the last revision that the other process has
+    /// written, if it has written anything.
+    pub(crate) async fn take_back(&self, written: Option<u64>) {
+        self.tell(|told| Message::TakeBack(written, told)).await;
     }
 
-    /// Decides nothing any more after [`Controls::lend`].
-    pub(crate) fn retire(&self) {
-        let _ = self.send(Message::Retire, true);
+    /// Decides nothing any more after [`Controls::lend`], once this returns.
+    pub(crate) async fn retire(&self) {
+        self.tell(Message::Retire).await;
+    }
+
+    /// Tells what must not be lost, however many commands wait.
+    async fn tell(&self, message: impl Fn(oneshot::Sender<()>) -> Message) {
+        loop {
+            let (told, is_told) = oneshot::channel();
+            match self.send(message(told), true) {
+                Err(Refusal::Busy) => tokio::time::sleep(Duration::from_millis(1)).await,
+                Err(_) => return,
+                Ok(()) => {
+                    let _ = is_told.await;
+                    return;
+                }
+            }
+        }
     }
 
     /// Does as another process does; returns when all workers follow.

@@ -11,8 +11,9 @@
 //! 2. Rollbacks and blocks that reach the old one meanwhile are applied there at once, and sent along as
 //!    commands, which the new one carries out and persists before it answers.
 //! 3. Once the new one serves, the old one stops accepting and lets its connections end. Until they
-//!    have, it follows every change of the new one, which waits for it before it answers: there is one
-//!    truth, whoever serves a request.
+//!    have, it follows every change of weights and roles of the new one, which waits for it before it
+//!    answers, a second at most. A changed config file is not followed: requests on connections of the
+//!    old process go by the file as it was.
 //!
 //! Should the new process end before it serves, the kernel closes its end of the socket. The old one
 //! then opens its database again, persists what was only sent along, and goes on as if nothing had
@@ -177,7 +178,7 @@ impl Author {
     }
 
     pub(crate) fn into_asked(self) -> Asked {
-        let known = ["api", "judge", "rollout", "file", "start"];
+        let known = ["api", "judge", "rollout", "file", "start", "takeover"];
         let via = known.into_iter().find(|known| *known == self.via);
         Asked {
             by: self.by,

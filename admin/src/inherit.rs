@@ -5,7 +5,7 @@
 //! decides, and the address without the port. What is not inherited is bound as usual.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 
 use listenfd::ListenFd;
 
@@ -90,9 +90,17 @@ impl Inherited {
 
     /// The sockets of a listener; none if it has to be bound.
     pub(crate) fn claim(&mut self, name: &str, configured: SocketAddr) -> Vec<TcpListener> {
-        let is_claimed = |socket: &mut Socket| socket.is_of(name, configured);
-        let claimed = self.sockets.extract_if(.., is_claimed);
-        claimed.map(|socket| socket.socket).collect()
+        let mut claim = |same_ip: fn(IpAddr, IpAddr) -> bool| -> Vec<TcpListener> {
+            let is_claimed = |socket: &mut Socket| socket.is_of(name, configured, same_ip);
+            let claimed = self.sockets.extract_if(.., is_claimed);
+            claimed.map(|socket| socket.socket).collect()
+        };
+        let exact = claim(|bound, configured| bound == configured);
+        if !exact.is_empty() {
+            return exact;
+        }
+        // A socket for [::] serves IPv4 too unless it was told not to.
+        claim(|bound, configured| bound.is_unspecified() && configured.is_unspecified())
     }
 
     /// Requires that every socket was claimed.
@@ -111,10 +119,13 @@ impl Inherited {
 }
 
 impl Socket {
-    fn is_of(&self, name: &str, configured: SocketAddr) -> bool {
-        // A socket for [::] serves IPv4 too unless it was told not to.
-        let same_ip = self.bound.ip() == configured.ip()
-            || (self.bound.ip().is_unspecified() && configured.ip().is_unspecified());
+    fn is_of(
+        &self,
+        name: &str,
+        configured: SocketAddr,
+        same_ip: fn(IpAddr, IpAddr) -> bool,
+    ) -> bool {
+        let same_ip = same_ip(self.bound.ip(), configured.ip());
         match configured.port() {
             0 => same_ip && self.name == name,
             port => same_ip && self.bound.port() == port,
@@ -144,5 +155,26 @@ mod tests {
         ));
         assert_eq!(inherited.claim("named otherwise", more_address).len(), 1);
         assert!(inherited.require_claimed().is_ok());
+    }
+
+    #[test]
+    fn sockets_of_both_families_are_not_mixed_up() {
+        let v4 = TcpListener::bind("0.0.0.0:0").expect("a port");
+        let port = v4.local_addr().expect("bound").port();
+        let v6 = socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::STREAM, None);
+        let v6 = v6.expect("a socket");
+        v6.set_only_v6(true).expect("set");
+        let of_v6 = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port));
+        v6.bind(&of_v6.into()).expect("bound");
+        v6.listen(1).expect("listening");
+        let of_v4 = v4.local_addr().expect("bound");
+        let mut inherited = Inherited::default();
+        inherited.add(String::new(), v4).expect("bound");
+        inherited.add(String::new(), v6.into()).expect("bound");
+        for address in [of_v6, of_v4] {
+            let claimed = inherited.claim("web", address);
+            assert_eq!(claimed.len(), 1);
+            assert_eq!(claimed[0].local_addr().expect("bound"), address);
+        }
     }
 }

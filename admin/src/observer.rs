@@ -21,6 +21,7 @@ mod vitals;
 mod watch;
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,15 +106,51 @@ struct Watched {
     stable: Option<StableWatch>,
     /// What slow is, where that follows stable.
     pace: Option<Pace>,
+    /// When to look next while there are no requests.
+    next_look: Duration,
+    /// Whether there were none at the last look.
+    rests: bool,
 }
 
-/// What the observer has to know about the time.
+impl Watched {
+    /// Whether nothing can be learnt now. A service without requests is looked at twice a second only:
+    /// with a thousand of them, looking is what costs.
+    fn can_wait(&self, now: Duration, alarmed: bool) -> bool {
+        self.rests && !alarmed && now < self.next_look
+    }
+
+    /// Decides when to look next. Those that come to rest together do not stay together.
+    fn plan(&mut self, service: &Name, now: Duration) {
+        let has_rest = self.stable.is_none() && self.pace.is_none();
+        let rests = has_rest && self.watches.values().all(Watch::is_at_rest);
+        if rests && self.rests {
+            self.next_look = now + REST;
+        } else if rests {
+            self.next_look = now + stagger(service, REST);
+        }
+        self.rests = rests;
+    }
+}
+
+/// How long a service without requests is left alone.
+const REST: Duration = Duration::from_millis(500);
+
+/// A part of a time that is the same for the same thing.
+fn stagger(what: impl Hash, of: Duration) -> Duration {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    of * u32::try_from(hasher.finish() % 1_000).unwrap_or(0) / 1_000
+}
+
+/// The time, as those who decide and those who watch need it.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     /// Since the start, monotonic.
     pub now: Duration,
-    /// Of day.
+    /// Of day, by a clock that never leaps: what is decided by.
     pub at: Timestamp,
+    /// Of day, by the machine's clock: what people are told.
+    pub told: Timestamp,
 }
 
 impl Observer {
@@ -138,10 +175,12 @@ impl Observer {
             };
             let changed_at = state.services.get(name).and_then(|state| state.changed);
             let watched = self.services.entry(name.clone()).or_default();
+            watched.rests = false;
             let Watched {
                 watches,
                 stable,
                 pace,
+                ..
             } = watched;
             let slow = find(snapshot, name).and_then(|service| service.slow.as_ref());
             *pace = slow.and_then(|slow| Pace::follow(pace.take(), &slow.limit, clock.now));
@@ -221,14 +260,18 @@ impl Observer {
         }
     }
 
-    /// Looks at every watched version.
-    pub fn tick(&mut self, clock: Clock) -> Vec<Notice> {
+    /// Looks at every watched version that may have had requests. `alarmed`: one has failed since.
+    pub fn tick(&mut self, clock: Clock, alarmed: bool) -> Vec<Notice> {
         let mut notices = std::mem::take(&mut self.found);
         for (service, watched) in &mut self.services {
+            if watched.can_wait(clock.now, alarmed) {
+                continue;
+            }
             let Watched {
                 watches,
                 stable,
                 pace,
+                ..
             } = watched;
             for (backend, watch) in watches.iter_mut() {
                 if let Some(finding) = watch.tick(clock) {
@@ -258,6 +301,7 @@ impl Observer {
             if let Some(pace) = pace {
                 pace.tick(clock.now);
             }
+            watched.plan(service, clock.now);
         }
         let mirrors = self.mirrors.iter_mut();
         notices.extend(

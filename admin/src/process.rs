@@ -340,6 +340,8 @@ impl Process {
             .map(|span| span.0);
         let plane = self.plane.clone();
         let drained = tokio::task::spawn_blocking(move || plane.drain(patience, &hurry)).await;
+        self.life.retire();
+        self.life.is_quiet().await;
         self.controls.stop();
         let store = self.store.clone();
         let _ = tokio::task::spawn_blocking(move || store.stop(STORE_TIME)).await;

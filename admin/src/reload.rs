@@ -103,6 +103,17 @@ impl ReloadError {
         }
     }
 
+    /// Whether the same file may be taken over a moment later.
+    #[must_use]
+    pub const fn is_for_now(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused(AskError::Refused(
+                Refusal::HandingOver | Refusal::Busy | Refusal::Overtaken | Refusal::NotDurable(_)
+            ))
+        )
+    }
+
     /// The faults of the file, if that is what is wrong.
     #[must_use]
     pub fn diagnostics(&self) -> &[Diagnostic] {

@@ -15,6 +15,7 @@ mod evidence;
 mod lending;
 mod lock;
 mod outbox;
+mod queue;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod simulated;
 
@@ -22,7 +23,7 @@ use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -36,9 +37,7 @@ use errands::Errands;
 use evidence::{Backlog, Piece};
 pub use lock::LockError;
 pub use outbox::{List, Outgoing, Settlement, Waiting};
-
-/// Jobs that may wait for the disk.
-const JOBS: usize = 1_024;
+use queue::{Jobs, Queue};
 
 /// Between two attempts to persist what was applied but could not be written.
 const RETRY: Duration = Duration::from_secs(1);
@@ -76,6 +75,17 @@ pub enum Found {
     Lost(String),
 }
 
+impl Found {
+    /// The revision of what was found; 0 for nothing.
+    #[must_use]
+    pub const fn revision(&self) -> u64 {
+        match self {
+            Self::Database(state) | Self::Copy(state, _) => state.revision,
+            Self::Nothing | Self::Lost(_) => 0,
+        }
+    }
+}
+
 /// The state directory could not be taken into use.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -106,8 +116,7 @@ type Work = Box<dyn FnMut(&Database, bool) -> bool + Send>;
 
 enum Job {
     Commit(Box<Commit>, Done),
-    Void(u64),
-    Audit(AuditEntry),
+    Audit(Box<AuditEntry>),
     SaveConfig(String, oneshot::Sender<()>),
     Evidence(Piece),
     /// There are errands.
@@ -118,14 +127,14 @@ enum Job {
     /// Passes the directory to another process: its lock, once more.
     Lend(oneshot::Sender<Result<OwnedFd, String>>),
     /// Takes it into use again.
-    TakeBack(oneshot::Sender<()>),
+    TakeBack(oneshot::Sender<Option<u64>>),
     Stop(SyncSender<()>),
 }
 
 /// The store. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    jobs: SyncSender<Job>,
+    jobs: Jobs,
     /// Tells that the outbox has changed.
     outbox: Arc<Notify>,
     errands: Arc<Errands>,
@@ -174,8 +183,8 @@ impl Store {
         Ok((store, found))
     }
 
-    fn new(keeper: &Keeper) -> (Self, Receiver<Job>) {
-        let (jobs, queue) = sync_channel(JOBS);
+    fn new(keeper: &Keeper) -> (Self, Queue) {
+        let (jobs, queue) = queue::queue();
         let store = Self {
             jobs,
             outbox: keeper.outbox.clone(),
@@ -186,24 +195,24 @@ impl Store {
 
     /// Persists a change; `done` is told when it is safe or has failed.
     pub fn commit(&self, commit: Commit, done: Done) {
-        match self.jobs.try_send(Job::Commit(Box::new(commit), done)) {
-            Ok(()) => {}
-            Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => {
-                if let Job::Commit(_, done) = job {
-                    done(Err("the disk does not keep up".into()));
-                }
-            }
+        let is_in_force = commit.keep_trying;
+        let job = Job::Commit(Box::new(commit), done);
+        let refused = match is_in_force {
+            true => self.jobs.send(job),
+            false => self.jobs.try_send(job),
+        };
+        if let Err(
+            TrySendError::Full(Job::Commit(_, done))
+            | TrySendError::Disconnected(Job::Commit(_, done)),
+        ) = refused
+        {
+            done(Err("the disk does not keep up".into()));
         }
-    }
-
-    /// Forgets a revision that was persisted but overtaken before it was applied.
-    pub fn void(&self, revision: u64) {
-        let _ = self.jobs.try_send(Job::Void(revision));
     }
 
     /// Notes something that changed nothing. Lost if the disk does not keep up.
     pub fn audit(&self, entry: AuditEntry) {
-        let _ = self.jobs.try_send(Job::Audit(entry));
+        let _ = self.jobs.try_send(Job::Audit(Box::new(entry)));
     }
 
     /// Keeps a copy of a config file that was taken over; returns when it is on disk, or cannot be.
@@ -306,8 +315,8 @@ struct Keeper {
     overdue: bool,
     evidence: Backlog,
     lock: lock::Lock,
-    /// Another process writes here.
-    lent: bool,
+    /// Another process writes here, since this revision.
+    lent: Option<u64>,
 }
 
 /// Changes in force that may wait for the disk; older ones are covered by the state of later ones.
@@ -323,6 +332,10 @@ impl Keeper {
         let unusable = |cause| OpenError::Directory {
             path: directory.into(),
             cause,
+        };
+        let not_opened = |error: database::OpenError| OpenError::Database {
+            path: directory.into(),
+            cause: error.to_string(),
         };
         let was_in_use = copies::was_in_use(directory);
         let copy = copies::newest(directory);
@@ -343,15 +356,13 @@ impl Keeper {
                 (database, copied("the database is missing".into()))
             }
             Ok((database, None)) => (database, Found::Nothing),
-            Err(cause) => {
+            Err(database::OpenError::Damaged(cause)) => {
                 database::set_aside(directory).map_err(unusable)?;
-                let (database, _) =
-                    Database::open(opener()).map_err(|cause| OpenError::Database {
-                        path: directory.into(),
-                        cause,
-                    })?;
+                let (database, _) = Database::open(opener()).map_err(not_opened)?;
                 (database, copied(cause))
             }
+            // Nothing is wrong with what is there: it is left for when it can be opened.
+            Err(error) => return Err(not_opened(error)),
         };
         if let Err(error) = database.release_all() {
             tracing::warn!(%error, "release the messages of changes");
@@ -370,18 +381,18 @@ impl Keeper {
             overdue: false,
             evidence: Backlog::default(),
             lock,
-            lent: false,
+            lent: None,
         };
         Ok((keeper, found))
     }
 
-    fn run(mut self, jobs: &Receiver<Job>) {
+    fn run(mut self, jobs: &Queue) {
         self.log("close the checks of earlier rollbacks", |d| {
             d.interrupt_rollbacks()
         });
         loop {
             let job = if self.is_idle() {
-                jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
+                jobs.recv().ok_or(RecvTimeoutError::Disconnected)
             } else {
                 jobs.recv_timeout(RETRY)
             };
@@ -409,7 +420,6 @@ impl Keeper {
     fn serve(&mut self, job: Job) {
         match job {
             Job::Commit(commit, done) => self.commit(*commit, done),
-            Job::Void(revision) => self.log("remove an overtaken revision", |d| d.void(revision)),
             Job::Audit(entry) => self.log("write the audit", |d| d.audit(&entry)),
             Job::SaveConfig(text, done) => {
                 if let Err(error) = copies::write(&self.directory, copies::CONFIG, text.as_bytes())
@@ -427,8 +437,7 @@ impl Keeper {
                 let _ = reply.send(self.lend());
             }
             Job::TakeBack(done) => {
-                self.take_back();
-                let _ = done.send(());
+                let _ = done.send(self.take_back());
             }
             Job::Read(read) => read(&self.database),
             Job::Write(mut work) => self.work(&mut *work),
@@ -459,7 +468,7 @@ impl Keeper {
             false => Err("earlier changes could not be persisted yet".to_owned()),
         };
         if let Err(error) = &written {
-            if !self.lent {
+            if self.lent.is_none() {
                 tracing::error!(%error, "persist a change");
             }
             if commit.keep_trying {
@@ -485,7 +494,7 @@ impl Keeper {
 
     /// Tells hooks what they should hear of.
     fn run_errands(&mut self) {
-        if self.lent {
+        if self.lent.is_some() {
             return;
         }
         let mut done = self.errands.run(&self.database);
@@ -506,7 +515,7 @@ impl Keeper {
 
     /// Evidence comes after everything that has to survive.
     fn save_evidence(&mut self) {
-        if self.lent || !self.unsaved.is_empty() {
+        if self.lent.is_some() || !self.unsaved.is_empty() {
             return;
         }
         if let Err(error) = self.evidence.save(&mut self.database) {
@@ -517,7 +526,7 @@ impl Keeper {
     }
 
     fn write(&mut self, commit: &Commit) -> Result<(), String> {
-        if self.lent {
+        if self.lent.is_some() {
             return Err("another process writes the state".into());
         }
         let written = self.database.commit(commit).or_else(|error| {
@@ -535,7 +544,7 @@ impl Keeper {
     }
 
     fn work(&mut self, work: &mut dyn FnMut(&Database, bool) -> bool) {
-        if !work(&self.database, false) && !self.lent {
+        if !work(&self.database, false) && self.lent.is_none() {
             // As in [`Keeper::write`].
             let _ = self.database.reopen();
             work(&self.database, true);
@@ -545,7 +554,7 @@ impl Keeper {
 
     fn log(&mut self, doing: &str, job: impl FnOnce(&mut Database) -> Result<(), String>) {
         if let Err(error) = job(&mut self.database)
-            && !self.lent
+            && self.lent.is_none()
         {
             tracing::warn!(%error, "{doing}");
         }

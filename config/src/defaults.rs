@@ -96,6 +96,10 @@ pub const TAKEOVER_TIME: Duration = Duration::from_secs(30);
 /// and never more than half of `shutdown_timeout`: most clients that keep one use it within that time.
 pub const RETIRE_IDLE_TIME: Duration = Duration::from_secs(15);
 
+/// How long the admin API's last requests may take to be answered when a process ends: as long as a change
+/// that everybody confirms in time.
+pub const ADMIN_ANSWERS_TIME: Duration = Duration::from_secs(2);
+
 /// How long a rollback's answer waits for the disk.
 pub const DURABLE_TIME: Duration = Duration::from_millis(250);
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 
@@ -50,6 +51,8 @@ impl Bound {
         let address = sockets.first().ok_or_else(none)?.local_addr()?;
         for socket in &sockets {
             socket.set_nonblocking(true)?;
+            // Accepted sockets inherit this.
+            SockRef::from(socket).set_tcp_nodelay(true)?;
         }
         Ok(Self { address, sockets })
     }

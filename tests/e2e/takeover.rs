@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::io::{IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command};
@@ -14,7 +15,8 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use serde_json::{Value, json};
 
 use crate::support::{
-    DEADLINE, Http, Load, Origin, Protocol, Proxy, blue_green, eventually, log_in, python, run,
+    DEADLINE, HEAD, Http, Load, Origin, Protocol, Proxy, blue_green, eventually, log_in, python,
+    run,
 };
 
 /// How often a new version is installed under load.
@@ -264,57 +266,92 @@ async fn old_process_goes_on_and_persists_when_the_new_one_dies_with_the_state()
     assert!(!proxy.service().await["backends"]["green"]["blocked"].is_null());
 }
 
+/// Services with a canary each, of which one is rolled back after the other during an upgrade.
+const SERVICES: usize = 30;
+
+/// Services whose stable has come from `red`, so that a rollback that is done twice goes too far.
+fn many(origin: &Origin) -> String {
+    let backends: String = ["red", "blue", "green"]
+        .map(|name| {
+            format!(
+                "      {name}: {{version: {name}-1, endpoints: [\"{}\"]}}\n",
+                origin.url()
+            )
+        })
+        .concat();
+    let service = |number| {
+        format!(
+            "  s{number}:\n    stable: red\n    rollback: {{on_failure: notify}}\n    backends:\n{backends}"
+        )
+    };
+    let services: String = (0..SERVICES).map(service).collect();
+    format!("{HEAD}services:\n{services}").replace("service: shop", "service: s0")
+}
+
+/// Presses until somebody answers. A connection may be told to come again.
+async fn press(admin: SocketAddr, token: &str, service: usize) -> Value {
+    let bearer = format!("Bearer {token}");
+    let headers = [("authorization", bearer.as_str())];
+    let path = format!("/v1/services/s{service}/rollback");
+    loop {
+        let Ok(mut client) = Http::try_connect(admin).await else {
+            continue;
+        };
+        match client.send("POST", &path, &headers, b"").await {
+            Ok(answer) if answer.status == 200 => return answer.json(),
+            Ok(answer) => assert_eq!(answer.status, 503, "{}", answer.text()),
+            Err(_) => {}
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rollbacks_pressed_all_the_time_survive_upgrades() {
-    let (blue, green) = (Origin::start().await, Origin::start().await);
-    let mut proxy = Proxy::blue_green(&blue, &green, "rollback: {on_failure: notify}");
-    for upgrade in 0..UPGRADES {
-        let version = format!("trial-{upgrade}");
-        let set = json!({"version": version, "endpoints": [green.url()]});
-        let answer = proxy
-            .api("PUT", "/v1/services/shop/backends/green", set)
-            .await;
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        crate::support::eventually_async("it gets traffic", || async {
-            let body = json!({"weights": {"blue": 50, "green": 50}});
-            proxy
-                .api("PUT", "/v1/services/shop/weights", body)
-                .await
-                .status
-                == 200
+    let origin = Origin::start().await;
+    let mut proxy = Proxy::start(&many(&origin));
+    let put = async |proxy: &Proxy, path: String, body: Value| {
+        crate::support::eventually_async("it is set", || async {
+            let answer = proxy.api("PUT", &path, body.clone()).await;
+            assert!([200, 503].contains(&answer.status), "{}", answer.text());
+            answer.status == 200
         })
         .await;
+    };
+    for service in 0..SERVICES {
+        let path = format!("/v1/services/s{service}/switch");
+        let answer = proxy.post(&path, json!({"to": "blue"})).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    for upgrade in 0..UPGRADES {
+        for service in 0..SERVICES {
+            let version = format!("trial-{upgrade}");
+            let set = json!({"version": version, "endpoints": [origin.url()]});
+            put(
+                &proxy,
+                format!("/v1/services/s{service}/backends/green"),
+                set,
+            )
+            .await;
+            let weights = json!({"weights": {"blue": 50, "green": 50, "red": 0}});
+            put(&proxy, format!("/v1/services/s{service}/weights"), weights).await;
+        }
         let (admin, token) = (proxy.admin, proxy.token.clone());
-        let press = tokio::spawn(async move {
-            let bearer = format!("Bearer {token}");
-            let headers = [("authorization", bearer.as_str())];
-            // Whichever process it reaches, it is answered; a connection may be told to come again.
-            loop {
-                let path = "/v1/services/shop/rollback";
-                let Ok(mut client) = Http::try_connect(admin).await else {
-                    continue;
-                };
-                match client.send("POST", path, &headers, b"").await {
-                    Ok(answer) if answer.status == 200 => return answer.json(),
-                    Ok(answer) => assert_eq!(answer.status, 503, "{}", answer.text()),
-                    Err(_) => {}
-                }
+        let presses = tokio::spawn(async move {
+            for service in 0..SERVICES {
+                let answer = press(admin, &token, service).await;
+                assert_eq!(answer["weights"]["green"], 0, "{answer}");
             }
         });
         let mut before = proxy.take_over();
-        let answer = press.await.unwrap();
-        assert_eq!(answer["weights"], json!({"blue": 100, "green": 0}));
-        let service = proxy.service().await;
-        assert_eq!(
-            service["weights"],
-            json!({"blue": 100, "green": 0}),
-            "{service}"
-        );
-        assert!(
-            !service["backends"]["green"]["blocked"].is_null(),
-            "{service}"
-        );
+        presses.await.unwrap();
         assert_eq!(wait(&mut before), Some(0));
+        for service in 0..SERVICES {
+            let service = proxy.get(&format!("/v1/services/s{service}")).await;
+            let weights = json!({"red": 0, "blue": 100, "green": 0});
+            assert_eq!(service["weights"], weights, "{service}");
+            let blocked = |backend: &str| !service["backends"][backend]["blocked"].is_null();
+            assert!(blocked("green") && !blocked("blue"), "{service}");
+        }
     }
 }
 

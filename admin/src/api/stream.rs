@@ -80,7 +80,11 @@ pub(super) async fn events(
             .event(event.kind);
         message.json_data(&event).unwrap_or_default()
     });
-    let stream = stream::iter([retry]).chain(messages);
+    // Whoever follows comes back, to the process that serves then.
+    let ends = async move { api.life.is_retired().await };
+    let stream = stream::iter([retry])
+        .chain(messages)
+        .take_until(Box::pin(ends));
     Ok(Sse::new(stream.map(Ok::<_, Infallible>))
         .keep_alive(KeepAlive::new().interval(HEARTBEAT))
         .into_response())

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use switchback_config::defaults::{COMMAND_QUEUE, TICK};
 use switchback_config::model::{Config, Name};
 use switchback_proxy::data_plane::DataPlane;
@@ -76,6 +77,7 @@ pub fn start(start: Start) -> std::io::Result<Controls> {
             let time: Time = Box::new(move || Clock {
                 now: plane.uptime(),
                 at: steady.now(),
+                told: Timestamp::now(),
             });
             let (mut keeper, published) = Keeper::new(start, time, urgent_queue, ordinary_queue);
             let _ = ready.send(published);

@@ -31,6 +31,7 @@ const MESSAGES: usize = 16;
 /// A command that was carried out here and has to be sent along.
 #[derive(Debug)]
 pub(crate) struct Carried {
+    revision: u64,
     urgent: Urgent,
     author: Author,
     /// Told whether the new process has persisted it.
@@ -43,12 +44,19 @@ pub(crate) struct Relay(mpsc::Sender<Carried>);
 
 impl Relay {
     /// Sends a command along. If that cannot be done its asker hears that it is not durable.
-    pub(crate) fn carry(&self, command: &Command, asked: &Asked, durable: oneshot::Sender<bool>) {
+    pub(crate) fn carry(
+        &self,
+        revision: u64,
+        command: &Command,
+        asked: &Asked,
+        durable: oneshot::Sender<bool>,
+    ) {
         let Some(urgent) = Urgent::of(command) else {
             return;
         };
         let author = Author::of(asked);
         let _ = self.0.try_send(Carried {
+            revision,
             urgent,
             author,
             durable,
@@ -151,8 +159,8 @@ impl Giver {
         let talk = match self.pass_state(stream, carried).await {
             Ok(talk) => talk,
             Err(error) => {
-                self.store.take_back().await;
-                self.controls.take_back();
+                let written = self.store.take_back().await;
+                self.controls.take_back(written).await;
                 return Err(error);
             }
         };
@@ -208,11 +216,15 @@ impl Giver {
 }
 
 impl Given {
-    /// Follows the new process for as long as it is asked to. To be called once nothing is accepted
-    /// here any more.
+    /// Follows the new process for as long as it is asked to. To be called once nothing is accepted or
+    /// decided here any more.
     pub(crate) async fn follow(self, controls: &Controls) {
         let Self { mut talk, .. } = self;
         let followed = async {
+            // What was decided until then comes before the word that nothing will be.
+            while let Ok(carried) = talk.carried.try_recv() {
+                talk.carry(carried).await?;
+            }
             send(&mut talk.writer, &ToNew::Retired).await?;
             while let Some(message) = talk.next().await? {
                 match message {
@@ -247,6 +259,7 @@ impl Talk {
 
     async fn carry(&mut self, carried: Carried) -> io::Result<()> {
         let Carried {
+            revision,
             urgent,
             author,
             durable,
@@ -256,6 +269,7 @@ impl Talk {
         let number = self.number;
         let message = ToNew::Carry {
             number,
+            revision,
             urgent,
             author,
         };

@@ -99,7 +99,13 @@ impl Predecessor {
         let lock = lock.await?;
         let (reader, writer) = stream.into_split();
         let messages = read(reader);
-        Ok((lock, Succession { writer, messages }))
+        let found = 0;
+        let succession = Succession {
+            writer,
+            messages,
+            found,
+        };
+        Ok((lock, succession))
     }
 }
 
@@ -108,9 +114,16 @@ impl Predecessor {
 pub(crate) struct Succession {
     writer: OwnedWriteHalf,
     messages: mpsc::Receiver<ToNew>,
+    /// The revision of the state as it was found.
+    found: u64,
 }
 
 impl Succession {
+    /// Notes what the old process had persisted itself before it gave up the state.
+    pub(crate) const fn found(&mut self, revision: u64) {
+        self.found = revision;
+    }
+
     /// Carries out what was sent along so far.
     pub(crate) async fn catch_up(&mut self, controls: &Controls) {
         while let Ok(message) = self.messages.try_recv() {
@@ -167,10 +180,12 @@ impl Succession {
         match message {
             ToNew::Carry {
                 number,
+                revision,
                 urgent,
                 author,
             } => {
-                let durable = carry_out(controls, urgent, author).await;
+                // What is in the state already is not done twice: a second rollback would go further back.
+                let durable = revision <= self.found || carry_out(controls, urgent, author).await;
                 // If it is gone it does not matter.
                 let _ = send(&mut self.writer, &ToOld::Done { number, durable }).await;
                 false

@@ -58,9 +58,10 @@ pub(super) enum ToNew {
     Sockets { listeners: Vec<Passed> },
     /// The lock of the state directory follows.
     Lock,
-    /// A command that was carried out here.
+    /// A command that was carried out here, which made this revision.
     Carry {
         number: u64,
+        revision: u64,
         urgent: Urgent,
         author: Author,
     },

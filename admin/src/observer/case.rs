@@ -16,7 +16,7 @@ use switchback_proxy::slow::SlowLimit;
 use switchback_proxy::stats::JudgeCells;
 use utoipa::ToSchema;
 
-use super::gauge::Reading;
+use super::gauge::Look;
 use super::reader::Reader;
 use super::recorder::Recorded;
 use crate::evidence::{JudgeEvidence, Second};
@@ -67,7 +67,7 @@ impl Trouble {
         }
     }
 
-    const fn hold_text(self, reason: HoldReason) -> &'static str {
+    pub(super) const fn hold_text(self, reason: HoldReason) -> &'static str {
         match (self, reason) {
             (Self::Errors, HoldReason::GatheringEvidence) => {
                 "the canary fails more than usual; gathering evidence"
@@ -102,7 +102,7 @@ pub(super) struct Case {
     control: Reader,
     limit: Option<Arc<SlowLimit>>,
     /// The limit in words, as of the last look or the verdict.
-    limit_words: String,
+    limit_words: Arc<str>,
     /// What happened between the last two looks.
     counts: Counts,
     verdict: Verdict,
@@ -117,7 +117,7 @@ impl Case {
             canary: Reader::new(trouble, cells.canary),
             control: Reader::new(trouble, cells.control),
             limit: cells.limit.cloned(),
-            limit_words: String::new(),
+            limit_words: "".into(),
             counts: Counts::default(),
             verdict: Verdict::Continue,
         }
@@ -200,8 +200,8 @@ impl Case {
             return;
         };
         self.limit_words = match limit.setting().quantile() {
-            Some(quantile) => format!("{} (stable's {quantile})", about(time)),
-            None => TimeSpan(time).to_string(),
+            Some(quantile) => format!("{} (stable's {quantile})", about(time)).into(),
+            None => TimeSpan(time).to_string().into(),
         };
     }
 
@@ -223,18 +223,23 @@ impl Case {
     /// The numbers in one sentence.
     pub(super) fn sentence(&self) -> String {
         let explanation = self.judge.judge().explain();
-        self.trouble.sentence(&explanation, self.slower_than())
+        self.trouble
+            .sentence(&explanation, self.slower_than().map(|words| &**words))
     }
 
     /// What slow was, where that is judged.
-    fn slower_than(&self) -> Option<&str> {
-        Some(&*self.limit_words).filter(|words| !words.is_empty())
+    fn slower_than(&self) -> Option<&Arc<str>> {
+        Some(&self.limit_words).filter(|words| !words.is_empty())
     }
 
     /// What is kept of it, for the record of a rollback.
     pub(super) fn record(&self, now: Duration, with_tape: bool) -> JudgeEvidence {
-        self.judge
-            .evidence(self.trouble, self.slower_than(), now, with_tape)
+        self.judge.evidence(
+            self.trouble,
+            self.slower_than().map(|words| &**words),
+            now,
+            with_tape,
+        )
     }
 
     /// Counts of the last two minutes.
@@ -255,20 +260,14 @@ impl Case {
         }
     }
 
-    /// What is shown of it to people.
-    pub(super) fn reading(&self) -> Reading {
-        Reading {
-            trouble: self.trouble.as_str(),
+    /// What it has to say.
+    pub(super) fn look(&self) -> Look {
+        Look {
+            trouble: self.trouble,
             evidence: self.evidence(),
-            slower_than: self.slower_than().map(str::to_owned),
-            verdict: match self.verdict {
-                Verdict::Continue => "continue",
-                Verdict::Hold(_) => "hold",
-                Verdict::Rollback => "rollback",
-            },
-            hold: self.hold().map(str::to_owned),
+            slower_than: self.slower_than().cloned(),
+            verdict: self.verdict,
             explanation: self.judge.judge().explain(),
-            sentence: self.sentence(),
         }
     }
 }

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use serde::Serialize;
-use switchback_judge::Explanation;
+use switchback_judge::{Explanation, Verdict};
 use utoipa::ToSchema;
 
+use super::case::Trouble;
 use crate::signals::Feed;
 use crate::state::{Hold, Standing};
 
@@ -17,7 +18,7 @@ pub struct Gauge {
     evidence: AtomicU64,
     answered: AtomicU64,
     hold: ArcSwapOption<Hold>,
-    readings: ArcSwapOption<Vec<Reading>>,
+    looks: ArcSwapOption<Vec<Look>>,
     signals: ArcSwap<Vec<Arc<Feed>>>,
 }
 
@@ -46,6 +47,42 @@ pub struct Reading {
     pub sentence: String,
 }
 
+/// What a judge last had to say, not yet in words: a thousand judges have something to say every half
+/// second, and hardly ever does anybody ask.
+#[derive(Clone, Debug)]
+pub(super) struct Look {
+    pub(super) trouble: Trouble,
+    /// How close it is to a rollback, 0 to 1.
+    pub(super) evidence: f64,
+    /// What slow is, where that is judged and known.
+    pub(super) slower_than: Option<Arc<str>>,
+    pub(super) verdict: Verdict,
+    pub(super) explanation: Explanation,
+}
+
+impl Look {
+    fn reading(&self) -> Reading {
+        let slower_than = self.slower_than.as_deref();
+        let hold = match self.verdict {
+            Verdict::Hold(reason) => Some(self.trouble.hold_text(reason).to_owned()),
+            Verdict::Continue | Verdict::Rollback => None,
+        };
+        Reading {
+            trouble: self.trouble.as_str(),
+            evidence: self.evidence,
+            slower_than: slower_than.map(str::to_owned),
+            verdict: match self.verdict {
+                Verdict::Continue => "continue",
+                Verdict::Hold(_) => "hold",
+                Verdict::Rollback => "rollback",
+            },
+            hold,
+            explanation: self.explanation,
+            sentence: self.trouble.sentence(&self.explanation, slower_than),
+        }
+    }
+}
+
 impl Gauge {
     /// How close the nearest judge is to a rollback, 0 to 1.
     #[must_use]
@@ -64,8 +101,10 @@ impl Gauge {
 
     /// What the judges last had to say; the one about errors first.
     #[must_use]
-    pub fn readings(&self) -> Option<Arc<Vec<Reading>>> {
-        self.readings.load_full()
+    pub fn readings(&self) -> Vec<Reading> {
+        let looks = self.looks.load();
+        let looks = looks.iter().flat_map(|looks| looks.iter());
+        looks.map(Look::reading).collect()
     }
 
     /// What the judge that is closest to a rollback last had to say; the first one among equals.
@@ -76,12 +115,10 @@ impl Gauge {
             "hold" => 1,
             _ => 0,
         };
-        let readings = self.readings()?;
-        let nearest = readings.iter().reduce(|nearest, other| {
-            let is_nearer = (rank(other), other.evidence) > (rank(nearest), nearest.evidence);
+        self.readings().into_iter().reduce(|nearest, other| {
+            let is_nearer = (rank(&other), other.evidence) > (rank(&nearest), nearest.evidence);
             if is_nearer { other } else { nearest }
-        });
-        nearest.cloned()
+        })
     }
 
     /// The signals of the watched version.
@@ -106,7 +143,7 @@ impl Gauge {
         self.hold.store(hold.map(Arc::new));
     }
 
-    pub(super) fn set_readings(&self, readings: Vec<Reading>) {
-        self.readings.store(Some(Arc::new(readings)));
+    pub(super) fn set_looks(&self, looks: Vec<Look>) {
+        self.looks.store(Some(Arc::new(looks)));
     }
 }

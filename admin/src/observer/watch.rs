@@ -1,6 +1,5 @@
 //! The watch over one version: the cases against it, its rules, its vitals.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +9,12 @@ use switchback_config::template::Subject;
 use switchback_judge::{Control, Counts, StableCheck, Verdict};
 use switchback_proxy::snapshot;
 
-use super::Clock;
 use super::case::{Case, Cells, Trouble};
 use super::gauge::Gauge;
 use super::reader::Reader;
 use super::rules::Rules;
 use super::vitals::Vitals;
+use super::{Clock, stagger};
 use crate::command::Cause;
 use crate::evidence::VersionEvidence;
 use crate::state::{Hold, Standing};
@@ -128,7 +127,7 @@ impl Watch {
             said: Vec::new(),
             gauge: Arc::default(),
             next_reading: Duration::ZERO,
-            next_look: clock.now + stagger(&roles.service.name, &backend.name),
+            next_look: clock.now + stagger((&roles.service.name, &backend.name), LOOKS_APART),
         };
         watch.note_share(clock.now, roles, false);
         watch
@@ -283,6 +282,13 @@ impl Watch {
             });
         self.hold_for(hold);
         finding
+    }
+
+    /// Whether the last look has shown nothing, and nothing of earlier ones is still true.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let quiet =
+            |case: &Case| case.counts() == Counts::default() && case.verdict() == Verdict::Continue;
+        self.reported.is_none() && self.cases.iter().all(quiet)
     }
 
     /// Lets the judges learn what is usual while the version has no share.
@@ -442,8 +448,8 @@ impl Watch {
             return;
         }
         self.next_reading = now + READING_APART;
-        let readings = self.cases.iter().map(Case::reading);
-        self.gauge.set_readings(readings.collect());
+        let looks = self.cases.iter().map(Case::look);
+        self.gauge.set_looks(looks.collect());
     }
 }
 
@@ -454,13 +460,6 @@ fn cells<'a>(roles: &Roles<'a>) -> Cells<'a> {
         control: roles.control.and_then(of),
         limit: roles.service.slow.as_ref().map(|slow| &slow.limit),
     }
-}
-
-/// A part of [`LOOKS_APART`], so that a thousand watches are not all looked at in the same tick.
-fn stagger(service: &str, backend: &str) -> Duration {
-    let mut hasher = DefaultHasher::new();
-    (service, backend).hash(&mut hasher);
-    Duration::from_millis(hasher.finish() % 1_000).min(LOOKS_APART)
 }
 
 fn subject<'a>(roles: &Roles<'a>) -> Subject<'a> {

@@ -121,8 +121,9 @@ impl Parts {
         &mut self,
     ) -> Result<(Store, Found, Option<Succession>), StartError> {
         if let Some(predecessor) = self.predecessor.take() {
-            let (lock, succession) = predecessor.take().await?;
+            let (lock, mut succession) = predecessor.take().await?;
             let (store, found) = Store::take_over(&self.state_dir, lock)?;
+            succession.found(found.revision());
             return Ok((store, found, Some(succession)));
         }
         let (store, found) = match self.opened.take() {

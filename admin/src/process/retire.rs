@@ -33,17 +33,17 @@ impl Process {
             pid = given.pid,
             "another process has taken over; connections may end, a signal ends now"
         );
-        self.controls.retire();
         self.life.set_ready(false);
         self.life.retire();
         self.admin_socket = None;
+        self.controls.retire().await;
         for chore in &self.chores {
             chore.abort();
         }
         self.plane.retire();
         let limits = &self.controls.published().config.limits;
         let patience = limits.shutdown_timeout.map(|span| span.0);
-        let plane = self.plane.clone();
+        let (plane, life) = (self.plane.clone(), self.life.clone());
         let drained = tokio::task::spawn_blocking(move || {
             let idle = patience.map_or(RETIRE_IDLE_TIME, |all| RETIRE_IDLE_TIME.min(all / 2));
             if plane.has_drained(idle, &hurry) {
@@ -52,9 +52,14 @@ impl Process {
             let rest = patience.map(|all| all.saturating_sub(idle));
             plane.drain(rest, &hurry).cut
         });
+        let drained = async move {
+            let cut = drained.await.unwrap_or(0);
+            life.is_quiet().await;
+            cut
+        };
         let follow = given.follow(&self.controls);
         let cut = tokio::select! {
-            drained = drained => drained.unwrap_or(0),
+            cut = drained => cut,
             // Whoever serves is gone or broken; what is left here ends all the same.
             cut = async { follow.await; std::future::pending().await } => cut,
         };

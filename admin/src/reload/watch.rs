@@ -31,10 +31,12 @@ impl Reloader {
             watched.follow(&self.directories(&path));
             let now = self.fingerprint(&path);
             if seen != Some(now) {
-                seen = Some(now);
-                // The outcome is told by an event.
-                let _ = self.reload(None).await;
-                continue;
+                // The outcome is told by an event. What cannot be done just now is tried again.
+                let refused = self.reload(None).await.err();
+                if !refused.is_some_and(|error| error.is_for_now()) {
+                    seen = Some(now);
+                    continue;
+                }
             }
             tokio::select! {
                 () = hint.notified() => tokio::time::sleep(RELOAD_DEBOUNCE).await,

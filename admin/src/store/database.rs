@@ -5,6 +5,7 @@ mod audit;
 mod rollbacks;
 mod versions;
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use redb::{AccessGuard, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
@@ -35,6 +36,37 @@ const FORMAT: u32 = 1;
 
 /// Opens what a database lies in, or makes it.
 pub(super) type Opener = Box<dyn Fn() -> Result<redb::Database, redb::DatabaseError> + Send>;
+
+/// A database could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OpenError {
+    /// What is in it is not what was written.
+    #[error("{0}")]
+    Damaged(String),
+    /// Nothing says that anything is wrong with it.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+impl From<redb::DatabaseError> for OpenError {
+    fn from(error: redb::DatabaseError) -> Self {
+        use redb::{DatabaseError, StorageError};
+        let is_damaged = match &error {
+            DatabaseError::RepairAborted | DatabaseError::Storage(StorageError::Corrupted(_)) => {
+                true
+            }
+            DatabaseError::Storage(StorageError::Io(error)) => matches!(
+                error.kind(),
+                ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof
+            ),
+            _ => false,
+        };
+        match is_damaged {
+            true => Self::Damaged(error.to_string()),
+            false => Self::Unusable(error.to_string()),
+        }
+    }
+}
 
 /// An open database, unless opening it anew has failed.
 pub(crate) struct Database {
@@ -72,10 +104,11 @@ pub(super) fn set_aside(directory: &Path) -> std::io::Result<()> {
 
 impl Database {
     /// Opens or makes the database, and reads the state if one was recorded.
-    pub(super) fn open(opener: Opener) -> Result<(Self, Option<State>), String> {
-        let mut database = Self { open: None, opener };
-        database.reopen()?;
-        let state = database.state()?;
+    pub(super) fn open(opener: Opener) -> Result<(Self, Option<State>), OpenError> {
+        let open = Some(opener()?);
+        let database = Self { open, opener };
+        database.require_format().map_err(OpenError::Unusable)?;
+        let state = database.state().map_err(OpenError::Damaged)?;
         Ok((database, state))
     }
 
@@ -96,16 +129,33 @@ impl Database {
             .ok_or_else(|| "the database is closed after an error".into())
     }
 
+    /// The revision of the recorded state; 0 if there is none.
+    pub(super) fn number_in_force(&self) -> Result<u64, String> {
+        let read = self.open_one()?.begin_read().map_err(text)?;
+        let Ok(meta) = read.open_table(META) else {
+            return Ok(0);
+        };
+        count(meta.get("revision").map_err(text)?)
+    }
+
+    /// Requires that the rows are laid out as they are here. Whatever else is wrong is found later.
+    fn require_format(&self) -> Result<(), String> {
+        let read = self.open_one()?.begin_read().map_err(text)?;
+        let meta = read.open_table(META).ok();
+        let format = meta.and_then(|meta| meta.get("format").ok().flatten());
+        match format.and_then(|format| unseal::<u32>(format.value()).ok()) {
+            Some(FORMAT) | None => Ok(()),
+            Some(_) => Err("the database was written by a newer version".into()),
+        }
+    }
+
     fn state(&self) -> Result<Option<State>, String> {
         let read = self.open_one()?.begin_read().map_err(text)?;
         let Ok(meta) = read.open_table(META) else {
             return Ok(None);
         };
-        let Some(format) = meta.get("format").map_err(text)? else {
+        if meta.get("format").map_err(text)?.is_none() {
             return Ok(None);
-        };
-        if unseal::<u32>(format.value())? != FORMAT {
-            return Err("the database was written by a newer version".into());
         }
         let field = |name: &str| -> Result<Option<Vec<u8>>, String> {
             Ok(meta
@@ -194,7 +244,7 @@ impl Database {
         Ok(commits)
     }
 
-    pub(super) fn void(&mut self, revision: u64) -> Result<(), String> {
+    pub(super) fn void(&self, revision: u64) -> Result<(), String> {
         self.write(|write| {
             let mut revisions = write.open_table(REVISIONS).map_err(text)?;
             let gone = revisions.remove(revision).map_err(text)?;

@@ -1,5 +1,4 @@
-//! Small writes for the outbox that nobody waits for: they must not be lost to a disk that is full for a
-//! while.
+//! Small writes that nobody waits for: they must not be lost to a disk that is full for a while.
 //!
 //! An errand is done as soon as the disk allows, in order; one that could not be done goes before the next
 //! change, so that hooks hear of things in the order in which they happened. The queue of jobs only says
@@ -16,11 +15,13 @@ use crate::hooks::delivery::Delivery;
 /// Errands that may wait for the disk.
 const WAITING_MAX: usize = 1_000;
 
-/// Something to do in the outbox.
+/// Something to do.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Errand {
     /// A persisted change is in force: its messages may go.
     Release(u64),
+    /// A persisted change was overtaken before it was applied: it is forgotten, with its messages.
+    Void(u64),
     /// Messages that belong to no change.
     Enqueue(Vec<Delivery>),
 }
@@ -58,6 +59,7 @@ impl Errands {
             };
             let result = match &errand {
                 Errand::Release(revision) => database.release(*revision),
+                Errand::Void(revision) => database.void(*revision),
                 Errand::Enqueue(deliveries) => database.enqueue(deliveries),
             };
             if let Err(error) = result {
@@ -76,6 +78,11 @@ impl Store {
     /// Says that a persisted change is in force: its messages go, as soon as the disk allows.
     pub(crate) fn release(&self, revision: u64) {
         self.send_on(Errand::Release(revision));
+    }
+
+    /// Forgets a revision that was persisted but overtaken before it was applied, as soon as the disk allows.
+    pub(crate) fn void(&self, revision: u64) {
+        self.send_on(Errand::Void(revision));
     }
 
     /// Puts messages into the outbox that belong to no change, as soon as the disk allows.

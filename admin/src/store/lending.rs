@@ -21,12 +21,12 @@ impl Store {
         lock.await.map_err(gone)?
     }
 
-    /// Takes the directory into use again, and persists what was kept.
-    pub(crate) async fn take_back(&self) {
+    /// Takes the directory into use again, and persists what was kept. The last revision that the other
+    /// process has written, if it has written anything: what it has written was never in force here.
+    pub(crate) async fn take_back(&self) -> Option<u64> {
         let (told, done) = oneshot::channel();
-        if self.jobs.try_send(Job::TakeBack(told)).is_ok() {
-            let _ = done.await;
-        }
+        self.jobs.send(Job::TakeBack(told)).ok()?;
+        done.await.ok()?
     }
 }
 
@@ -39,23 +39,29 @@ impl Keeper {
             return Err("changes in force could not be persisted yet".into());
         }
         let lock = self.lock.share().map_err(|error| error.to_string())?;
+        let revision = self.database.number_in_force()?;
         self.database.close();
-        self.lent = true;
+        self.lent = Some(revision);
         Ok(lock)
     }
 
-    pub(super) fn take_back(&mut self) {
-        if !std::mem::take(&mut self.lent) {
-            return;
-        }
+    pub(super) fn take_back(&mut self) -> Option<u64> {
+        let before = self.lent.take()?;
         if let Err(error) = self.lock.claim() {
             tracing::warn!(%error, "write down who holds the state directory");
         }
         if let Err(error) = self.database.reopen() {
             tracing::error!(%error, "open the state database again");
         }
+        let written = self.database.number_in_force().unwrap_or(before);
+        for revision in before + 1..=written {
+            self.log("remove a revision of the other process", |d| {
+                d.void(revision)
+            });
+        }
         self.save_unsaved();
         self.run_errands();
         self.outbox.notify_waiters();
+        (written > before).then_some(written)
     }
 }

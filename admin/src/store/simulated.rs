@@ -6,14 +6,14 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
-use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::queue::Queue;
 use super::{Found, Job, Keeper, OpenError, Opener, Store, copies, lock};
 
 /// The other end of a [`Store`].
 pub(crate) struct Bench {
-    arriving: Receiver<Job>,
+    arriving: Queue,
     waiting: VecDeque<Job>,
     keeper: Keeper,
 }
@@ -42,7 +42,8 @@ impl Bench {
 
     /// Does the job that has waited longest; whether there was one.
     pub(crate) fn step(&mut self) -> bool {
-        self.waiting.extend(self.arriving.try_iter());
+        self.waiting
+            .extend(std::iter::from_fn(|| self.arriving.try_recv()));
         let job = self.waiting.pop_front();
         job.map(|job| self.keeper.serve(job)).is_some()
     }
@@ -54,7 +55,8 @@ impl Bench {
 
     /// Whether everything handed over is on disk.
     pub(crate) fn is_settled(&mut self) -> bool {
-        self.waiting.extend(self.arriving.try_iter());
+        self.waiting
+            .extend(std::iter::from_fn(|| self.arriving.try_recv()));
         self.waiting.is_empty() && self.keeper.unsaved.is_empty()
     }
 }

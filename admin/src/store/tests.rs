@@ -163,6 +163,27 @@ fn damage_is_noticed_and_the_newest_valid_copy_used() {
 }
 
 #[test]
+fn database_that_only_cannot_be_opened_is_left_where_it_is() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (store, _) = Store::open(directory.path()).expect("opened");
+    commit(&store, 1).expect("persisted");
+    store.stop(Duration::from_secs(10));
+    let (database, elsewhere) = (
+        directory.path().join("state.redb"),
+        directory.path().join("elsewhere"),
+    );
+    std::fs::rename(&database, &elsewhere).expect("moved");
+    std::fs::create_dir(&database).expect("made");
+    let refused = Store::open(directory.path()).expect_err("not opened");
+    assert!(matches!(refused, OpenError::Database { .. }), "{refused}");
+    assert!(database.is_dir(), "it is not set aside");
+    std::fs::remove_dir(&database).expect("removed");
+    std::fs::rename(&elsewhere, &database).expect("moved");
+    let (_store, found) = Store::open(directory.path()).expect("opened");
+    assert!(matches!(found, Found::Database(_)));
+}
+
+#[test]
 fn rows_with_a_wrong_checksum_are_refused() {
     let mut row = seal(&state(7)).expect("sealed");
     assert_eq!(unseal::<State>(&row), Ok(state(7)));

@@ -73,16 +73,14 @@ pub(crate) struct One {
 
 /// The view of a backend's gauge.
 pub(super) fn view(gauge: &Gauge) -> View {
-    let readings = gauge.readings();
-    let readings = readings.as_deref().map(Vec::as_slice).unwrap_or_default();
-    let one = |reading: &Reading| One {
+    let one = |reading: Reading| One {
         evidence: reading.evidence,
-        reading: reading.clone(),
+        reading,
     };
     View {
         evidence: gauge.evidence(),
         reading: gauge.nearest(),
-        judges: readings.iter().map(one).collect(),
+        judges: gauge.readings().into_iter().map(one).collect(),
     }
 }
 

@@ -25,7 +25,7 @@ impl Keeper {
         revision: u64,
         keep_trying: bool,
     ) -> Commit {
-        let at = self.clock().at;
+        let at = self.clock().told;
         let changes = self.changes(before, decision);
         let stands = |of: fn(&Change) -> Option<&Settled>| -> BTreeMap<Name, Stand> {
             let changed = changes.iter();
@@ -64,7 +64,7 @@ impl Keeper {
 
     /// What is in force, to be persisted in place of a change that was.
     pub(super) fn withdrawal(&self, command: &Command, asked: &Asked) -> Commit {
-        let at = self.clock().at;
+        let at = self.clock().told;
         Commit {
             state: Arc::new(self.world.state.clone()),
             revision: None,
@@ -147,7 +147,7 @@ impl Keeper {
         ) {
             let (command, asked) = (&request.command, &request.asked);
             self.store.audit(audit_entry(
-                self.clock().at,
+                self.clock().told,
                 command,
                 asked,
                 "unchanged",
@@ -169,7 +169,7 @@ impl Keeper {
 
     pub(super) fn refuse(&self, request: Request, refusal: Refusal) {
         let entry = audit_entry(
-            self.clock().at,
+            self.clock().told,
             &request.command,
             &request.asked,
             refusal.code(),

@@ -173,7 +173,7 @@ impl Keeper {
         let first = versions.first();
         self.store.save_rollback(Box::new(Record {
             id: revision,
-            at: clock.at,
+            at: clock.told,
             backend: first.map(|first| first.backend.clone()).unwrap_or_default(),
             version: first.map(|first| first.version.clone()).unwrap_or_default(),
             stable_version: after.version(&after.stable).to_owned(),
@@ -186,7 +186,7 @@ impl Keeper {
             weights_after: after.weights.clone(),
             settings,
             versions,
-            actions: actions(clock.at, &before, &after, decision),
+            actions: actions(clock.told, &before, &after, decision),
             recovery: band.map_or_else(Recovery::not_needed, Recovery::pending),
             service,
         }));

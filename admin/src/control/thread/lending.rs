@@ -47,13 +47,33 @@ impl Keeper {
                 self.lending.relay = Some(relay);
                 self.lending.told = Some(told);
             }
-            Message::TakeBack => self.lending = Lending::default(),
-            Message::Retire => self.lending.retired = true,
+            Message::TakeBack(written, told) => {
+                self.lending = Lending::default();
+                if let Some(revision) = written {
+                    self.take_state_back(revision);
+                }
+                let _ = told.send(());
+            }
+            Message::Retire(told) => {
+                self.lending.retired = true;
+                let _ = told.send(());
+            }
             Message::Follow(state, told) => {
                 let _ = told.send(self.do_as(*state));
             }
             Message::Ask(_) | Message::Addresses(..) | Message::Stop => {}
         }
+    }
+
+    /// Has what is in force here persisted instead of what the other process has written, up to a revision
+    /// that nobody else must have.
+    fn take_state_back(&mut self, written: u64) {
+        self.numbered = self.numbered.max(written);
+        let config = self.world.config.clone();
+        let reason = "another process did not finish taking over".to_owned();
+        let asked = Asked::by_itself("takeover", Some(reason));
+        let commit = self.withdrawal(&Command::Reload { config }, &asked);
+        self.store.commit(commit, Box::new(|_| ()));
     }
 
     /// Makes what another process has decided the truth here.
@@ -84,8 +104,9 @@ impl Keeper {
             }
             Some(relay) => {
                 // Kept as well, in case nothing comes of it.
+                let revision = commit.state.revision;
                 self.store.commit(commit, Box::new(|_| ()));
-                relay.carry(command, asked, durable);
+                relay.carry(revision, command, asked, durable);
             }
         }
     }

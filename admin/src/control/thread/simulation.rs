@@ -115,6 +115,7 @@ impl<'a> Simulation<'a> {
         let clock = Clock {
             now: Duration::from_secs(1),
             at: Timestamp::UNIX_EPOCH,
+            told: Timestamp::UNIX_EPOCH,
         };
         let mut simulation = Self {
             scene,
@@ -233,6 +234,8 @@ impl<'a> Simulation<'a> {
             let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
             clock.now += Duration::from_millis(millis);
             clock.at += SignedDuration::from_millis(i64::try_from(millis).unwrap_or(0));
+            // People set the machine's clock now and then.
+            clock.told = clock.at + SignedDuration::from_hours(i64::from(self.chance.one_in(4)));
         }
         self.life().keeper.tick_if_due();
         let published = self.life().keeper.published.borrow().clone();

@@ -18,8 +18,9 @@ impl Keeper {
             return;
         }
         let since = now.saturating_sub(self.last_tick);
+        let alarmed = self.alarm.take();
         if since < TICK {
-            if !self.alarm.take() {
+            if !alarmed {
                 return;
             }
             if since < TICK_MIN {
@@ -28,7 +29,7 @@ impl Keeper {
         }
         let clock = self.clock();
         self.last_tick = clock.now;
-        for notice in self.observer.tick(clock) {
+        for notice in self.observer.tick(clock, alarmed) {
             match notice {
                 Notice::Failing(alert) => self.heed(alert),
                 Notice::MirrorFailing(alert) => self.heed_mirror(alert),
