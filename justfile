@@ -24,6 +24,18 @@ compare *options:
     cargo build --release
     benches/compare/run {{ options }}
 
+# A release optimised by what it does under load, as target/pgo/switchback
+release-pgo:
+    deploy/release-pgo
+
+# Instructions of each step of a request and of the judges, compared with those recorded
+instructions:
+    benches/instructions/run
+
+# The same, recorded: for when a count has grown for a good reason, or shrunk
+instructions-accept:
+    benches/instructions/run --accept
+
 # Licences, duplicates and sources of dependencies
 deny:
     cargo deny check bans licenses sources

@@ -38,6 +38,8 @@ mod wait;
 mod worker;
 
 pub mod access_log;
+#[cfg(any(test, feature = "bench"))]
+pub mod bench;
 pub mod data_plane;
 pub mod distinct;
 pub mod exposure;

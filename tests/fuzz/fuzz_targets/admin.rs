@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
+use switchback_admin::inherit::Inherited;
 use switchback_admin::process::{Options, Process};
 use switchback_admin::reload::Source;
 use switchback_fuzz::shown;
@@ -71,7 +72,7 @@ impl Server {
         let config = switchback_config::parse(FILE).config.expect("valid");
         let source = Source { text: FILE.into(), config, warnings: Vec::new() };
         let state_dir = directory.path().join("state");
-        let options = Options { source, path: None, state_dir: state_dir.clone(), fallback: None };
+        let options = Options { source, path: None, state_dir: state_dir.clone(), file_refused: None, predecessor: None, inherited: Inherited::default() };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()

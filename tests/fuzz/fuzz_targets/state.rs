@@ -57,6 +57,8 @@ fn state(revision: u64) -> State {
 
 fn commit(revision: u64) -> Commit {
     let audit = AuditEntry {
+        before: std::collections::BTreeMap::new(),
+        after: std::collections::BTreeMap::new(),
         at: Timestamp::UNIX_EPOCH,
         by: "ops".into(),
         via: "api".into(),
