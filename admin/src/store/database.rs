@@ -52,9 +52,10 @@ impl From<redb::DatabaseError> for OpenError {
     fn from(error: redb::DatabaseError) -> Self {
         use redb::{DatabaseError, StorageError};
         let is_damaged = match &error {
-            DatabaseError::RepairAborted | DatabaseError::Storage(StorageError::Corrupted(_)) => {
-                true
-            }
+            // Files of other versions were never written here: a bit has flipped.
+            DatabaseError::UpgradeRequired(_)
+            | DatabaseError::RepairAborted
+            | DatabaseError::Storage(StorageError::Corrupted(_)) => true,
             DatabaseError::Storage(StorageError::Io(error)) => matches!(
                 error.kind(),
                 ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof
