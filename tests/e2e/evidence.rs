@@ -190,7 +190,11 @@ async fn evidence_of_a_rollback_says_what_clients_saw_and_survives_a_kill() {
     assert_eq!(code, 0, "{err}");
     for part in [
         format!("# Incident {id}: shop, version 2 of green rolled back"),
-        format!("| were sent to it | {} | 20 |", seen.touched.len()),
+        format!(
+            "| were sent to it | {} | {} |",
+            seen.impact()["touched"]["requests"],
+            seen.impact()["touched"]["clients"]
+        ),
         "## Timeline".into(),
         "weights are blue=50 green=50".into(),
         "| Recovery | recovered: after the rollback of green (2), blue failed".into(),
