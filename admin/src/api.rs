@@ -39,8 +39,8 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use switchback_config::defaults::{
-    ADMIN_ANSWERS_TIME, ADMIN_BODY_BYTES, ADMIN_CONNECTIONS, ADMIN_HEADER_BYTES, ADMIN_HEADERS,
-    ADMIN_REQUEST_TIME, ADMIN_WRITE_STALL,
+    ADMIN_ANSWERS_TIME, ADMIN_BODY_BYTES, ADMIN_CONNECTIONS, ADMIN_DISCARD_TIME,
+    ADMIN_HEADER_BYTES, ADMIN_HEADERS, ADMIN_REQUEST_TIME, ADMIN_WRITE_STALL,
 };
 use switchback_proxy::data_plane::DataPlane;
 use tokio::net::{TcpListener, TcpStream};
@@ -268,6 +268,14 @@ struct Door {
     tls: Option<Arc<ArcSwap<rustls::ServerConfig>>>,
 }
 
+/// Takes what a refused request still sends, within bounds and without keeping it: a connection that is
+/// closed with unread bytes is reset, and the refusal lost on its way.
+async fn discard(body: Incoming) {
+    let mut body = Limited::new(body, ADMIN_BODY_BYTES);
+    let all = async { while let Some(Ok(_)) = body.frame().await {} };
+    let _ = tokio::time::timeout(ADMIN_DISCARD_TIME, all).await;
+}
+
 impl Door {
     async fn connection(
         self: Arc<Self>,
@@ -354,9 +362,16 @@ impl Door {
         guest: &Guest,
     ) -> Result<Request<Body>, Problem> {
         let (mut parts, body) = request.into_parts();
-        if let Some(caller) = guard::pass(&self.doors, &self.auth, peer.ip(), &parts)? {
-            self.guests.strike(guest);
-            parts.extensions.insert(caller);
+        match guard::pass(&self.doors, &self.auth, peer.ip(), &parts) {
+            Ok(Some(caller)) => {
+                self.guests.strike(guest);
+                parts.extensions.insert(caller);
+            }
+            Ok(None) => {}
+            Err(problem) => {
+                discard(body).await;
+                return Err(problem);
+            }
         }
         let body = Limited::new(body, ADMIN_BODY_BYTES).collect();
         let body = match tokio::time::timeout(ADMIN_REQUEST_TIME, body).await {

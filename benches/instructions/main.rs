@@ -7,6 +7,7 @@
     missing_docs,
     unreachable_pub,
     clippy::unwrap_used,
+    clippy::panic,
     clippy::missing_panics_doc,
     clippy::must_use_candidate,
     reason = "a program for which the macros write public functions, and which stops at a surprise"

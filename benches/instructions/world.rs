@@ -38,7 +38,7 @@ impl World {
         let parsed = switchback_config::parse(text);
         let config = parsed
             .config
-            .unwrap_or_else(|| unreachable!("{:?}", parsed.diagnostics));
+            .unwrap_or_else(|| panic!("{:?}", parsed.diagnostics));
         let state = State::default();
         let effective: BTreeMap<Name, Arc<Effective>> = config
             .services
@@ -188,7 +188,7 @@ impl World {
     fn traffic(&self) {
         for service in &self.snapshot.services {
             let [stable, canary] = &service.judged[..] else {
-                unreachable!("{} is not judged", service.name);
+                panic!("{} is not judged", service.name);
             };
             count(stable, 95, 1);
             count(canary, 5, 0);

@@ -96,6 +96,9 @@ pub const TAKEOVER_TIME: Duration = Duration::from_secs(30);
 /// and never more than half of `shutdown_timeout`: most clients that keep one use it within that time.
 pub const RETIRE_IDLE_TIME: Duration = Duration::from_secs(15);
 
+/// How long the rest of a request that the admin API refuses is waited for.
+pub const ADMIN_DISCARD_TIME: Duration = Duration::from_secs(1);
+
 /// How long the admin API's last requests may take to be answered when a process ends: as long as a change
 /// that everybody confirms in time.
 pub const ADMIN_ANSWERS_TIME: Duration = Duration::from_secs(2);

@@ -405,3 +405,29 @@ async fn audit_tells_who_did_what_and_that_nobody_has_changed_it() {
     let hash = check["hash"].as_str().unwrap();
     assert!(proxy.log().contains(hash), "the log has the hash too");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusal_reaches_who_sends_a_body_with_what_is_refused() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (_blue, _green, proxy) = proxy().await;
+    let body = vec![b' '; 200_000];
+    let host = proxy.admin;
+    let length = body.len();
+    let head = format!(
+        "PUT /v1/services/shop/weights HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    );
+    // Fewer than make an address wait.
+    for _ in 0..8 {
+        let mut stream = tokio::net::TcpStream::connect(host).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // As slowly as a refusal could be quick.
+        for piece in body.chunks(20_000) {
+            stream.write_all(piece).await.expect("it is taken");
+            tokio::task::yield_now().await;
+        }
+        let mut answer = String::new();
+        let read = stream.read_to_string(&mut answer).await;
+        assert!(answer.starts_with("HTTP/1.1 401 "), "{read:?}: {answer}");
+        read.expect("the connection ends in order");
+    }
+}

@@ -244,15 +244,8 @@ async fn old_process_goes_on_and_persists_when_the_new_one_dies_with_the_state()
     eventually("the old process goes on", || {
         proxy.log().contains("takeover_failed")
     });
-    crate::support::eventually_async("writes are taken again", || async {
-        let body = json!({"weights": {"blue": 100, "green": 0}, "reason": "again"});
-        proxy
-            .api("PUT", "/v1/services/shop/weights", body)
-            .await
-            .status
-            == 200
-    })
-    .await;
+    let body = json!({"weights": {"blue": 100, "green": 0}, "reason": "again"});
+    proxy.set_weights_when_it_can(body).await;
     proxy.crash_and_restart();
     let service = proxy.service().await;
     assert_eq!(service["weights"], json!({"blue": 100, "green": 0}));

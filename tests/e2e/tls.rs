@@ -63,6 +63,16 @@ fn start(directory: tempfile::TempDir, config: &str) -> Proxy {
     Proxy::start_in(directory)
 }
 
+/// A proxy with one certificate, valid until the beginning of a year, and its origins.
+async fn shop(own: &Authority, until: i32) -> ([Origin; 2], Proxy) {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let directory = tempfile::tempdir().unwrap();
+    own.issue(directory.path(), "shop", &["shop.test"], until);
+    let tls = "{certificates: [{certificate: shop.crt, key: shop.key}]}";
+    let proxy = start(directory, &secure(&blue, &green, tls));
+    ([blue, green], proxy)
+}
+
 /// A client that trusts an authority, and shows a certificate from a directory if it is named.
 fn client(authority: &Authority, identity: Option<(&Path, &str)>) -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
@@ -278,12 +288,8 @@ async fn request_for_a_host_that_the_connection_is_not_for_is_misdirected() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_are_replaced_without_a_dropped_handshake_and_bad_ones_are_not_used() {
     const RENEWALS: i32 = 20;
-    let (blue, green) = (Origin::start().await, Origin::start().await);
-    let directory = tempfile::tempdir().unwrap();
     let own = Authority::new();
-    own.issue(directory.path(), "shop", &["shop.test"], 2040);
-    let tls = "{certificates: [{certificate: shop.crt, key: shop.key}]}";
-    let proxy = start(directory, &secure(&blue, &green, tls));
+    let (_origins, proxy) = shop(&own, 2040).await;
     let config = client(&own, None);
     let stop = Arc::new(AtomicBool::new(false));
     let (address, stopped) = (proxy.web, stop.clone());
@@ -333,12 +339,8 @@ async fn certificates_are_replaced_without_a_dropped_handshake_and_bad_ones_are_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_resume_also_after_the_certificate_has_changed() {
-    let (blue, green) = (Origin::start().await, Origin::start().await);
-    let directory = tempfile::tempdir().unwrap();
     let own = Authority::new();
-    own.issue(directory.path(), "shop", &["shop.test"], 2050);
-    let tls = "{certificates: [{certificate: shop.crt, key: shop.key}]}";
-    let proxy = start(directory, &secure(&blue, &green, tls));
+    let (_origins, proxy) = shop(&own, 2050).await;
     for version in ["-tls1_2", "-tls1_3"] {
         let first = s_client(&proxy, &[version, "-sess_out", "session.pem"]).await;
         assert!(first.contains("New, TLSv1"), "{version}: {first}");
@@ -355,11 +357,7 @@ async fn sessions_resume_also_after_the_certificate_has_changed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn old_versions_and_weak_ciphers_are_refused() {
-    let (blue, green) = (Origin::start().await, Origin::start().await);
-    let directory = tempfile::tempdir().unwrap();
-    Authority::new().issue(directory.path(), "shop", &["shop.test"], 2050);
-    let tls = "{certificates: [{certificate: shop.crt, key: shop.key}]}";
-    let proxy = start(directory, &secure(&blue, &green, tls));
+    let (_origins, proxy) = shop(&Authority::new(), 2050).await;
     for (arguments, served) in [
         (&["-tls1_3"][..], true),
         (&["-tls1_2"], true),
@@ -405,12 +403,8 @@ async fn s_client(proxy: &Proxy, arguments: &[&str]) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn expiry_of_certificates_is_measured_and_warned_about() {
-    let (blue, green) = (Origin::start().await, Origin::start().await);
-    let directory = tempfile::tempdir().unwrap();
     let own = Authority::new();
-    own.issue(directory.path(), "shop", &["shop.test"], 2001);
-    let tls = "{certificates: [{certificate: shop.crt, key: shop.key}]}";
-    let proxy = start(directory, &secure(&blue, &green, tls));
+    let (_origins, proxy) = shop(&own, 2001).await;
     let metric = async |seconds: &str| {
         let metrics = proxy.api("GET", "/metrics", Value::Null).await.text();
         let name = "switchback_certificate_expiry_timestamp_seconds{";

@@ -228,6 +228,15 @@ impl Proxy {
         answer.json()
     }
 
+    /// Sets weights as soon as ordinary writes are taken again.
+    pub(crate) async fn set_weights_when_it_can(&self, body: Value) {
+        let path = "/v1/services/shop/weights";
+        super::eventually_async("ordinary writes are taken again", || async {
+            self.api("PUT", path, body.clone()).await.status == 200
+        })
+        .await;
+    }
+
     pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
         self.api("POST", path, body).await
     }
