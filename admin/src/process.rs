@@ -378,6 +378,11 @@ impl Process {
                 }
             }
         };
+        if given.is_none() && giver.lent.load(Ordering::Relaxed) {
+            // The other process decides alone from now on: whoever asks here is told to ask there.
+            self.life.retire();
+            self.controls.retire().await;
+        }
         drop(giver);
         let hurry = Arc::new(AtomicBool::new(false));
         let in_a_hurry = hurry.clone();

@@ -349,6 +349,21 @@ async fn rollbacks_pressed_all_the_time_survive_upgrades() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn directory_is_free_for_a_third_process_while_the_first_still_drains() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let mut proxy = Proxy::start(&blue_green(&blue.url(), &green.url(), ""));
+    // Kept open until a request comes, for some seconds.
+    let mut idle = Http::connect(proxy.web).await;
+    assert_eq!(idle.send("GET", "/", &[], b"").await.unwrap().status, 200);
+    let mut first = proxy.take_over();
+    proxy.crash_and_restart();
+    assert!(first.try_wait().unwrap().is_none(), "the first one drains");
+    assert_eq!(idle.send("GET", "/", &[], b"").await.unwrap().status, 200);
+    assert_eq!(wait(&mut first), Some(0));
+    proxy.weights(60, 40).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn socket_of_a_service_manager_is_used_by_all_workers_and_loses_no_connection() {
     let (blue, green) = (Origin::start().await, Origin::start().await);
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

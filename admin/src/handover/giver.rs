@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use switchback_config::defaults::COMMAND_QUEUE;
@@ -74,6 +75,8 @@ pub(crate) struct Giver {
     pub(crate) reloader: Arc<Reloader>,
     pub(crate) events: Events,
     pub(crate) admin: TcpListener,
+    /// Another process has the state, and does not serve yet.
+    pub(crate) lent: AtomicBool,
 }
 
 /// Another process serves now; this is the way to it.
@@ -155,12 +158,17 @@ impl Giver {
             return Err(unexpected());
         };
         let (sender, carried) = mpsc::channel(COMMAND_QUEUE);
-        self.controls.lend(Relay(sender)).await?;
+        self.lent.store(true, Relaxed);
+        if let Err(error) = self.controls.lend(Relay(sender)).await {
+            self.lent.store(false, Relaxed);
+            return Err(error);
+        }
         let talk = match self.pass_state(stream, carried).await {
             Ok(talk) => talk,
             Err(error) => {
                 let written = self.store.take_back().await;
                 self.controls.take_back(written).await;
+                self.lent.store(false, Relaxed);
                 return Err(error);
             }
         };

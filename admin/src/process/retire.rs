@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 
 use switchback_config::defaults::RETIRE_IDLE_TIME;
 
-use super::{Ended, Process};
+use super::{Ended, Process, STORE_TIME};
 use crate::handover::{Given, Giver};
 
 impl Process {
@@ -24,6 +24,7 @@ impl Process {
             reloader: self.reloader.clone(),
             events: self.events.clone(),
             admin: self.admin_socket.as_ref().ok_or(gone)?.try_clone()?,
+            lent: AtomicBool::new(false),
         })
     }
 
@@ -37,6 +38,9 @@ impl Process {
         self.life.retire();
         self.admin_socket = None;
         self.controls.retire().await;
+        // Whoever comes after the new process must find the directory free, however long this drains.
+        let store = self.store.clone();
+        let _ = tokio::task::spawn_blocking(move || store.stop(STORE_TIME)).await;
         for chore in &self.chores {
             chore.abort();
         }

@@ -129,6 +129,16 @@ async fn http2(address: SocketAddr, state: Arc<State>) {
     }
 }
 
+/// Whether the server says of a request that it has not begun with it, so that any client asks again: it was
+/// not sent, or its stream is above the last one that the server names as it goes away (RFC 9113, 6.8).
+fn was_not_taken(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref());
+    let is_above = |cause: &h2::Error| {
+        cause.is_go_away() && cause.is_remote() && cause.reason() == Some(h2::Reason::NO_ERROR)
+    };
+    error.is_canceled() || cause.is_some_and(is_above)
+}
+
 async fn http2_connection(address: SocketAddr, state: &State) -> Result<(), String> {
     let text = |error: hyper::Error| format!("{error:?}");
     let stream = TcpStream::connect(address)
@@ -152,8 +162,8 @@ async fn http2_connection(address: SocketAddr, state: &State) -> Result<(), Stri
             Ok(status)
         };
         let result: Result<u16, hyper::Error> = result.await;
-        if result.as_ref().is_err_and(hyper::Error::is_canceled) {
-            // The same, while the request was not yet on its way: it was not sent.
+        if result.as_ref().is_err_and(was_not_taken) {
+            // The same, while the request was not yet on its way.
             return Ok(());
         }
         let result = result.map_err(text);
