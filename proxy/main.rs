@@ -11,6 +11,7 @@ use switchback_admin::handover::Predecessor;
 use switchback_admin::inherit::Inherited;
 use switchback_admin::process::{Options, Process, StartError};
 use switchback_admin::{reload, store};
+use switchback_timeslice as timeslice;
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
@@ -134,6 +135,10 @@ fn fail(message: &str, code: u8) -> u8 {
 }
 
 fn admin_runtime() -> anyhow::Result<Runtime> {
+    // For this thread and all that it starts; workers ask for what is usual.
+    if let Err(error) = timeslice::ask(timeslice::SHORT) {
+        tracing::debug!(%error, "no short time slices: changes may wait for busy workers");
+    }
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(ADMIN_THREADS)
         .thread_name("admin")

@@ -135,7 +135,7 @@ struct IdleDeadline {
 impl Exchange {
     /// The rest of an exchange whose response head has arrived.
     pub(crate) fn new(
-        answer: Answer,
+        answer: Box<Answer>,
         limits: &RequestLimits,
         report: Report,
     ) -> (ResponseHead, Box<Self>) {
@@ -146,7 +146,7 @@ impl Exchange {
             mut upload,
             link,
             timer,
-        } = answer;
+        } = *answer;
         if let Some(memory) = upload.take_memory() {
             claim.worker().keep_bytes(memory);
         }
@@ -163,6 +163,7 @@ impl Exchange {
         let long_at = claim.claimed() + LONG_RESPONSE;
         // An endpoint that has answered before it was sent everything may not read the rest.
         let reusable = !head.close && head.framing != Framing::UntilClose && upload.is_done();
+        let place = Box::new_uninit();
         let exchange = Self {
             source,
             upload,
@@ -183,7 +184,7 @@ impl Exchange {
             trailers: None,
             streams: Entry::default(),
         };
-        (head, Box::new(exchange))
+        (head, Box::write(place, exchange))
     }
 
     fn is_empty(&self) -> bool {

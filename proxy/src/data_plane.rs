@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
+use switchback_timeslice as timeslice;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 
@@ -290,6 +291,8 @@ fn spawn(
     std::thread::Builder::new()
         .name(format!("worker-{index}"))
         .spawn(move || {
+            // Long slices: fewer changes between threads. Where they cannot be had, they were not short.
+            let _ = timeslice::ask(Duration::ZERO);
             let runtime = Builder::new_current_thread()
                 .enable_io()
                 .enable_time()

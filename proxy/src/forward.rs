@@ -22,7 +22,7 @@ use crate::source::Source;
 use crate::timer::Timer;
 use crate::upload::Upload;
 
-/// The head of a response, and what is still under way.
+/// The head of a response, and what is still under way. In a box, since it goes through many hands.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) head: ResponseHead,
@@ -74,7 +74,7 @@ pub(crate) async fn send(
     upload: Upload,
     fresh: bool,
     timer: Timer,
-) -> Result<Answer, Box<Failure>> {
+) -> Result<Box<Answer>, Box<Failure>> {
     let limits = &claim.service.service.upstream;
     match acquire(&claim, upload.source(), limits, fresh, &timer).await {
         Ok(Connection::H1(connection)) => h1::send(request, claim, upload, connection, timer).await,

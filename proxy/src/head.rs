@@ -76,7 +76,8 @@ impl Name {
         if candidate != Self::Other && name.eq_ignore_ascii_case(text) {
             return candidate;
         }
-        if memchr::memchr(b'_', name).is_some() {
+        // Names are short: what is fast for long ones would only have to get ready.
+        if name.contains(&b'_') {
             Self::Underscore
         } else {
             Self::Other

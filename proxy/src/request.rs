@@ -139,7 +139,7 @@ async fn attempt(
     service: &Rc<ServiceView>,
     course: &mut Course,
     report: &mut Report,
-) -> Result<(Answer, ResponseNotes), RequestError> {
+) -> Result<(Box<Answer>, ResponseNotes), RequestError> {
     let mut choice = choose(request, service)?;
     // A key that is only being issued says nothing about who this is.
     let client = choice.key.filter(|_| choice.set_cookie.is_none());
@@ -160,7 +160,7 @@ async fn attempt(
                 note_time(service, request.stopwatch.stop(request.worker), report);
                 match should_rescue(request, service, &answer, course.tries) {
                     false => return Ok((answer, notes)),
-                    true => give_up(answer),
+                    true => give_up(*answer),
                 }
             }
             Err(failure) => *failure,
@@ -401,13 +401,18 @@ fn note_time(service: &ServiceView, was_slow: bool, report: &mut Report) {
 }
 
 /// Turns an answer into a reply.
-fn reply(request: &Request<'_>, answer: Answer, notes: ResponseNotes, mut report: Report) -> Reply {
+fn reply(
+    request: &Request<'_>,
+    answer: Box<Answer>,
+    notes: ResponseNotes,
+    mut report: Report,
+) -> Reply {
     let status = answer.head.status;
     report.note_answer(&answer.claim);
     report.note(|record| record.status = status);
     if status == 101 {
         report.judge(Outcome::Status(status));
-        return Reply::Tunnel(Box::new(Tunnel::new(request, answer, notes, report)));
+        return Reply::Tunnel(Box::new(Tunnel::new(request, *answer, notes, report)));
     }
     let (head, exchange) = Exchange::new(answer, request.limits, report);
     Reply::Response(Response {

@@ -5,6 +5,7 @@ mod evidence;
 mod lending;
 mod mirror;
 mod ordinary;
+mod outgoing;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod simulation;
 mod ticks;
@@ -19,10 +20,12 @@ use switchback_config::defaults::{COMMAND_QUEUE, TICK};
 use switchback_config::model::{Config, Name};
 use switchback_proxy::data_plane::DataPlane;
 use switchback_proxy::fence::Fence;
+use switchback_proxy::snapshot::Snapshot;
 use switchback_proxy::stats::Alarm;
 use tokio::sync::{oneshot, watch};
 
 use lending::Lending;
+use outgoing::Outgoing;
 
 use super::{Applied, Controls, Durable, Extent, Message, Published, Request, ServiceStatus};
 use crate::builder::{Addresses, Builder, Material, Plan, health};
@@ -142,6 +145,7 @@ struct Keeper {
     last_tick: Duration,
     clock: SteadyClock,
     lending: Lending,
+    outgoing: Outgoing<Snapshot>,
 }
 
 impl Keeper {
@@ -188,6 +192,7 @@ impl Keeper {
             last_tick: Duration::ZERO,
             clock: start.clock,
             lending: Lending::default(),
+            outgoing: Outgoing::default(),
         };
         keeper.begin(start.config);
         (keeper, receiver)
@@ -412,6 +417,7 @@ impl Keeper {
         };
         let clock = self.clock();
         let snapshot = self.builder.build(&plan, clock.now);
+        self.outgoing.hold(self.plane.snapshot());
         let fence = self.plane.swap(snapshot.clone());
         let World { config, state } = &self.world;
         // Addresses of any service may have changed when no service did.
@@ -432,7 +438,7 @@ impl Keeper {
         fence
     }
 
-    fn publish(&mut self, snapshot: Arc<switchback_proxy::snapshot::Snapshot>) {
+    fn publish(&mut self, snapshot: Arc<Snapshot>) {
         let services = self.effective.iter().map(|(name, effective)| {
             let gauges = self.observer.gauges(name);
             let stable_gauge = self.observer.stable_gauge(name);

@@ -29,7 +29,7 @@ pub(super) async fn send(
     mut upload: Upload,
     connection: H1,
     timer: Timer,
-) -> Result<Answer, Box<Failure>> {
+) -> Result<Box<Answer>, Box<Failure>> {
     write_head(request, &claim, &mut upload);
     let mut exchange = Awaiting::new(request, &claim, &connection);
     let mut deadline = Deadline::new(timer);
@@ -50,14 +50,14 @@ pub(super) async fn send(
                 Sender::Endpoint,
                 head.framing,
             ));
-            Ok(Answer {
+            Ok(Box::new(Answer {
                 head,
                 source,
                 claim,
                 upload,
                 link: Link::H1(connection),
                 timer: deadline.timer,
-            })
+            }))
         }
         Err(error) => Err(Box::new(Failure {
             error,

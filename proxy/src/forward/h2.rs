@@ -33,7 +33,7 @@ pub(super) async fn send(
     mut upload: Upload,
     slot: Slot,
     timer: Timer,
-) -> Result<Answer, Box<Failure>> {
+) -> Result<Box<Answer>, Box<Failure>> {
     let (sender, body) = if upload.framing().has_body() {
         let (sender, body) = UploadBody::channel();
         (Some(sender), body)
@@ -70,14 +70,14 @@ pub(super) async fn send(
     .await;
     match outcome {
         Ok(response) => match take_apart(request, &claim, response) {
-            Ok((head, source)) => Ok(Answer {
+            Ok((head, source)) => Ok(Box::new(Answer {
                 head,
                 source,
                 claim,
                 upload,
                 link: Link::H2(slot, sender),
                 timer: deadline.timer,
-            }),
+            })),
             Err(error) => {
                 let mut failure = failed(error, claim, upload, false, deadline.timer);
                 failure.answered = true;

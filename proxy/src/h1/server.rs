@@ -75,8 +75,10 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client, transport: Rc<Tran
                 break Box::pin(server.refuse(&head, &error)).await;
             }
         }
-        // In a box, so that a connection that waits for its next request has no room for one.
-        let next = Box::pin(server.serve_one(&head)).await;
+        // In a box, so that a connection that waits for its next request has no room for one. The
+        // box comes first: what is made for a place that is there already need not be moved into it.
+        let place = Box::new_uninit();
+        let next = Box::into_pin(Box::write(place, server.serve_one(&head))).await;
         server.worker.keep_request_head(std::mem::take(&mut head));
         if next != Next::KeepAlive {
             break next;
@@ -182,7 +184,7 @@ impl Server {
         let reader = Reader::new(&self.transport, Sender::Client, head.framing);
         let reply = request::handle(&self.worker, &self.client, head, Source::H1(reader)).await;
         let next = match reply {
-            Reply::Response(response) => self.respond(head, response).await,
+            Reply::Response(mut response) => self.respond(head, &mut response).await,
             Reply::Tunnel(tunnel) => {
                 let mut lines = Vec::with_capacity(256);
                 encode::status_line(&mut lines, 101);
@@ -206,10 +208,10 @@ impl Server {
     }
 
     /// Writes a response with its body.
-    async fn respond(&mut self, head: &RequestHead, mut response: Response) -> Next {
-        let next = self.next_after(head, &response);
-        let (mut writer, framing) = self.write_head(head, &response, next);
-        let sent = self.send(&mut writer, &mut response).await;
+    async fn respond(&mut self, head: &RequestHead, response: &mut Response) -> Next {
+        let next = self.next_after(head, response);
+        let (mut writer, framing) = self.write_head(head, response, next);
+        let sent = self.send(&mut writer, response).await;
         self.worker.keep_bytes(writer.into_memory());
         match sent {
             Ok(()) => {

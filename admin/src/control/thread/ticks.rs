@@ -29,6 +29,7 @@ impl Keeper {
         }
         let clock = self.clock();
         self.last_tick = clock.now;
+        self.outgoing.release();
         for notice in self.observer.tick(clock, alarmed) {
             match notice {
                 Notice::Failing(alert) => self.heed(alert),
