@@ -266,6 +266,12 @@ pub const ADMIN_BODY_DEPTH: usize = 32;
 /// Request head on the admin API: the same as on listeners.
 pub const ADMIN_HEADER_BYTES: usize = 64 << 10;
 
+/// One header field of an admin request: the same as on listeners.
+pub const ADMIN_HEADER_LINE_BYTES: usize = 16 << 10;
+
+/// Target of an admin request: the same as on listeners.
+pub const ADMIN_URI_BYTES: usize = 8 << 10;
+
 /// Header fields of an admin request: the same as on listeners.
 pub const ADMIN_HEADERS: usize = 100;
 

@@ -159,6 +159,36 @@ const ATTACKS: &[(&str, &[u16], &str)] = &[
         "POST /v1/services/shop/rollback HTTP/1.1\r\nHost: HOST\r\nAuthorization: Bearer TOKEN\r\nContent-Length: 0\r\nContent-Length: 5\r\n\r\n",
     ),
     (
+        "one coding twice",
+        &[400],
+        "POST /v1/services/shop/rollback HTTP/1.1\r\nHost: HOST\r\nAuthorization: Bearer TOKEN\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+    ),
+    (
+        "one coding in two lines",
+        &[400],
+        "POST /v1/services/shop/rollback HTTP/1.1\r\nHost: HOST\r\nAuthorization: Bearer TOKEN\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
+    (
+        "empty coding before the one",
+        &[400],
+        "POST /v1/services/shop/rollback HTTP/1.1\r\nHost: HOST\r\nAuthorization: Bearer TOKEN\r\nTransfer-Encoding: ,chunked\r\n\r\n0\r\n\r\n",
+    ),
+    (
+        "another coding below",
+        &[501],
+        "POST /v1/services/shop/rollback HTTP/1.1\r\nHost: HOST\r\nAuthorization: Bearer TOKEN\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    ),
+    (
+        "tunnel",
+        &[405],
+        "CONNECT HOST HTTP/1.1\r\nHost: HOST\r\nAuthorization: Bearer TOKEN\r\n\r\n",
+    ),
+    (
+        "more body than is allowed, announced only",
+        &[413],
+        "POST /v1/services/shop/rollback HTTP/1.1\r\nHost: HOST\r\nAuthorization: Bearer TOKEN\r\nContent-Type: application/json\r\nContent-Length: 262145\r\n\r\n",
+    ),
+    (
         "field name with a space",
         &[400],
         "POST /v1/services/shop/rollback HTTP/1.1\r\nHost: HOST\r\nAuthorization: Bearer TOKEN\r\nContent-Length : 0\r\n\r\n",
@@ -230,6 +260,31 @@ async fn raw(proxy: &Proxy, request: &str) -> String {
     let mut client = RawClient { stream };
     client.write(request.as_bytes()).await;
     client.read_all().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heads_of_the_api_have_the_limits_of_listeners() {
+    let (_blue, _green, proxy) = proxy().await;
+    let ask = async |path: &str, fields: &str| {
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{fields}\r\n",
+            proxy.admin
+        );
+        let answer = raw(&proxy, &head).await;
+        answer.get(9..12).unwrap_or("closed").to_owned()
+    };
+    let path = |bytes: usize| format!("/livez?{}", "x".repeat(bytes - 7));
+    let line = |bytes: usize| format!("x: {}\r\n", "y".repeat(bytes - 5));
+    for (fields, expected) in [
+        (String::new(), "200"),
+        (line(16 << 10), "200"),
+        (line((16 << 10) + 1), "431"),
+        (line(16 << 10).repeat(4), "431"),
+    ] {
+        assert_eq!(ask("/livez", &fields).await, expected, "{}", fields.len());
+    }
+    assert_eq!(ask(&path(8 << 10), "").await, "200");
+    assert_eq!(ask(&path((8 << 10) + 1), "").await, "414");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
