@@ -340,6 +340,38 @@ async fn endpoints_that_lead_inside_or_back_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endpoints_of_the_file_that_lead_back_are_refused() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let everywhere = "web: {address: \"0.0.0.0:0\"}";
+    let config = crate::support::blue_green(&blue.url(), &green.url(), "")
+        .replace("web: {address: \"127.0.0.1:0\"}", everywhere);
+    let proxy = Proxy::start(&config);
+    let (web, admin) = (proxy.web.port(), proxy.admin.port());
+    for endpoint in [
+        format!("http://127.0.0.1:{web}"),
+        format!("h2c://127.0.0.9:{web}"),
+        format!("http://[::ffff:127.0.0.1]:{web}"),
+        format!("http://127.0.0.1:{admin}"),
+    ] {
+        proxy.write_config(&config.replace(&green.url(), &endpoint));
+        let refused = proxy.post("/v1/reload", Value::Null).await;
+        assert_eq!(refused.json()["code"], "endpoint_refused", "{endpoint}");
+        let detail = refused.json()["detail"].to_string();
+        assert!(
+            detail.contains("services.shop.backends.green.endpoints"),
+            "{detail}"
+        );
+    }
+    // Nor does a process start that way. What is known without one is found by `check` as well.
+    let fixed = config.replace("0.0.0.0:0", &format!("0.0.0.0:{}", green.address.port()));
+    std::fs::write(proxy.path().join("circle.yaml"), fixed).unwrap();
+    let (code, out, _) = proxy.cli(&["check", "circle.yaml"]);
+    assert_eq!(code, 78, "{out}");
+    proxy.write_config(&config);
+    assert_eq!(proxy.post("/v1/reload", Value::Null).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn name_that_resolves_to_where_it_may_not_gets_no_endpoint() {
     let (blue, green) = (Origin::start().await, Origin::start().await);
     let config = crate::support::blue_green(&blue.url(), &green.url(), "");

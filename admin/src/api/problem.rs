@@ -104,6 +104,14 @@ impl From<AskError> for Problem {
                 Self::new(StatusCode::GATEWAY_TIMEOUT, "apply_unconfirmed", detail)
                     .with("workers", workers)
             }
+            AskError::NotFollowed => {
+                let status = StatusCode::GATEWAY_TIMEOUT;
+                Self::new(
+                    status,
+                    "apply_unconfirmed",
+                    AskError::NotFollowed.to_string(),
+                )
+            }
         }
     }
 }
