@@ -13,6 +13,7 @@ mod explain;
 mod extract;
 mod guard;
 mod guests;
+mod head;
 mod history;
 mod hooks;
 mod problem;
@@ -35,7 +36,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use switchback_config::defaults::{
@@ -373,17 +374,20 @@ impl Door {
                 return Err(problem);
             }
         }
+        let too_large = || {
+            let detail = format!("a body has at most {ADMIN_BODY_BYTES} bytes");
+            let status = StatusCode::PAYLOAD_TOO_LARGE;
+            Problem::new(status, "body_too_large", detail)
+        };
+        if body.size_hint().lower() > ADMIN_BODY_BYTES as u64 {
+            // Nobody has to send it first to be told.
+            discard(body).await;
+            return Err(too_large());
+        }
         let body = Limited::new(body, ADMIN_BODY_BYTES).collect();
         let body = match tokio::time::timeout(ADMIN_REQUEST_TIME, body).await {
             Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                let detail = format!("a body has at most {ADMIN_BODY_BYTES} bytes");
-                return Err(Problem::new(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "body_too_large",
-                    detail,
-                ));
-            }
+            Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
             Ok(Err(_)) => return Err(Problem::bad_request("invalid_body", "the body broke off")),
             Err(_) => {
                 let detail = "the body did not arrive in time";

@@ -40,27 +40,15 @@ pub enum Command {
     },
     /// The judge's rollback: takes the weight of one failing backend.
     Condemn {
-        /// The service.
-        service: Name,
-        /// The backend that failed.
-        backend: Name,
-        /// The label it was judged under; nothing happens if it has another one by now.
-        version: String,
+        /// Which version.
+        failing: Failing,
         /// What brought it about.
         cause: Cause,
-        /// The verdict in one sentence.
-        sentence: String,
     },
     /// The judge's block of a version without weight, which failed the copies it got.
     Reject {
-        /// The service.
-        service: Name,
-        /// The backend that failed.
-        backend: Name,
-        /// The label it was judged under; nothing happens if it has another one by now.
-        version: String,
-        /// The verdict in one sentence.
-        sentence: String,
+        /// Which version.
+        failing: Failing,
     },
     /// Makes another backend stable, at once.
     Switch {
@@ -142,6 +130,19 @@ pub enum Command {
     },
     /// Leaves the stable-only state after a loss of the recorded state.
     Acknowledge,
+}
+
+/// A version that fails, and why it is thought so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failing {
+    /// The service.
+    pub service: Name,
+    /// The backend that failed.
+    pub backend: Name,
+    /// The label it was judged under; nothing happens if it has another one by now.
+    pub version: String,
+    /// The verdict in one sentence.
+    pub sentence: String,
 }
 
 /// A rollout to begin. What is not given comes from the file.
@@ -282,8 +283,6 @@ impl Command {
         match self {
             Self::SetWeights { service, .. }
             | Self::Rollback { service, .. }
-            | Self::Condemn { service, .. }
-            | Self::Reject { service, .. }
             | Self::Switch { service, .. }
             | Self::Block { service, .. }
             | Self::Unblock { service, .. }
@@ -292,6 +291,7 @@ impl Command {
             | Self::Pause { service }
             | Self::Resume { service }
             | Self::Progress { service } => Some(service),
+            Self::Condemn { failing, .. } | Self::Reject { failing } => Some(&failing.service),
             Self::StartRollout(start) => Some(&start.service),
             Self::Reload { .. } | Self::Acknowledge | Self::Restore { .. } => None,
         }

@@ -22,6 +22,7 @@ use tokio::sync::{oneshot, watch};
 use crate::builder::{Addresses, Material};
 use crate::command::{Asked, Command, Refusal};
 use crate::controller::{Decision, Note};
+use crate::evidence::Record;
 use crate::handover::{Follower, Relay};
 use crate::state::State;
 pub use published::{Published, ServiceStatus};
@@ -75,6 +76,8 @@ struct Request {
     command: Command,
     asked: Asked,
     material: Option<Arc<Material>>,
+    /// What another process has seen, which decided it.
+    record: Option<Box<Record>>,
     reply: oneshot::Sender<Result<Applied, Refusal>>,
 }
 
@@ -121,6 +124,33 @@ pub enum AskError {
     /// It is in force, but not every worker has acknowledged in time.
     #[error("the change is in force, but {0}")]
     Unconfirmed(#[from] Unconfirmed),
+    /// It is in force here, but an older process has not said in time that its last requests follow.
+    #[error(
+        "the change is in force, but the process that served before has not confirmed it in time"
+    )]
+    NotFollowed,
+}
+
+impl Applied {
+    /// Waits for the workers, and for the disk as far as it is waited for.
+    async fn confirm(mut self) -> Result<Confirmed, AskError> {
+        let applied_in = match &self.fence {
+            Some(fence) => fence.wait(FENCE_TIME).await?,
+            None => Duration::ZERO,
+        };
+        let durable = match &mut self.durable {
+            Durable::Known(durable) => *durable,
+            Durable::UnderWay(receiver) => {
+                let answer = tokio::time::timeout(DURABLE_TIME, receiver).await;
+                matches!(answer, Ok(Ok(true)))
+            }
+        };
+        Ok(Confirmed {
+            applied: self,
+            applied_in,
+            durable,
+        })
+    }
 }
 
 impl Controls {
@@ -145,42 +175,52 @@ impl Controls {
         asked: Asked,
         material: Option<Arc<Material>>,
     ) -> Result<Confirmed, AskError> {
+        let applied = self.request(command, asked, material, None).await?;
+        let revision = applied.published.state.revision;
+        let confirmed = applied.confirm().await?;
+        self.wait_for_follower(revision).await?;
+        Ok(confirmed)
+    }
+
+    /// Carries out what an older process has decided, and therefore follows already. `record`: what it has
+    /// seen.
+    pub(crate) async fn carry_out(
+        &self,
+        command: Command,
+        asked: Asked,
+        record: Option<Box<Record>>,
+    ) -> Result<Confirmed, AskError> {
+        let applied = self.request(command, asked, None, record).await?;
+        applied.confirm().await
+    }
+
+    async fn request(
+        &self,
+        command: Command,
+        asked: Asked,
+        material: Option<Arc<Material>>,
+        record: Option<Box<Record>>,
+    ) -> Result<Applied, Refusal> {
         let (reply, answer) = oneshot::channel();
         let urgent = command.is_urgent();
         let request = Request {
             command,
             asked,
             material,
+            record,
             reply,
         };
         self.send(Message::Ask(Box::new(request)), urgent)?;
-        let mut applied = answer.await.map_err(|_| Refusal::Stopping)??;
-        let applied_in = match &applied.fence {
-            Some(fence) => fence.wait(FENCE_TIME).await?,
-            None => Duration::ZERO,
-        };
-        self.wait_for_follower(applied.published.state.revision)
-            .await;
-        let durable = match &mut applied.durable {
-            Durable::Known(durable) => *durable,
-            Durable::UnderWay(receiver) => {
-                let answer = tokio::time::timeout(DURABLE_TIME, receiver).await;
-                matches!(answer, Ok(Ok(true)))
-            }
-        };
-        Ok(Confirmed {
-            applied,
-            applied_in,
-            durable,
-        })
+        answer.await.map_err(|_| Refusal::Stopping)?
     }
 
     /// The requests that an older process still serves follow too.
-    async fn wait_for_follower(&self, revision: u64) {
+    async fn wait_for_follower(&self, revision: u64) -> Result<(), AskError> {
         let mut follower = self.follower.clone();
         let follows = follower.wait_for(|followed| *followed >= revision);
-        if tokio::time::timeout(FENCE_TIME, follows).await.is_err() {
-            tracing::warn!(revision, "the process that served before does not follow");
+        match tokio::time::timeout(FENCE_TIME, follows).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(AskError::NotFollowed),
         }
     }
 
@@ -205,31 +245,22 @@ impl Controls {
     }
 
     /// Tells what must not be lost, however many commands wait.
-    async fn tell(&self, message: impl Fn(oneshot::Sender<()>) -> Message) {
+    async fn tell<T>(&self, message: impl Fn(oneshot::Sender<T>) -> Message) -> Option<T> {
         loop {
             let (told, is_told) = oneshot::channel();
             match self.send(message(told), true) {
                 Err(Refusal::Busy) => tokio::time::sleep(Duration::from_millis(1)).await,
-                Err(_) => return,
-                Ok(()) => {
-                    let _ = is_told.await;
-                    return;
-                }
+                Err(_) => return None,
+                Ok(()) => return is_told.await.ok(),
             }
         }
     }
 
-    /// Does as another process does; returns when all workers follow.
-    pub(crate) async fn follow_state(&self, state: State) {
-        let (told, fence) = oneshot::channel();
-        if self
-            .send(Message::Follow(Box::new(state), told), true)
-            .is_ok()
-            && let Ok(fence) = fence.await
-            && let Err(error) = fence.wait(FENCE_TIME).await
-        {
-            tracing::warn!(%error, "follow the process that serves now");
-        }
+    /// Does as another process does. The fence opens when all workers follow; none if nothing is decided
+    /// here any more.
+    pub(crate) async fn follow_state(&self, state: State) -> Option<Arc<Fence>> {
+        self.tell(|told| Message::Follow(Box::new(state.clone()), told))
+            .await
     }
 
     /// Tells where names point now.

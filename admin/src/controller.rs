@@ -132,19 +132,8 @@ fn carry_out(case: &mut Case<'_>, world: &World, command: &Command) -> Result<()
             ..
         } => settings::set_backend(case, backend, version, endpoints, *force),
         Command::Rollback { force, cut, .. } => roles::rollback(case, *force, *cut),
-        Command::Condemn {
-            backend,
-            version,
-            cause,
-            sentence,
-            ..
-        } => roles::condemn(case, backend, version, *cause, sentence),
-        Command::Reject {
-            backend,
-            version,
-            sentence,
-            ..
-        } => roles::reject(case, backend, version, sentence),
+        Command::Condemn { failing, cause } => roles::condemn(case, failing, *cause),
+        Command::Reject { failing } => roles::reject(case, failing),
         Command::Switch { to, force, .. } => roles::switch(case, to, *force),
         Command::Block { backend, force, .. } => roles::block(case, backend, *force),
         Command::Unblock { backend, .. } => roles::unblock(case, backend),

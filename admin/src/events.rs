@@ -161,6 +161,8 @@ const ALARMING: &[&str] = &[
     "rollout_ended",
     "reload_failed",
     "state_lost",
+    "state_unavailable",
+    "hook_message_lost",
     "conflict",
     "apply_unconfirmed",
 ];

@@ -9,16 +9,21 @@
 //!    its database and passes the lock of the state directory: the same open file, so that it is
 //!    never free in between. From now on only the new process writes.
 //! 2. Rollbacks and blocks that reach the old one meanwhile are applied there at once, and sent along as
-//!    commands, which the new one carries out and persists before it answers.
+//!    commands with what was seen, which the new one carries out and persists before it answers. What is
+//!    refused is kept for the audit of whoever has the state in the end.
 //! 3. Once the new one serves, the old one stops accepting and lets its connections end. Until they
 //!    have, it follows every change of weights and roles of the new one, which waits for it before it
-//!    answers, a second at most. A changed config file is not followed: requests on connections of the
-//!    old process go by the file as it was.
+//!    answers, a second at most: what is not confirmed by then is answered as unconfirmed. A changed
+//!    config file is not followed: requests on connections of the old process go by the file as it was.
+//!
+//! The new process waits some seconds for the word that the old one accepts nothing any more, and
+//! serves its API after that all the same: an old process that hangs must not keep operators out.
 //!
 //! Should the new process end before it serves, the kernel closes its end of the socket. The old one
 //! then opens its database again, persists what was only sent along, and goes on as if nothing had
 //! been. No clock decides that: a process that hangs can be ended by its operator, and at no time
-//! may both write.
+//! may both write. Until a peer has asked for the state nothing depends on it: many may talk at a time,
+//! and those that say nothing are dismissed.
 
 mod giver;
 mod taker;
@@ -35,7 +40,7 @@ pub(crate) use giver::{Given, Giver, Relay};
 pub(crate) use taker::{Follower, NOBODY, Succession};
 pub use taker::{Predecessor, TakeoverError};
 
-use crate::command::{Asked, Cause, Command};
+use crate::command::{Asked, Cause, Command, Failing};
 
 /// The socket in the state directory.
 const SOCKET: &str = "takeover.sock";
@@ -52,30 +57,11 @@ fn socket_path(directory: &Path) -> io::Result<(OwnedFd, PathBuf)> {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "snake_case")]
 pub(crate) enum Urgent {
-    Rollback {
-        service: Name,
-        cut: bool,
-    },
-    Condemn {
-        service: Name,
-        backend: Name,
-        version: String,
-        cause: Cause,
-        sentence: String,
-    },
-    Reject {
-        service: Name,
-        backend: Name,
-        version: String,
-        sentence: String,
-    },
-    Block {
-        service: Name,
-        backend: Name,
-    },
-    Pause {
-        service: Name,
-    },
+    Rollback { service: Name, cut: bool },
+    Condemn { failing: Failing, cause: Cause },
+    Reject { failing: Failing },
+    Block { service: Name, backend: Name },
+    Pause { service: Name },
 }
 
 impl Urgent {
@@ -83,30 +69,8 @@ impl Urgent {
     pub(crate) fn of(command: &Command) -> Option<Self> {
         Some(match command.clone() {
             Command::Rollback { service, cut, .. } => Self::Rollback { service, cut },
-            Command::Condemn {
-                service,
-                backend,
-                version,
-                cause,
-                sentence,
-            } => Self::Condemn {
-                service,
-                backend,
-                version,
-                cause,
-                sentence,
-            },
-            Command::Reject {
-                service,
-                backend,
-                version,
-                sentence,
-            } => Self::Reject {
-                service,
-                backend,
-                version,
-                sentence,
-            },
+            Command::Condemn { failing, cause } => Self::Condemn { failing, cause },
+            Command::Reject { failing } => Self::Reject { failing },
             Command::Block {
                 service, backend, ..
             } => Self::Block { service, backend },
@@ -118,40 +82,19 @@ impl Urgent {
     /// The command to carry out. It was decided by the process that knew what is healthy, so it is
     /// not refused here.
     pub(crate) fn into_command(self) -> Command {
+        let force = true;
         match self {
             Self::Rollback { service, cut } => Command::Rollback {
                 service,
                 cut,
-                force: true,
+                force,
             },
-            Self::Condemn {
-                service,
-                backend,
-                version,
-                cause,
-                sentence,
-            } => Command::Condemn {
-                service,
-                backend,
-                version,
-                cause,
-                sentence,
-            },
-            Self::Reject {
-                service,
-                backend,
-                version,
-                sentence,
-            } => Command::Reject {
-                service,
-                backend,
-                version,
-                sentence,
-            },
+            Self::Condemn { failing, cause } => Command::Condemn { failing, cause },
+            Self::Reject { failing } => Command::Reject { failing },
             Self::Block { service, backend } => Command::Block {
                 service,
                 backend,
-                force: true,
+                force,
             },
             Self::Pause { service } => Command::Pause { service },
         }

@@ -97,7 +97,7 @@ pub struct AuditEntry {
     pub at: Timestamp,
     /// Name of the token, or `switchback` itself.
     pub by: String,
-    /// `api`, `judge`, `file` or `start`.
+    /// `api`, `judge`, `file`, `start` or `hooks`.
     pub via: String,
     /// The verb.
     pub action: String,

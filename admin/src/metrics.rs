@@ -78,6 +78,12 @@ fn about_process(api: &Api, published: &Published, families: &mut Families) {
         float(published.state.revision),
     );
     families.gauge(
+        "switchback_state_last_write_successful",
+        "Whether the last attempt to write the recorded state succeeded.",
+        &[],
+        flag(api.store.trouble().is_none()),
+    );
+    families.gauge(
         "switchback_config_last_reload_successful",
         "Whether the last read of the config file is in force.",
         &[],
@@ -382,6 +388,12 @@ fn about_hooks(api: &Api, families: &mut Families) {
         "Messages to hooks that were given up.",
         &[],
         float(counts.dead()),
+    );
+    families.counter(
+        "switchback_hook_messages_lost_total",
+        "What hooks do not hear of because it could not be written down.",
+        &[],
+        api.store.lost_errands(),
     );
 }
 

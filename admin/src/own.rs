@@ -6,16 +6,38 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
+use switchback_config::model::Config;
 use switchback_config::units::{Endpoint, EndpointHost};
 
 use crate::command::Refusal;
 
+/// The first endpoint of a file at which this process listens itself, with its place.
+pub(crate) fn find(config: &Config, own: &[SocketAddr]) -> Option<(String, Endpoint)> {
+    let services = config.services.iter();
+    let mut backends = services.flat_map(|(service, file)| {
+        file.backends
+            .iter()
+            .map(move |(name, b)| (service, name, b))
+    });
+    backends.find_map(|(service, name, backend)| {
+        let mut endpoints = backend.endpoints.iter();
+        let endpoint = endpoints.find(|endpoint| is_own(endpoint, own))?;
+        let place = format!("services.{service}.backends.{name}.endpoints");
+        Some((place, endpoint.clone()))
+    })
+}
+
+fn is_own(endpoint: &Endpoint, own: &[SocketAddr]) -> bool {
+    match endpoint.host {
+        EndpointHost::Address(address) => leads_here(own, SocketAddr::new(address, endpoint.port)),
+        EndpointHost::Name(_) => false,
+    }
+}
+
 /// Refuses endpoints at which this process listens itself.
 pub(crate) fn refuse(endpoints: &[Endpoint], own: &[SocketAddr]) -> Result<(), Refusal> {
     for endpoint in endpoints {
-        if let EndpointHost::Address(address) = endpoint.host
-            && leads_here(own, SocketAddr::new(address, endpoint.port))
-        {
+        if is_own(endpoint, own) {
             return Err(Refusal::EndpointRefused {
                 endpoint: endpoint.to_string(),
                 reason: "switchback itself listens there: requests would go round in circles"

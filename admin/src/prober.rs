@@ -17,7 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use switchback_config::defaults::{HEALTH_INTERVAL, HEALTH_TIMEOUT};
 use switchback_config::model::HealthCheck;
 use switchback_config::units::Scheme;
-use switchback_proxy::health::Probed;
+use switchback_proxy::health::{Probed, is_own_want};
 use switchback_proxy::snapshot::Endpoint;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -140,7 +140,7 @@ impl Watch {
             let attempt = ask(&self.endpoint, &check.path);
             let result = match tokio::time::timeout(check.timeout.0, attempt).await {
                 Ok(result) => result,
-                Err(_) => Err(format!("no answer within {}", check.timeout)),
+                Err(_) => Err(Failed::There(format!("no answer within {}", check.timeout))),
             };
             let known = self.endpoint.health.probed();
             match result {
@@ -152,7 +152,10 @@ impl Watch {
                         self.change(Probed::Up, "is healthy");
                     }
                 }
-                Err(reason) => {
+                Err(Failed::Here(reason)) => {
+                    tracing::warn!(reason, endpoint = %self.endpoint.address, "look at an endpoint");
+                }
+                Err(Failed::There(reason)) => {
                     (good, bad) = (0, bad.saturating_add(1));
                     if known != Probed::Down && bad >= check.fall.get() {
                         self.change(Probed::Down, &format!("is unhealthy: {reason}"));
@@ -191,11 +194,27 @@ impl Watch {
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
+/// Why a look came to nothing.
+enum Failed {
+    /// The endpoint does not do as it should.
+    There(String),
+    /// It could not be asked, which says nothing about it.
+    Here(String),
+}
+
+impl From<String> for Failed {
+    fn from(reason: String) -> Self {
+        Self::There(reason)
+    }
+}
+
 /// Connects; tells whether HTTP/2 was agreed on.
-async fn connect(endpoint: &Endpoint) -> Result<(Box<dyn Stream>, bool), String> {
-    let stream = TcpStream::connect(endpoint.address)
-        .await
-        .map_err(|error| error.to_string())?;
+async fn connect(endpoint: &Endpoint) -> Result<(Box<dyn Stream>, bool), Failed> {
+    let stream = TcpStream::connect(endpoint.address).await;
+    let stream = stream.map_err(|error| match is_own_want(&error) {
+        true => Failed::Here(error.to_string()),
+        false => Failed::There(error.to_string()),
+    })?;
     let Some(tls) = &endpoint.tls else {
         return Ok((Box::new(stream), endpoint.scheme == Scheme::H2c));
     };
@@ -208,7 +227,7 @@ async fn connect(endpoint: &Endpoint) -> Result<(Box<dyn Stream>, bool), String>
     Ok((Box::new(stream), h2))
 }
 
-async fn ask(endpoint: &Endpoint, path: &str) -> Result<(), String> {
+async fn ask(endpoint: &Endpoint, path: &str) -> Result<(), Failed> {
     let text = |error: hyper::Error| error.to_string();
     let (stream, h2) = connect(endpoint).await?;
     let io = TokioIo::new(stream);
@@ -248,7 +267,7 @@ async fn ask(endpoint: &Endpoint, path: &str) -> Result<(), String> {
     if (200..300).contains(&response) {
         Ok(())
     } else {
-        Err(format!("status {response}"))
+        Err(format!("status {response}").into())
     }
 }
 

@@ -143,6 +143,10 @@ pub struct Ended {
 /// How long the store may take to finish at the end.
 const STORE_TIME: Duration = Duration::from_secs(5);
 
+/// How long a process that takes over is told what only this one knows, when this one is to end. It reads
+/// all the time.
+const PART_TIME: Duration = Duration::from_secs(2);
+
 impl Process {
     /// Starts everything. Must be called inside the admin runtime.
     ///
@@ -199,6 +203,7 @@ impl Process {
             parts.listeners,
             parts.material,
             parts.resolver.clone(),
+            parts.admin.0,
             parts.entrance.tls.clone(),
         );
         tell_refusal(parts.file_refused, &reloader, &events);
@@ -365,9 +370,9 @@ impl Process {
         let giver = self.giver()?;
         let given = {
             let mut giving = pin!(giver.run());
-            loop {
+            let given = loop {
                 tokio::select! {
-                    given = &mut giving => break Some(given),
+                    given = &mut giving => break given,
                     _ = term.recv() => break None,
                     _ = int.recv() => break None,
                     _ = hup.recv() => {
@@ -376,13 +381,18 @@ impl Process {
                     }
                     _ = usr1.recv() => self.reopen_logs(),
                 }
+            };
+            if given.is_none() && giver.lent.load(Ordering::Relaxed) {
+                // The other process decides alone from now on: whoever asks here is told to ask there.
+                self.life.retire();
+                self.controls.retire().await;
+                giver.ending.notify_one();
+                let parted = tokio::time::timeout(PART_TIME, giving).await;
+                parted.unwrap_or_default()
+            } else {
+                given
             }
         };
-        if given.is_none() && giver.lent.load(Ordering::Relaxed) {
-            // The other process decides alone from now on: whoever asks here is told to ask there.
-            self.life.retire();
-            self.controls.retire().await;
-        }
         drop(giver);
         let hurry = Arc::new(AtomicBool::new(false));
         let in_a_hurry = hurry.clone();

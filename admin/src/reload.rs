@@ -19,6 +19,7 @@ use serde::Serialize;
 use switchback_config::diagnostic::{Diagnostic, render_all};
 use switchback_config::diff::{Change, restart_only};
 use switchback_config::model::{Config, Name};
+use switchback_config::units::Endpoint;
 use switchback_proxy::data_plane::DataPlane;
 use tokio::sync::watch::{Receiver, Sender};
 use utoipa::ToSchema;
@@ -77,6 +78,16 @@ pub enum ReloadError {
         #[source]
         cause: io::Error,
     },
+    /// An endpoint leads back here.
+    #[error(
+        "{place}: {endpoint}: switchback itself listens there, requests would go round in circles; use the address of a backend"
+    )]
+    OwnEndpoint {
+        /// Where in the file.
+        place: String,
+        /// The endpoint.
+        endpoint: Endpoint,
+    },
     /// The controller refused it.
     #[error(transparent)]
     Refused(#[from] AskError),
@@ -98,8 +109,9 @@ impl ReloadError {
             Self::File(_) => "config_file_refused",
             Self::RestartOnly(_) => "restart_only",
             Self::Bind { .. } => "cannot_bind",
+            Self::OwnEndpoint { .. } => "endpoint_refused",
             Self::Refused(AskError::Refused(refusal)) => refusal.code(),
-            Self::Refused(AskError::Unconfirmed(_)) => "apply_unconfirmed",
+            Self::Refused(AskError::Unconfirmed(_) | AskError::NotFollowed) => "apply_unconfirmed",
         }
     }
 
@@ -212,6 +224,8 @@ pub struct Reloader {
     resolver: Resolver,
     last: Mutex<Last>,
     certificates: Sender<Vec<CertificateView>>,
+    /// Where the admin API listens.
+    admin: SocketAddr,
     /// TLS of the admin API, as new connections use it.
     admin_tls: Option<Arc<ArcSwap<rustls::ServerConfig>>>,
 }
@@ -233,11 +247,13 @@ impl Reloader {
         listeners: Listeners,
         material: Arc<Material>,
         resolver: Resolver,
+        admin: SocketAddr,
         admin_tls: Option<Arc<ArcSwap<rustls::ServerConfig>>>,
     ) -> Arc<Self> {
         let certificates = Sender::new(listeners.certificates());
         Arc::new(Self {
             certificates,
+            admin,
             admin_tls,
             path,
             plane,
@@ -308,6 +324,7 @@ impl Reloader {
         let this = self.clone();
         let task = tokio::spawn(async move {
             let result = this.try_reload(if_revision).await;
+            let before = this.last().error;
             this.note(result.as_ref().err().map(ToString::to_string));
             match &result {
                 Ok(report) if report.changed => {
@@ -322,6 +339,8 @@ impl Reloader {
                         .emit("reloaded", None, "file", message, Some(report.revision));
                 }
                 Ok(_) => {}
+                // It is tried again every second for as long as it takes, which is told once.
+                Err(error) if error.is_for_now() && before == Some(error.to_string()) => {}
                 Err(error) => {
                     let message =
                         format!("the file was refused, the last good one stays in force: {error}");
@@ -389,6 +408,7 @@ impl Reloader {
             .transpose()?;
         let nothing = &mut Inherited::default();
         let prepared = listeners.prepare(&self.plane, config, base, nothing)?;
+        prepared.require_no_circle(config, self.admin)?;
         Ok(Checked {
             changes: switchback_config::diff::changes(&before, config),
             has_new_material: !material.is_same(&old_material),

@@ -18,6 +18,7 @@ mod outbox;
 mod queue;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod simulated;
+mod trouble;
 
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
@@ -33,11 +34,12 @@ use crate::history::past::Record;
 use crate::history::{AuditCheck, AuditEntry, AuditRow, Revision};
 use crate::state::State;
 use database::{Database, Opener};
-use errands::Errands;
+use errands::{Errands, Stuck};
 use evidence::{Backlog, Piece};
 pub use lock::LockError;
 pub use outbox::{List, Outgoing, Settlement, Waiting};
 use queue::{Jobs, Queue};
+use trouble::Trouble;
 
 /// Between two attempts to persist what was applied but could not be written.
 const RETRY: Duration = Duration::from_secs(1);
@@ -127,7 +129,7 @@ enum Job {
     /// Passes the directory to another process: its lock, once more.
     Lend(oneshot::Sender<Result<OwnedFd, String>>),
     /// Takes it into use again.
-    TakeBack(oneshot::Sender<Option<u64>>),
+    TakeBack(oneshot::Sender<Result<Option<u64>, String>>),
     Stop(SyncSender<()>),
 }
 
@@ -138,6 +140,7 @@ pub struct Store {
     /// Tells that the outbox has changed.
     outbox: Arc<Notify>,
     errands: Arc<Errands>,
+    trouble: Arc<Trouble>,
 }
 
 impl std::fmt::Debug for Job {
@@ -189,6 +192,7 @@ impl Store {
             jobs,
             outbox: keeper.outbox.clone(),
             errands: keeper.errands.clone(),
+            trouble: keeper.trouble.clone(),
         };
         (store, queue)
     }
@@ -313,10 +317,14 @@ struct Keeper {
     errands: Arc<Errands>,
     /// An errand could not be done.
     overdue: bool,
+    stuck: Option<Stuck>,
+    trouble: Arc<Trouble>,
     evidence: Backlog,
     lock: lock::Lock,
     /// Another process writes here, since this revision.
     lent: Option<u64>,
+    /// What belongs into the audit since then.
+    unwritten: Vec<AuditEntry>,
 }
 
 /// Changes in force that may wait for the disk; older ones are covered by the state of later ones.
@@ -379,9 +387,12 @@ impl Keeper {
             outbox: Arc::default(),
             errands: Arc::default(),
             overdue: false,
+            stuck: None,
+            trouble: Arc::default(),
             evidence: Backlog::default(),
             lock,
             lent: None,
+            unwritten: Vec::new(),
         };
         Ok((keeper, found))
     }
@@ -420,7 +431,7 @@ impl Keeper {
     fn serve(&mut self, job: Job) {
         match job {
             Job::Commit(commit, done) => self.commit(*commit, done),
-            Job::Audit(entry) => self.log("write the audit", |d| d.audit(&entry)),
+            Job::Audit(entry) => self.audit(*entry),
             Job::SaveConfig(text, done) => {
                 if let Err(error) = copies::write(&self.directory, copies::CONFIG, text.as_bytes())
                 {
@@ -492,27 +503,6 @@ impl Keeper {
         }
     }
 
-    /// Tells hooks what they should hear of.
-    fn run_errands(&mut self) {
-        if self.lent.is_some() {
-            return;
-        }
-        let mut done = self.errands.run(&self.database);
-        if done.is_err() {
-            // As in [`Keeper::write`].
-            let reopened = self.database.reopen();
-            done = reopened.and_then(|()| self.errands.run(&self.database));
-        }
-        if let Err(error) = &done {
-            if !self.overdue {
-                tracing::warn!(%error, "what hooks should hear of waits for the disk");
-            }
-        } else {
-            self.outbox.notify_waiters();
-        }
-        self.overdue = done.is_err();
-    }
-
     /// Evidence comes after everything that has to survive.
     fn save_evidence(&mut self) {
         if self.lent.is_some() || !self.unsaved.is_empty() {
@@ -527,13 +517,15 @@ impl Keeper {
 
     fn write(&mut self, commit: &Commit) -> Result<(), String> {
         if self.lent.is_some() {
-            return Err("another process writes the state".into());
+            let why = self.trouble.get();
+            return Err(why.unwrap_or_else(|| "another process writes the state".into()));
         }
         let written = self.database.commit(commit).or_else(|error| {
             // A database that failed to write refuses all further work until it is opened anew.
             self.database.reopen().map_err(|_| error)?;
             self.database.commit(commit)
         });
+        self.trouble.note(written.as_ref().err());
         if let Err(error) = copies::write_state(&self.directory, &commit.state, written?) {
             tracing::warn!(%error, "write the copy of the state");
         }

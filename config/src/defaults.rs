@@ -92,6 +92,19 @@ pub const FENCE_TIME: Duration = Duration::from_secs(1);
 /// their sockets and the disk finishes a change, which takes milliseconds.
 pub const TAKEOVER_TIME: Duration = Duration::from_secs(30);
 
+/// How long a process that takes over may say nothing at first: it has nothing to do before.
+pub const TAKEOVER_HELLO_TIME: Duration = Duration::from_secs(5);
+
+/// Processes that may want to take over at the same time: one does, others were started by mistake.
+pub const TAKEOVER_PEERS_MAX: usize = 16;
+
+/// What is refused during a hand-over and kept for the audit: verbs ask once a second, people less often.
+pub const TAKEOVER_AUDIT_MAX: usize = 1_024;
+
+/// How long a process that has taken over waits for the word that the other one accepts nothing any more,
+/// before it serves its API: as long as the other one's disk may take, which is the slowest part.
+pub const TAKEOVER_RETIRED_TIME: Duration = Duration::from_secs(5);
+
 /// How long connections without a request stay open in a process that another one has taken over from,
 /// and never more than half of `shutdown_timeout`: most clients that keep one use it within that time.
 pub const RETIRE_IDLE_TIME: Duration = Duration::from_secs(15);
@@ -266,6 +279,12 @@ pub const ADMIN_BODY_DEPTH: usize = 32;
 /// Request head on the admin API: the same as on listeners.
 pub const ADMIN_HEADER_BYTES: usize = 64 << 10;
 
+/// One header field of an admin request: the same as on listeners.
+pub const ADMIN_HEADER_LINE_BYTES: usize = 16 << 10;
+
+/// Target of an admin request: the same as on listeners.
+pub const ADMIN_URI_BYTES: usize = 8 << 10;
+
 /// Header fields of an admin request: the same as on listeners.
 pub const ADMIN_HEADERS: usize = 100;
 
@@ -290,6 +309,10 @@ pub const ADMIN_FAILURES_PER_MINUTE: u32 = 10;
 
 /// Wait for editors and ConfigMap swaps to finish before a changed file is read.
 pub const RELOAD_DEBOUNCE: Duration = Duration::from_millis(150);
+
+/// How soon a file that could not be taken over just now is tried again: a hand-over takes a second, a full
+/// disk longer.
+pub const RELOAD_AGAIN: Duration = Duration::from_secs(1);
 
 /// The file is looked at this often even if no event arrives (network file systems send none).
 pub const RELOAD_POLL: Duration = Duration::from_secs(60);

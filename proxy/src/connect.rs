@@ -17,6 +17,7 @@ use crate::balance::Claim;
 use crate::error::RequestError;
 use crate::h1::transport::Transport;
 use crate::h2;
+use crate::health::is_own_want;
 use crate::limit::Limit;
 use crate::pool::{Connection, H1, Permit, make_room};
 use crate::snapshot::UpstreamLimits;
@@ -166,7 +167,8 @@ async fn connect(
     .await;
     match &outcome {
         Ok(_) => health.connect_succeeded(),
-        Err(RequestError::ClientGone(_) | RequestError::Closed) => {}
+        Err(RequestError::ClientGone(_) | RequestError::Closed | RequestError::OutOfSockets(_)) => {
+        }
         Err(_) => health.connect_failed(claim.worker().uptime()),
     }
     outcome
@@ -200,7 +202,10 @@ async fn establish(
 ) -> Result<Connection, RequestError> {
     let endpoint = &claim.endpoint.endpoint;
     let address = endpoint.address;
-    let refused = |cause| RequestError::Connect { address, cause };
+    let refused = |cause| match is_own_want(&cause) {
+        true => RequestError::OutOfSockets(cause),
+        false => RequestError::Connect { address, cause },
+    };
     let socket = TcpStream::connect(address).await.map_err(refused)?;
     socket.set_nodelay(true).map_err(refused)?;
     let stream = match &endpoint.tls {

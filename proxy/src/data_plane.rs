@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 use switchback_timeslice as timeslice;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::access_log::AccessLog;
 use crate::fence::Fence;
@@ -132,9 +132,13 @@ impl DataPlane {
     pub fn swap(&self, snapshot: Arc<Snapshot>) -> Arc<Fence> {
         let fence = Arc::new(Fence::new(self.shared.workers, Instant::now()));
         self.shared.routing.swap(snapshot);
-        for orders in &self.orders {
-            // A full queue means a stuck worker: the fence then reports it as late.
-            let _ = orders.try_send(Order::Pass(fence.clone()));
+        for (worker, orders) in self.orders.iter().enumerate() {
+            match orders.try_send(Order::Pass(fence.clone())) {
+                // It has ended, so nothing begins there any more.
+                Err(TrySendError::Closed(_)) => fence.pass(worker),
+                // A full queue means a stuck worker: the fence then reports it as late.
+                Ok(()) | Err(TrySendError::Full(_)) => {}
+            }
         }
         fence
     }

@@ -77,6 +77,8 @@ pub(crate) enum RequestError {
     QueueFull,
     #[error("no connection to the backend became free within upstream_queue_timeout")]
     QueueTimeout,
+    #[error("connect to the backend: this machine has run out of something")]
+    OutOfSockets(#[source] io::Error),
     #[error("every backend picked was closed before the request could begin")]
     Closed,
     #[error("the backend lost its weight and its streams were cut")]
@@ -111,6 +113,7 @@ impl RequestError {
             Self::NoHealthyEndpoint(_)
             | Self::QueueFull
             | Self::QueueTimeout
+            | Self::OutOfSockets(_)
             | Self::Closed
             | Self::Cut => Fault::Proxy,
         }
@@ -137,6 +140,7 @@ impl RequestError {
             Self::NoHealthyEndpoint(_)
             | Self::QueueFull
             | Self::QueueTimeout
+            | Self::OutOfSockets(_)
             | Self::Closed
             | Self::Cut => 503,
             Self::ConnectTimeout(_)
@@ -172,6 +176,7 @@ impl RequestError {
             Self::NoHealthyEndpoint(_) => "no_healthy_endpoint",
             Self::QueueFull => "queue_full",
             Self::QueueTimeout => "queue_timeout",
+            Self::OutOfSockets(_) => "out_of_sockets",
             Self::Closed => "backend_closed",
             Self::Cut => "stream_cut",
         }
@@ -189,7 +194,9 @@ impl RequestError {
             Self::ResponseTooLarge("informational_responses") => "http_protocol_error",
             Self::ResponseTooLarge(_) => "http_response_header_section_size",
             Self::NoHealthyEndpoint(_) | Self::Closed => "destination_unavailable",
-            Self::QueueFull | Self::QueueTimeout => "connection_limit_reached",
+            Self::QueueFull | Self::QueueTimeout | Self::OutOfSockets(_) => {
+                "connection_limit_reached"
+            }
             Self::Cut => "proxy_internal_response",
             Self::NoRoute => "destination_not_found",
             _ => "http_request_error",
@@ -291,6 +298,7 @@ mod tests {
         for error in [
             RequestError::QueueFull,
             RequestError::QueueTimeout,
+            RequestError::OutOfSockets(io::Error::from_raw_os_error(24)),
             RequestError::Closed,
         ] {
             assert_eq!(

@@ -5,11 +5,28 @@
 //! the workers: three in a row take an endpoint out for five seconds, doubling up to a minute, but
 //! never the last one of a backend — a wrong guess must not become an outage.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use switchback_config::defaults::{EJECT_FAILURES, EJECT_TIME, EJECT_TIME_MAX};
+
+/// Whether a connection was not even tried because this process or its machine has run out of something:
+/// descriptors, ports, memory. That says nothing about the endpoint.
+#[must_use]
+pub fn is_own_want(error: &io::Error) -> bool {
+    /// `ENFILE`, `EMFILE`, `ENOBUFS`.
+    const WANTS: [i32; 3] = [23, 24, 105];
+    let is_want = error
+        .raw_os_error()
+        .is_some_and(|code| WANTS.contains(&code));
+    is_want
+        || matches!(
+            error.kind(),
+            io::ErrorKind::OutOfMemory | io::ErrorKind::AddrNotAvailable
+        )
+}
 
 /// What active probes say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

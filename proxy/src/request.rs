@@ -352,7 +352,7 @@ fn decide(
     };
     let nothing_to_gain = matches!(
         failure.error,
-        RequestError::QueueFull | RequestError::QueueTimeout
+        RequestError::QueueFull | RequestError::QueueTimeout | RequestError::OutOfSockets(_)
     );
     let repeat = rescue::decide(failed, *tries);
     if repeat == Repeat::No

@@ -344,6 +344,13 @@ pub(crate) async fn run(worker: Rc<Worker>, mut orders: mpsc::Receiver<Order>) {
             () = all_closed(&worker) => break,
         }
     }
+    // Whoever does nothing any more follows every snapshot.
+    orders.close();
+    while let Ok(order) = orders.try_recv() {
+        if let Order::Pass(fence) = order {
+            fence.pass(worker.index);
+        }
+    }
     worker.log.flush();
 }
 

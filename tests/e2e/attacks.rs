@@ -159,6 +159,36 @@ const ATTACKS: &[(&str, &[u16], &str)] = &[
         "POST /v1/services/shop/rollback HTTP/1.1\r\nHost: HOST\r\nAuthorization: Bearer TOKEN\r\nContent-Length: 0\r\nContent-Length: 5\r\n\r\n",
     ),
     (
+        "one coding twice",
+        &[400],
+        "POST /v1/services/shop/rollback HTTP/1.1\r\nHost: HOST\r\nAuthorization: Bearer TOKEN\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+    ),
+    (
+        "one coding in two lines",
+        &[400],
+        "POST /v1/services/shop/rollback HTTP/1.1\r\nHost: HOST\r\nAuthorization: Bearer TOKEN\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
+    (
+        "empty coding before the one",
+        &[400],
+        "POST /v1/services/shop/rollback HTTP/1.1\r\nHost: HOST\r\nAuthorization: Bearer TOKEN\r\nTransfer-Encoding: ,chunked\r\n\r\n0\r\n\r\n",
+    ),
+    (
+        "another coding below",
+        &[501],
+        "POST /v1/services/shop/rollback HTTP/1.1\r\nHost: HOST\r\nAuthorization: Bearer TOKEN\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    ),
+    (
+        "tunnel",
+        &[405],
+        "CONNECT HOST HTTP/1.1\r\nHost: HOST\r\nAuthorization: Bearer TOKEN\r\n\r\n",
+    ),
+    (
+        "more body than is allowed, announced only",
+        &[413],
+        "POST /v1/services/shop/rollback HTTP/1.1\r\nHost: HOST\r\nAuthorization: Bearer TOKEN\r\nContent-Type: application/json\r\nContent-Length: 262145\r\n\r\n",
+    ),
+    (
         "field name with a space",
         &[400],
         "POST /v1/services/shop/rollback HTTP/1.1\r\nHost: HOST\r\nAuthorization: Bearer TOKEN\r\nContent-Length : 0\r\n\r\n",
@@ -233,6 +263,31 @@ async fn raw(proxy: &Proxy, request: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heads_of_the_api_have_the_limits_of_listeners() {
+    let (_blue, _green, proxy) = proxy().await;
+    let ask = async |path: &str, fields: &str| {
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{fields}\r\n",
+            proxy.admin
+        );
+        let answer = raw(&proxy, &head).await;
+        answer.get(9..12).unwrap_or("closed").to_owned()
+    };
+    let path = |bytes: usize| format!("/livez?{}", "x".repeat(bytes - 7));
+    let line = |bytes: usize| format!("x: {}\r\n", "y".repeat(bytes - 5));
+    for (fields, expected) in [
+        (String::new(), "200"),
+        (line(16 << 10), "200"),
+        (line((16 << 10) + 1), "431"),
+        (line(16 << 10).repeat(4), "431"),
+    ] {
+        assert_eq!(ask("/livez", &fields).await, expected, "{}", fields.len());
+    }
+    assert_eq!(ask(&path(8 << 10), "").await, "200");
+    assert_eq!(ask(&path((8 << 10) + 1), "").await, "414");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn endpoints_that_lead_inside_or_back_are_refused() {
     let (_blue, green, proxy) = proxy().await;
     let (web, admin) = (proxy.web.port(), proxy.admin.port());
@@ -282,6 +337,38 @@ async fn endpoints_that_lead_inside_or_back_are_refused() {
         200,
         "an ordinary one is taken"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endpoints_of_the_file_that_lead_back_are_refused() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let everywhere = "web: {address: \"0.0.0.0:0\"}";
+    let config = crate::support::blue_green(&blue.url(), &green.url(), "")
+        .replace("web: {address: \"127.0.0.1:0\"}", everywhere);
+    let proxy = Proxy::start(&config);
+    let (web, admin) = (proxy.web.port(), proxy.admin.port());
+    for endpoint in [
+        format!("http://127.0.0.1:{web}"),
+        format!("h2c://127.0.0.9:{web}"),
+        format!("http://[::ffff:127.0.0.1]:{web}"),
+        format!("http://127.0.0.1:{admin}"),
+    ] {
+        proxy.write_config(&config.replace(&green.url(), &endpoint));
+        let refused = proxy.post("/v1/reload", Value::Null).await;
+        assert_eq!(refused.json()["code"], "endpoint_refused", "{endpoint}");
+        let detail = refused.json()["detail"].to_string();
+        assert!(
+            detail.contains("services.shop.backends.green.endpoints"),
+            "{detail}"
+        );
+    }
+    // Nor does a process start that way. What is known without one is found by `check` as well.
+    let fixed = config.replace("0.0.0.0:0", &format!("0.0.0.0:{}", green.address.port()));
+    std::fs::write(proxy.path().join("circle.yaml"), fixed).unwrap();
+    let (code, out, _) = proxy.cli(&["check", "circle.yaml"]);
+    assert_eq!(code, 78, "{out}");
+    proxy.write_config(&config);
+    assert_eq!(proxy.post("/v1/reload", Value::Null).await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,7 @@
 //! Clients that cost more than they should: they are sent away, and nobody else notices.
 //!
 //! Each HTTP/2 flood is played at its limit and one beyond it with small limits, then in full against the
-//! defaults while others are being served. Time is not judged, except that everything ends.
+//! defaults while others are being served, each of whose requests is answered in time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -117,6 +117,10 @@ const STALLED_KIB_MAX: u64 = 32 << 10;
 /// Attacks of a connection that may cost the proxy memory: more than that is none's business.
 const GROWTH_KIB_MAX: u64 = 64 << 10;
 
+/// Whoever behaves is answered within this time whatever others do; on a machine that has nothing else to do,
+/// within a hundredth of it.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn floods_are_ended_while_others_are_served() {
     let origin = RawOrigin::start().await;
@@ -147,8 +151,9 @@ async fn floods_are_ended_while_others_are_served() {
         }
         assert_eq!(edge.hits(limit).await, hits + 2, "{name}");
     }
-    for load in load {
-        load.finish().await;
+    for (load, protocol) in load.into_iter().zip(["HTTP/1", "HTTP/2"]) {
+        let (done, p99) = load.finish_within(PATIENCE).await;
+        println!("{done} requests over {protocol} during floods: 0 failed, 99 % within {p99:?}");
     }
     let grown = resident(&edge).saturating_sub(before);
     assert!(grown < GROWTH_KIB_MAX, "{grown} KiB more");
@@ -218,7 +223,8 @@ async fn slow_clients_are_ended_while_others_are_served() {
     assert_eq!(client.until_closed().await, Some(ENHANCE_YOUR_CALM));
     assert!(edge.hits("header_read_timeout").await > 50);
     assert_eq!(edge.hits("request_body_idle_timeout").await, 20);
-    load.finish().await;
+    let (done, p99) = load.finish_within(PATIENCE).await;
+    println!("{done} requests beside slow clients: 0 failed, 99 % within {p99:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -52,6 +52,11 @@ const CASES: &[Case] = &[
         &[],
     ),
     case(
+        "OPTIONS http://a HTTP/1.1\r\nHost: b.test\r\n\r\n",
+        &["options * http/1.1\r\n", "\r\nhost: a\r\n"],
+        &["b.test"],
+    ),
+    case(
         "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
         &["options * http/1.1\r\n"],
         &[],

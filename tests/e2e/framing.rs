@@ -123,6 +123,8 @@ fn broken_chunks() -> Vec<String> {
         "00000000000000001\r\nx\r\n0\r\n\r\n",
         "10000000000000000\r\nx\r\n0\r\n\r\n",
         "fffffffffffffffff\r\nx\r\n0\r\n\r\n",
+        "ffffffffffffffff\r\nx\r\n0\r\n\r\n",
+        "8000000000000000\r\nx\r\n0\r\n\r\n",
         "\r\nx\r\n0\r\n\r\n",
         ";a\r\nx\r\n0\r\n\r\n",
         "1;a\nb\r\nx\r\n0\r\n\r\n",

@@ -1,5 +1,6 @@
 //! Timeouts, and the limits of what endpoints send: at their value, one beyond it, and in the metrics.
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use crate::support::eventually_async;
@@ -109,6 +110,37 @@ async fn endpoints_that_take_too_long_are_given_up() {
     let mut client = H2::start(edge.plain().await, &[]).await;
     client.send(&get(1)).await;
     assert!(client.answer(1).await.unwrap_err().starts_with("reset"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hints_that_drip_for_longer_than_five_seconds_end_in_502() {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", socket.local_addr().unwrap());
+    // Slow enough that their number is not what ends it.
+    let origin = tokio::spawn(async move {
+        let (mut stream, _) = socket.accept().await.unwrap();
+        let mut ticks = tokio::time::interval(std::time::Duration::from_millis(500));
+        let (mut head, mut sent) = ([0; 4096], 0);
+        assert_ne!(stream.read(&mut head).await.unwrap(), 0);
+        loop {
+            ticks.tick().await;
+            let hint = stream.write_all(b"HTTP/1.1 103 Early Hints\r\n\r\n").await;
+            if hint.is_err() || stream.try_read(&mut head).is_ok_and(|read| read == 0) {
+                return sent;
+            }
+            sent += 1;
+        }
+    });
+    let edge = Edge::start(&url, "", "", "rescue: {enabled: false}");
+    let mut wire = edge.plain().await;
+    wire.write(CLOSING).await;
+    let seen = wire.rest().await.unwrap();
+    assert!(seen.contains("HTTP/1.1 502"), "{seen}");
+    let passed = seen.matches("HTTP/1.1 103").count();
+    assert!((1..16).contains(&passed), "{seen}");
+    assert_eq!(edge.hits("informational_responses").await, 1);
+    let sent = origin.await.unwrap();
+    assert!(sent < 16, "{sent} hints until it was closed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,22 +1,21 @@
 //! A new process takes over from an old one: no request is lost, nothing decided is forgotten, and
 //! at no time do two processes write the state.
 
+mod broken_off;
+mod peers;
+
 use std::collections::HashMap;
-use std::io::{IoSliceMut, Read, Write};
-use std::mem::MaybeUninit;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::AsRawFd;
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use peers::Taker;
 use serde_json::{Value, json};
 
 use crate::support::{
-    DEADLINE, HEAD, Http, Load, Origin, Protocol, Proxy, blue_green, eventually, log_in, python,
-    run,
+    HEAD, Http, Load, Origin, Protocol, Proxy, blue_green, eventually, log_in, python, run,
 };
 
 /// How often a new version is installed under load.
@@ -178,13 +177,15 @@ async fn rollback_during_a_hand_over_travels_along_and_ordinary_writes_wait() {
         (503, &json!("handing_over"), "1")
     );
     let press = verb(&proxy, &["rollback", "shop"]);
-    let carried = taker.receive();
+    let carried = taker.talk.receive();
     assert_eq!(carried["say"], "carry");
     assert_eq!(
         (&carried["urgent"]["verb"], &carried["urgent"]["service"]),
         (&json!("rollback"), &json!("shop"))
     );
-    taker.send(&json!({"say": "done", "number": carried["number"], "durable": true}));
+    taker
+        .talk
+        .send(&json!({"say": "done", "number": carried["number"], "durable": true}));
     let answer = press.await.unwrap();
     assert_eq!(answer["durable"], true, "{answer}");
     let before = green.received();
@@ -443,70 +444,4 @@ fn wait(child: &mut Child) -> Option<i32> {
         status.is_some()
     });
     status.unwrap().code()
-}
-
-/// A process that takes over, as the old one sees it: says what it should and goes no further.
-struct Taker {
-    stream: UnixStream,
-    _held: Vec<OwnedFd>,
-}
-
-impl Taker {
-    fn connect(proxy: &Proxy) -> Self {
-        let stream = UnixStream::connect(proxy.state_dir().join("takeover.sock")).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        let mut taker = Self {
-            stream,
-            _held: Vec::new(),
-        };
-        taker.send(&json!({"say": "hello", "protocol": 1, "pid": std::process::id()}));
-        let sockets = taker.receive();
-        assert_eq!(sockets["say"], "sockets", "{sockets}");
-        let count = sockets["listeners"].as_array().unwrap().len() + 1;
-        taker.receive_descriptors(count);
-        taker
-    }
-
-    /// From here on only this process may write the state.
-    fn take(&mut self) {
-        self.send(&json!({"say": "take"}));
-        assert_eq!(self.receive(), json!({"say": "lock"}));
-        self.receive_descriptors(1);
-    }
-
-    fn send(&mut self, message: &Value) {
-        let text = message.to_string();
-        let length = u32::try_from(text.len()).unwrap().to_be_bytes();
-        self.stream.write_all(&length).unwrap();
-        self.stream.write_all(text.as_bytes()).unwrap();
-    }
-
-    fn receive(&mut self) -> Value {
-        let mut length = [0; 4];
-        self.stream.read_exact(&mut length).unwrap();
-        let mut text = vec![0; u32::from_be_bytes(length) as usize];
-        self.stream.read_exact(&mut text).unwrap();
-        serde_json::from_slice(&text).unwrap()
-    }
-
-    fn receive_descriptors(&mut self, count: usize) {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut byte = [0];
-        let mut byte = [IoSliceMut::new(&mut byte)];
-        recvmsg(
-            self.stream.as_fd(),
-            &mut byte,
-            &mut control,
-            RecvFlags::CMSG_CLOEXEC,
-        )
-        .unwrap();
-        let before = self._held.len();
-        for message in control.drain() {
-            if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-                self._held.extend(descriptors);
-            }
-        }
-        assert_eq!(self._held.len() - before, count);
-    }
 }

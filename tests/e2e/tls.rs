@@ -120,6 +120,28 @@ async fn get(address: SocketAddr, name: &str, host: &str, config: rustls::Client
     String::from_utf8_lossy(&text).into_owned()
 }
 
+/// The status of the answer to a GET over HTTP/2; none if the connection was refused.
+async fn get_h2(
+    address: SocketAddr,
+    name: &str,
+    host: &str,
+    mut config: rustls::ClientConfig,
+) -> Option<u16> {
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let stream = connect(address, name, config).await.ok()?;
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let (executor, io) = (TokioExecutor::new(), TokioIo::new(stream));
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io)
+        .await
+        .ok()?;
+    let driver = tokio::spawn(connection);
+    let request = Request::get(format!("https://{host}/"));
+    let answer = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap());
+    let status = answer.await.ok().map(|answer| answer.status().as_u16());
+    driver.abort();
+    status
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn listener_with_client_ca_serves_only_clients_that_show_its_certificate() {
     let (blue, green) = (Origin::start().await, Origin::start().await);
@@ -145,6 +167,17 @@ async fn listener_with_client_ca_serves_only_clients_that_show_its_certificate()
         assert_eq!(answer(refused).await, "", "{refused:?}");
     }
     assert_eq!(blue.received(), 1);
+    // The same over HTTP/2.
+    let over_h2 = async |identity: Option<&str>, host: &str| {
+        let identity = identity.map(|name| (proxy.path(), name));
+        get_h2(proxy.web, "shop.test", host, client(&own, identity)).await
+    };
+    assert_eq!(over_h2(Some("friend"), "shop.test").await, Some(200));
+    assert_eq!(over_h2(Some("friend"), "bank.test").await, Some(421));
+    for refused in [None, Some("stranger"), Some("expired")] {
+        assert_eq!(over_h2(refused, "shop.test").await, None, "{refused:?}");
+    }
+    assert_eq!(blue.received(), 2);
     // Other authorities are taken over without a restart, and the old ones end.
     std::fs::write(proxy.path().join("clients.crt"), &foreign.pem).unwrap();
     let reloaded = proxy.post("/v1/reload", Value::Null).await;

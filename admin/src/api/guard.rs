@@ -1,6 +1,6 @@
 //! What every request to the API must pass before it is looked at.
 //!
-//! In this order: a plain path, a known `Host` (against DNS rebinding), no foreign web page behind it
+//! In this order: a head without doubt ([`head`]), a plain path, a known `Host` (against DNS rebinding), no foreign web page behind it
 //! (against cross-site requests), and a token. What is open to everybody (`/livez`, `/readyz`,
 //! `/metrics`, and the static files of `/docs/`) passes the first two only.
 
@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, Method, StatusCode, header, request::Parts};
 
+use super::head;
 use super::problem::Problem;
 use crate::auth::{Auth, Caller, Rejection};
 
@@ -31,6 +32,7 @@ pub(crate) fn pass(
     peer: IpAddr,
     request: &Parts,
 ) -> Result<Option<Caller>, Problem> {
+    head::check(request)?;
     check_path(request)?;
     check_host(doors, request)?;
     let path = request.uri.path();

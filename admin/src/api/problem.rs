@@ -17,6 +17,8 @@ pub(crate) struct Problem {
     code: &'static str,
     detail: String,
     more: Map<String, Value>,
+    /// The connection ends with it.
+    closes: bool,
 }
 
 /// An error (RFC 9457). Some have further members: `line` and `column` of a body, `current` state,
@@ -50,7 +52,14 @@ impl Problem {
             code,
             detail: detail.into(),
             more: Map::new(),
+            closes: false,
         }
+    }
+
+    /// The same for a request after which nothing can be trusted on its connection.
+    pub(crate) const fn and_close(mut self) -> Self {
+        self.closes = true;
+        self
     }
 
     /// Adds a member.
@@ -95,6 +104,14 @@ impl From<AskError> for Problem {
                 Self::new(StatusCode::GATEWAY_TIMEOUT, "apply_unconfirmed", detail)
                     .with("workers", workers)
             }
+            AskError::NotFollowed => {
+                let status = StatusCode::GATEWAY_TIMEOUT;
+                Self::new(
+                    status,
+                    "apply_unconfirmed",
+                    AskError::NotFollowed.to_string(),
+                )
+            }
         }
     }
 }
@@ -121,6 +138,9 @@ impl IntoResponse for Problem {
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
+        if self.closes {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

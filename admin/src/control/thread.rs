@@ -22,7 +22,7 @@ use switchback_proxy::data_plane::DataPlane;
 use switchback_proxy::fence::Fence;
 use switchback_proxy::snapshot::Snapshot;
 use switchback_proxy::stats::Alarm;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use lending::Lending;
 use outgoing::Outgoing;
@@ -34,6 +34,7 @@ use crate::command::{Asked, Cause, Command, Refusal};
 use crate::controller::{Decision, Outlook, World, apply};
 use crate::effective::Effective;
 use crate::events::Events;
+use crate::evidence::Record;
 use crate::handover::Follower;
 use crate::observer::{Clock, Observer};
 use crate::state::State;
@@ -322,8 +323,14 @@ impl Keeper {
         match self.decide(&request.command, &request.asked) {
             Ok(decision) if request.asked.dry_run => self.answer_dry_run(request, decision),
             Ok(decision) if decision.changes(&self.world) => {
-                let applied = self.apply_now(&request.command, &request.asked, &decision);
-                let _ = request.reply.send(Ok(applied));
+                let Request {
+                    command,
+                    asked,
+                    record,
+                    reply,
+                    ..
+                } = request;
+                let _ = reply.send(Ok(self.apply_seen(&command, &asked, &decision, record)));
             }
             Ok(decision) => self.answer_unchanged(request, decision.notes),
             Err(refusal) => {
@@ -357,6 +364,17 @@ impl Keeper {
     }
 
     fn apply_now(&mut self, command: &Command, asked: &Asked, decision: &Decision) -> Applied {
+        self.apply_seen(command, asked, decision, None)
+    }
+
+    /// The same; `seen`: the record of the process that has decided it, if that was another one.
+    fn apply_seen(
+        &mut self,
+        command: &Command,
+        asked: &Asked,
+        decision: &Decision,
+        seen: Option<Box<Record>>,
+    ) -> Applied {
         self.numbered += 1;
         let revision = self.numbered;
         let before = self.world.clone();
@@ -373,13 +391,17 @@ impl Keeper {
         }
         let witnessed = self.witness(command, decision);
         let fence = self.carry_out(decision, revision, false);
-        let (sender, durable) = oneshot::channel();
         let commit = self.commit(&before, command, asked, decision, revision, true);
-        self.commit_now(commit, command, asked, sender);
-        self.tell(decision, asked, Some(revision));
-        if let Some(witnessed) = witnessed {
-            self.record(witnessed, decision, asked, revision, &fence);
+        let witnessed = witnessed.map(|witnessed| match seen {
+            Some(seen) => witnessed.seen_as(*seen),
+            None => witnessed,
+        });
+        if let Some(witnessed) = &witnessed {
+            self.watch_aftermath(witnessed, revision, &fence);
         }
+        let record = || self.record(witnessed?, decision, asked, revision);
+        let durable = self.commit_now(commit, (command, asked), record);
+        self.tell(decision, asked, Some(revision));
         self.applied(
             decision.notes.clone(),
             Some(fence),

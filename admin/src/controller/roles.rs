@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use switchback_config::model::Name;
 
 use super::{Case, rollout};
-use crate::command::{Cause, Refusal};
+use crate::command::{Cause, Failing, Refusal};
 use crate::effective::move_to_stable;
 use crate::state::{Block, Trial, later};
 
@@ -47,13 +47,13 @@ pub(super) fn rollback(case: &mut Case<'_>, force: bool, cut: bool) -> Result<()
 }
 
 /// The judge's rollback of one backend.
-pub(super) fn condemn(
-    case: &mut Case<'_>,
-    backend: &Name,
-    version: &str,
-    cause: Cause,
-    sentence: &str,
-) -> Result<(), Refusal> {
+pub(super) fn condemn(case: &mut Case<'_>, failing: &Failing, cause: Cause) -> Result<(), Refusal> {
+    let Failing {
+        backend,
+        version,
+        sentence,
+        ..
+    } = failing;
     case.require_backend(backend)?;
     if case.before.version(backend) != version || case.before.weight(backend) == 0 {
         return Ok(());
@@ -79,12 +79,13 @@ pub(super) fn condemn(
 
 /// The judge's block of a version that no user has met. Where rollback goes stays open, and so does
 /// what has got weight since: there, users decide.
-pub(super) fn reject(
-    case: &mut Case<'_>,
-    backend: &Name,
-    version: &str,
-    sentence: &str,
-) -> Result<(), Refusal> {
+pub(super) fn reject(case: &mut Case<'_>, failing: &Failing) -> Result<(), Refusal> {
+    let Failing {
+        backend,
+        version,
+        sentence,
+        ..
+    } = failing;
     case.require_backend(backend)?;
     let before = &case.before;
     let serves = |refuge: &Name| before.version(refuge) == version;

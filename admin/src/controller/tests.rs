@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use super::*;
-use crate::command::Cause;
+use crate::command::{Cause, Failing};
 
 const FILE: &str = r#"
 version: 1
@@ -149,20 +149,23 @@ fn weights(table: [u32; 3]) -> Command {
 
 fn condemn(backend: &str, version: &str) -> Command {
     Command::Condemn {
-        service: shop(),
-        backend: backend.into(),
-        version: version.into(),
+        failing: failing(backend, version, "it fails"),
         cause: Cause::Judge,
-        sentence: "it fails".into(),
     }
 }
 
 fn reject(backend: &str, version: &str) -> Command {
     Command::Reject {
+        failing: failing(backend, version, "of mirrored requests, it fails"),
+    }
+}
+
+fn failing(backend: &str, version: &str, sentence: &str) -> Failing {
+    Failing {
         service: shop(),
         backend: backend.into(),
         version: version.into(),
-        sentence: "of mirrored requests, it fails".into(),
+        sentence: sentence.into(),
     }
 }
 

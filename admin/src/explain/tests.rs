@@ -12,7 +12,7 @@ use switchback_config::model::{Config, Name};
 
 use super::facts::{Judged, Seen, press};
 use super::*;
-use crate::command::{Asked, Cause, Command, Refusal, StartRollout};
+use crate::command::{Asked, Cause, Command, Failing, Refusal, StartRollout};
 use crate::controller::{Health, Outlook, World, apply};
 use crate::effective::Effective;
 use crate::state::{Hold, ServiceState, Standing, State};
@@ -114,11 +114,13 @@ impl Play {
     fn condemn(&mut self) -> &mut Self {
         (self.by, self.reason) = ("judge", Some("canary failed 3 of 9"));
         self.act(Command::Condemn {
-            service: shop(),
-            backend: "green".into(),
-            version: "42".into(),
+            failing: Failing {
+                service: shop(),
+                backend: "green".into(),
+                version: "42".into(),
+                sentence: "canary failed 3 of 9".into(),
+            },
             cause: Cause::Judge,
-            sentence: "canary failed 3 of 9".into(),
         })
     }
 

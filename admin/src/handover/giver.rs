@@ -9,17 +9,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use switchback_config::defaults::COMMAND_QUEUE;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use switchback_config::defaults::{
+    COMMAND_QUEUE, FENCE_TIME, TAKEOVER_AUDIT_MAX, TAKEOVER_HELLO_TIME, TAKEOVER_PEERS_MAX,
+    TAKEOVER_TIME,
+};
 use switchback_proxy::data_plane::DataPlane;
+use switchback_proxy::fence::Fence;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::wire::{PROTOCOL, Passed, ToNew, ToOld, receive, send, send_descriptors};
 use super::{Author, SOCKET, Urgent, socket_path};
 use crate::command::{Asked, Command};
 use crate::control::Controls;
 use crate::events::Events;
+use crate::evidence::Record;
+use crate::history::AuditEntry;
 use crate::reload::Reloader;
 use crate::store::Store;
 
@@ -29,39 +37,72 @@ const SOCKETS_TIME: Duration = Duration::from_secs(5);
 /// Messages of the new process that wait to be looked at.
 const MESSAGES: usize = 16;
 
+/// How soon it is tried again to take the state back.
+const TAKE_BACK_AGAIN: Duration = Duration::from_secs(1);
+
 /// A command that was carried out here and has to be sent along.
 #[derive(Debug)]
 pub(crate) struct Carried {
     revision: u64,
     urgent: Urgent,
     author: Author,
+    record: Option<Box<Record>>,
     /// Told whether the new process has persisted it.
     durable: oneshot::Sender<bool>,
 }
 
-/// Where the control thread puts commands that have to be sent along.
+/// Where the control thread puts what has to be sent along.
 #[derive(Clone, Debug)]
-pub(crate) struct Relay(mpsc::Sender<Carried>);
+pub(crate) struct Relay {
+    carried: mpsc::Sender<Carried>,
+    audit: mpsc::Sender<AuditEntry>,
+}
+
+/// The other end of a [`Relay`].
+#[derive(Debug)]
+struct Luggage {
+    carried: mpsc::Receiver<Carried>,
+    audit: mpsc::Receiver<AuditEntry>,
+}
 
 impl Relay {
-    /// Sends a command along. If that cannot be done its asker hears that it is not durable.
+    fn new() -> (Self, Luggage) {
+        let (carried, all_carried) = mpsc::channel(COMMAND_QUEUE);
+        let (audit, all_audit) = mpsc::channel(TAKEOVER_AUDIT_MAX);
+        let luggage = Luggage {
+            carried: all_carried,
+            audit: all_audit,
+        };
+        (Self { carried, audit }, luggage)
+    }
+
+    /// Sends a command along, with what was seen of what it took the weight of. If that cannot be done its
+    /// asker hears that it is not durable.
     pub(crate) fn carry(
         &self,
         revision: u64,
-        command: &Command,
-        asked: &Asked,
+        (command, asked): (&Command, &Asked),
+        record: Option<Box<Record>>,
         durable: oneshot::Sender<bool>,
     ) {
         let Some(urgent) = Urgent::of(command) else {
             return;
         };
         let author = Author::of(asked);
-        let _ = self.0.try_send(Carried {
+        let _ = self.carried.try_send(Carried {
             revision,
             urgent,
             author,
+            record,
             durable,
         });
+    }
+
+    /// Keeps what is in no revision for the audit.
+    pub(crate) fn note(&self, entry: AuditEntry) {
+        if let Err(error) = self.audit.try_send(entry) {
+            tracing::error!(%error, "too much was refused during a hand-over, the audit misses this");
+        }
     }
 }
 
@@ -77,6 +118,8 @@ pub(crate) struct Giver {
     pub(crate) admin: TcpListener,
     /// Another process has the state, and does not serve yet.
     pub(crate) lent: AtomicBool,
+    /// This process ends, and does not want the state back.
+    pub(crate) ending: Notify,
 }
 
 /// Another process serves now; this is the way to it.
@@ -87,19 +130,35 @@ pub(crate) struct Given {
     talk: Talk,
 }
 
+/// A peer that has the sockets and asks for the state.
+struct Peer {
+    stream: UnixStream,
+    pid: u32,
+}
+
 /// A hand-over under way.
 #[derive(Debug)]
 struct Talk {
     writer: OwnedWriteHalf,
     messages: mpsc::Receiver<io::Result<ToOld>>,
-    carried: mpsc::Receiver<Carried>,
+    luggage: Luggage,
     waiting: HashMap<u64, oneshot::Sender<bool>>,
     number: u64,
 }
 
+/// What there is to do for a hand-over under way.
+enum Heard {
+    Carried(Carried),
+    Audit(AuditEntry),
+    Said(io::Result<ToOld>),
+    /// The new process has ended.
+    Silence,
+}
+
 impl Giver {
-    /// Waits until another process has taken over. Never ends if none does.
-    pub(crate) async fn run(&self) -> Given {
+    /// Waits until another process has taken over. Never ends if none does. None once another one has the
+    /// state and this one is [ending](Self::ending).
+    pub(crate) async fn run(&self) -> Option<Given> {
         let listener = match self.listen() {
             Ok(listener) => listener,
             Err(error) => {
@@ -107,12 +166,23 @@ impl Giver {
                 return std::future::pending().await;
             }
         };
+        let mut peers = FuturesUnordered::new();
         loop {
-            let Ok((stream, _)) = listener.accept().await else {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
+            let met = tokio::select! {
+                accepted = listener.accept(), if peers.len() < TAKEOVER_PEERS_MAX => {
+                    match accepted {
+                        Ok((stream, _)) => peers.push(self.meet(stream)),
+                        Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+                    }
+                    continue;
+                }
+                Some(met) = peers.next() => met,
             };
-            match self.give(stream).await {
+            let given = match met {
+                Ok(peer) => self.give(peer).await,
+                Err(error) => Err(error),
+            };
+            match given {
                 Ok(given) => return given,
                 Err(error) => {
                     let message = format!(
@@ -133,46 +203,90 @@ impl Giver {
         UnixListener::bind(path)
     }
 
-    async fn give(&self, mut stream: UnixStream) -> io::Result<Given> {
+    /// Passes the sockets to whoever asks for them, and waits until it asks for the state. Nothing depends
+    /// on that yet.
+    async fn meet(&self, mut stream: UnixStream) -> io::Result<Peer> {
         let peer = stream.peer_cred()?;
         let own = rustix::process::geteuid().as_raw();
         if peer.uid() != own && peer.uid() != 0 {
             return Err(io::Error::other("it belongs to another user"));
         }
-        let ToOld::Hello { protocol, pid } = receive(&mut stream).await? else {
+        let ToOld::Hello { protocol, pid } =
+            in_time(TAKEOVER_HELLO_TIME, receive(&mut stream)).await?
+        else {
             return Err(unexpected());
         };
         if protocol != PROTOCOL {
             let reason = format!("this process hands over by protocol {PROTOCOL}, not {protocol}");
-            send(
-                &mut stream,
-                &ToNew::Refused {
-                    reason: reason.clone(),
-                },
-            )
-            .await?;
+            let refused = ToNew::Refused {
+                reason: reason.clone(),
+            };
+            in_time(TAKEOVER_HELLO_TIME, send(&mut stream, &refused)).await?;
             return Err(io::Error::other(reason));
         }
-        self.pass_sockets(&mut stream).await?;
-        let ToOld::Take = receive(&mut stream).await? else {
-            return Err(unexpected());
-        };
-        let (sender, carried) = mpsc::channel(COMMAND_QUEUE);
+        in_time(TAKEOVER_TIME, self.pass_sockets(&mut stream)).await?;
+        match in_time(TAKEOVER_TIME, receive(&mut stream)).await? {
+            ToOld::Take => Ok(Peer { stream, pid }),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn give(&self, peer: Peer) -> io::Result<Option<Given>> {
+        let Peer { stream, pid } = peer;
+        let (relay, luggage) = Relay::new();
         self.lent.store(true, Relaxed);
-        if let Err(error) = self.controls.lend(Relay(sender)).await {
+        if let Err(error) = self.controls.lend(relay).await {
             self.lent.store(false, Relaxed);
             return Err(error);
         }
-        let talk = match self.pass_state(stream, carried).await {
-            Ok(talk) => talk,
-            Err(error) => {
-                let written = self.store.take_back().await;
-                self.controls.take_back(written).await;
-                self.lent.store(false, Relaxed);
-                return Err(error);
-            }
+        let (reader, writer) = stream.into_split();
+        let mut talk = Talk {
+            writer,
+            messages: read(reader),
+            luggage,
+            waiting: HashMap::new(),
+            number: 0,
         };
-        Ok(Given { pid, talk })
+        match self.pass_state(&mut talk).await {
+            Ok(true) => Ok(Some(Given { pid, talk })),
+            Ok(false) => Ok(None),
+            Err(error) => {
+                self.take_back().await;
+                self.lent.store(false, Relaxed);
+                while let Ok(entry) = talk.luggage.audit.try_recv() {
+                    self.store.audit(entry);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes the state into use again, however long that takes. Until it can be, what is in force serves on,
+    /// and changes are refused as on a full disk.
+    async fn take_back(&self) {
+        let mut tell = true;
+        let written = loop {
+            match self.store.take_back().await {
+                Ok(written) => break written,
+                Err(error) if tell => {
+                    tell = false;
+                    let message = format!(
+                        "the state cannot be taken back ({error}): what is in force goes on, changes are refused; it is tried again every second"
+                    );
+                    self.events
+                        .emit("state_unavailable", None, "switchback", message, None);
+                    self.controls.take_back(None).await;
+                }
+                Err(_) => {}
+            }
+            tokio::time::sleep(TAKE_BACK_AGAIN).await;
+        };
+        self.controls.take_back(written).await;
+        if !tell {
+            let message = "the state is written here again";
+            self.events
+                .emit("state_returned", None, "switchback", message, None);
+        }
     }
 
     async fn pass_sockets(&self, stream: &mut UnixStream) -> io::Result<()> {
@@ -194,32 +308,33 @@ impl Giver {
         send_descriptors(stream, &sockets).await
     }
 
-    /// Gives up the state, and sends commands along until the new process serves.
-    async fn pass_state(
-        &self,
-        stream: UnixStream,
-        carried: mpsc::Receiver<Carried>,
-    ) -> io::Result<Talk> {
+    /// Gives up the state, and sends commands along until the new process serves: true, or this one ends:
+    /// false.
+    async fn pass_state(&self, talk: &mut Talk) -> io::Result<bool> {
         let lock = self.store.lend().await.map_err(io::Error::other)?;
-        let (reader, writer) = stream.into_split();
-        let mut talk = Talk {
-            writer,
-            messages: read(reader),
-            carried,
-            waiting: HashMap::new(),
-            number: 0,
-        };
         send(&mut talk.writer, &ToNew::Lock).await?;
         let lock: [BorrowedFd<'_>; 1] = [lock.as_fd()];
         send_descriptors(talk.writer.as_ref(), &lock).await?;
-        while let Some(message) = talk.next().await? {
-            match message {
-                ToOld::Done { number, durable } => talk.done(number, durable),
-                ToOld::Serving => return Ok(talk),
-                _ => return Err(unexpected()),
+        loop {
+            let heard = tokio::select! {
+                heard = talk.hear(false) => heard,
+                () = self.ending.notified() => {
+                    talk.part().await?;
+                    return Ok(false);
+                }
+            };
+            match heard {
+                Heard::Carried(carried) => talk.carry(carried).await?,
+                Heard::Said(message) => match message? {
+                    ToOld::Done { number, durable } => talk.done(number, durable),
+                    ToOld::Serving => return Ok(true),
+                    _ => return Err(unexpected()),
+                },
+                // Whose audit it belongs into is not decided yet, so nothing is heard of it.
+                Heard::Audit(_) => {}
+                Heard::Silence => return Err(io::ErrorKind::UnexpectedEof.into()),
             }
         }
-        Err(io::ErrorKind::UnexpectedEof.into())
     }
 }
 
@@ -228,39 +343,70 @@ impl Given {
     /// decided here any more.
     pub(crate) async fn follow(self, controls: &Controls) {
         let Self { mut talk, .. } = self;
-        let followed = async {
-            // What was decided until then comes before the word that nothing will be.
-            while let Ok(carried) = talk.carried.try_recv() {
-                talk.carry(carried).await?;
-            }
-            send(&mut talk.writer, &ToNew::Retired).await?;
-            while let Some(message) = talk.next().await? {
-                match message {
-                    ToOld::Done { number, durable } => talk.done(number, durable),
-                    ToOld::Follow { state } => {
-                        let revision = state.revision;
-                        controls.follow_state(*state).await;
-                        send(&mut talk.writer, &ToNew::Followed { revision }).await?;
-                    }
-                    _ => return Err(unexpected()),
-                }
-            }
-            Ok::<(), io::Error>(())
-        };
-        if let Err(error) = followed.await {
+        if let Err(error) = talk.follow(controls).await {
             tracing::debug!(%error, "the new process says nothing any more");
         }
     }
 }
 
 impl Talk {
-    /// The next message; commands are sent along meanwhile.
-    async fn next(&mut self) -> io::Result<Option<ToOld>> {
+    /// What comes next; audit entries only `with_audit`.
+    ///
+    /// # Cancel safety
+    /// Safe: nothing is lost.
+    async fn hear(&mut self, with_audit: bool) -> Heard {
+        tokio::select! {
+            biased;
+            Some(carried) = self.luggage.carried.recv() => Heard::Carried(carried),
+            Some(entry) = self.luggage.audit.recv(), if with_audit => Heard::Audit(entry),
+            message = self.messages.recv() => message.map_or(Heard::Silence, Heard::Said),
+        }
+    }
+
+    /// Says all that only this process knows, and that it decides nothing any more.
+    async fn part(&mut self) -> io::Result<()> {
+        // What was decided until then comes before the word that nothing will be.
+        while let Ok(carried) = self.luggage.carried.try_recv() {
+            self.carry(carried).await?;
+        }
+        let mut entries = Vec::new();
+        while let Ok(entry) = self.luggage.audit.try_recv() {
+            entries.push(entry);
+        }
+        if !entries.is_empty() {
+            send(&mut self.writer, &ToNew::Audit { entries }).await?;
+        }
+        send(&mut self.writer, &ToNew::Retired).await
+    }
+
+    async fn follow(&mut self, controls: &Controls) -> io::Result<()> {
+        self.part().await?;
+        let mut behind = None;
         loop {
-            tokio::select! {
-                biased;
-                Some(carried) = self.carried.recv() => self.carry(carried).await?,
-                message = self.messages.recv() => return message.transpose(),
+            let heard = tokio::select! {
+                heard = self.hear(true) => heard,
+                revision = caught_up(behind.as_ref()) => {
+                    behind = None;
+                    send(&mut self.writer, &ToNew::Followed { revision }).await?;
+                    continue;
+                }
+            };
+            match heard {
+                Heard::Carried(carried) => self.carry(carried).await?,
+                Heard::Audit(entry) => {
+                    let entries = vec![entry];
+                    send(&mut self.writer, &ToNew::Audit { entries }).await?;
+                }
+                Heard::Said(message) => match message? {
+                    ToOld::Done { number, durable } => self.done(number, durable),
+                    ToOld::Follow { state } => {
+                        let revision = state.revision;
+                        let fence = controls.follow_state(*state).await;
+                        behind = fence.map(|fence| (revision, fence));
+                    }
+                    _ => return Err(unexpected()),
+                },
+                Heard::Silence => return Ok(()),
             }
         }
     }
@@ -270,6 +416,7 @@ impl Talk {
             revision,
             urgent,
             author,
+            record,
             durable,
         } = carried;
         self.number += 1;
@@ -280,6 +427,7 @@ impl Talk {
             revision,
             urgent,
             author,
+            record,
         };
         send(&mut self.writer, &message).await
     }
@@ -289,6 +437,17 @@ impl Talk {
             let _ = waiting.send(durable);
         }
     }
+}
+
+/// The revision that all workers follow, as soon as they do.
+async fn caught_up(behind: Option<&(u64, Arc<Fence>)>) -> u64 {
+    let Some((revision, fence)) = behind else {
+        return std::future::pending().await;
+    };
+    while let Err(late) = fence.wait(FENCE_TIME).await {
+        tracing::warn!(%late, "follow the process that serves now");
+    }
+    *revision
 }
 
 /// Reads messages in a task of its own: one that is half read must not be dropped.
@@ -304,6 +463,15 @@ fn read(mut reader: OwnedReadHalf) -> mpsc::Receiver<io::Result<ToOld>> {
         }
     });
     messages
+}
+
+async fn in_time<T>(
+    patience: Duration,
+    talk: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    tokio::time::timeout(patience, talk)
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 fn unexpected() -> io::Error {

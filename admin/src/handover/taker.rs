@@ -4,16 +4,20 @@ use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
-use switchback_config::defaults::TAKEOVER_TIME;
+use switchback_config::defaults::{TAKEOVER_RETIRED_TIME, TAKEOVER_TIME};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout_at};
 
 use super::wire::{PROTOCOL, ToNew, ToOld, receive, receive_descriptors, send};
 use super::{Author, Urgent, socket_path};
-use crate::control::Controls;
+use crate::control::{Controls, Published};
+use crate::evidence::Record;
 use crate::inherit::{ADMIN, Inherited};
+use crate::store::Store;
 
 /// Messages of the old process that wait to be looked at: more than commands may wait there.
 const MESSAGES: usize = 2_048;
@@ -85,27 +89,19 @@ impl Predecessor {
     }
 
     /// Takes the state. From now on only this process writes it.
-    pub(crate) async fn take(self) -> Result<(OwnedFd, Succession), TakeoverError> {
-        let Self { mut stream, .. } = self;
+    pub(crate) async fn take(mut self) -> Result<(OwnedFd, UnixStream), TakeoverError> {
+        let stream = &mut self.stream;
         let lock = in_time(async {
-            send(&mut stream, &ToOld::Take).await?;
-            match receive(&mut stream).await? {
+            send(stream, &ToOld::Take).await?;
+            match receive(stream).await? {
                 ToNew::Lock => {}
                 _ => return Err(unexpected()),
             }
-            let passed = receive_descriptors(&stream, 1).await?;
+            let passed = receive_descriptors(stream, 1).await?;
             passed.into_iter().next().ok_or_else(unexpected)
         });
         let lock = lock.await?;
-        let (reader, writer) = stream.into_split();
-        let messages = read(reader);
-        let found = 0;
-        let succession = Succession {
-            writer,
-            messages,
-            found,
-        };
-        Ok((lock, succession))
+        Ok((lock, self.stream))
     }
 }
 
@@ -116,12 +112,20 @@ pub(crate) struct Succession {
     messages: mpsc::Receiver<ToNew>,
     /// The revision of the state as it was found.
     found: u64,
+    store: Store,
 }
 
 impl Succession {
-    /// Notes what the old process had persisted itself before it gave up the state.
-    pub(crate) const fn found(&mut self, revision: u64) {
-        self.found = revision;
+    /// Goes on with the process that has given up its state. `found`: the revision that it had persisted
+    /// itself before.
+    pub(crate) fn new(stream: UnixStream, store: Store, found: u64) -> Self {
+        let (reader, writer) = stream.into_split();
+        Self {
+            writer,
+            messages: read(reader),
+            found,
+            store,
+        }
     }
 
     /// Carries out what was sent along so far.
@@ -131,15 +135,27 @@ impl Succession {
         }
     }
 
-    /// Says that connections are accepted here, and waits until they are nowhere else.
+    /// Says that connections are accepted here, and waits until they are nowhere else, at most
+    /// [`TAKEOVER_RETIRED_TIME`]. After that the old process may still accept connections and carry out
+    /// rollbacks, which [`Succession::lead`] heeds; that it follows is not confirmed until it does.
     pub(crate) async fn succeed(&mut self, controls: &Controls) {
         if let Err(error) = send(&mut self.writer, &ToOld::Serving).await {
             tracing::warn!(%error, "the process that served before is gone");
             return;
         }
-        while let Some(message) = self.messages.recv().await {
-            if self.heed(message, controls).await {
-                return;
+        let until = Instant::now() + TAKEOVER_RETIRED_TIME;
+        loop {
+            match timeout_at(until, self.messages.recv()).await {
+                Ok(Some(message)) => {
+                    if self.heed(message, controls).await {
+                        return;
+                    }
+                }
+                Ok(None) => return,
+                Err(_) => {
+                    tracing::warn!("the process that served before does not say that it is done");
+                    return;
+                }
             }
         }
     }
@@ -156,23 +172,36 @@ impl Succession {
             {
                 break;
             }
-            tokio::select! {
-                changed = published.changed() => if changed.is_err() { break },
-                gone = self.note(&followed) => if gone { break },
+            if !self.hear(&controls, &mut published, &followed).await {
+                break;
             }
         }
         followed.send_replace(NOBODY);
         tracing::info!("the process that served before has ended");
     }
 
-    /// Notes how far the old process follows; ready when it is gone.
-    async fn note(&mut self, followed: &watch::Sender<u64>) -> bool {
-        while let Some(message) = self.messages.recv().await {
-            if let ToNew::Followed { revision } = message {
-                followed.send_replace(revision);
+    /// Heeds the old process until something is published here; false when either has ended.
+    async fn hear(
+        &mut self,
+        controls: &Controls,
+        published: &mut watch::Receiver<Arc<Published>>,
+        followed: &watch::Sender<u64>,
+    ) -> bool {
+        loop {
+            let message = tokio::select! {
+                changed = published.changed() => return changed.is_ok(),
+                message = self.messages.recv() => message,
+            };
+            match message {
+                Some(ToNew::Followed { revision }) => {
+                    followed.send_replace(revision);
+                }
+                Some(message) => {
+                    self.heed(message, controls).await;
+                }
+                None => return false,
             }
         }
-        true
     }
 
     /// Whether nothing is accepted by the old process any more.
@@ -183,11 +212,25 @@ impl Succession {
                 revision,
                 urgent,
                 author,
+                record,
             } => {
                 // What is in the state already is not done twice: a second rollback would go further back.
-                let durable = revision <= self.found || carry_out(controls, urgent, author).await;
+                let durable = if revision > self.found {
+                    carry_out(controls, urgent, author, record).await
+                } else {
+                    if let Some(record) = record {
+                        self.store.save_rollback(record);
+                    }
+                    true
+                };
                 // If it is gone it does not matter.
                 let _ = send(&mut self.writer, &ToOld::Done { number, durable }).await;
+                false
+            }
+            ToNew::Audit { entries } => {
+                for entry in entries {
+                    self.store.audit(entry);
+                }
                 false
             }
             ToNew::Retired => true,
@@ -196,11 +239,14 @@ impl Succession {
     }
 }
 
-async fn carry_out(controls: &Controls, urgent: Urgent, author: Author) -> bool {
-    match controls
-        .ask(urgent.into_command(), author.into_asked())
-        .await
-    {
+async fn carry_out(
+    controls: &Controls,
+    urgent: Urgent,
+    author: Author,
+    record: Option<Box<Record>>,
+) -> bool {
+    let (command, asked) = (urgent.into_command(), author.into_asked());
+    match controls.carry_out(command, asked, record).await {
         Ok(confirmed) => confirmed.durable,
         Err(error) => {
             tracing::error!(%error, "carry out what the process before has decided");

@@ -20,6 +20,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 
 use super::{Author, Urgent};
+use crate::evidence::Record;
+use crate::history::AuditEntry;
 use crate::state::State;
 
 /// What both sides have to agree on. A new process that speaks another one is refused, and the old
@@ -64,7 +66,11 @@ pub(super) enum ToNew {
         revision: u64,
         urgent: Urgent,
         author: Author,
+        /// What was seen of what it took the weight of.
+        record: Option<Box<Record>>,
     },
+    /// What was asked for here in the meantime and changed nothing, for the audit.
+    Audit { entries: Vec<AuditEntry> },
     /// Nothing is accepted here any more, and every change is followed.
     Retired,
     /// All workers follow the state with this revision.

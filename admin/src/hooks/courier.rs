@@ -40,6 +40,7 @@ pub(super) async fn run(hooks: Hooks) {
         busy: HashMap::new(),
         attempts: JoinSet::new(),
         seen: 0,
+        lost: 0,
         requests: Arc::new(Semaphore::new(HOOK_REQUESTS_MAX)),
         programs: Arc::new(Semaphore::new(HOOK_PROGRAMS_MAX)),
     };
@@ -66,6 +67,8 @@ struct Courier {
     attempts: JoinSet<(Attempt, Verdict)>,
     /// The newest message that was taken from the outbox.
     seen: u64,
+    /// How much is lost, as far as it was told.
+    lost: u64,
     requests: Arc<Semaphore>,
     programs: Arc<Semaphore>,
 }
@@ -263,9 +266,18 @@ impl Courier {
         self.hooks.store.note_action(id, action);
     }
 
-    fn count(&self) {
+    fn count(&mut self) {
         let waiting = self.queues.values().map(VecDeque::len).sum();
         self.hooks.counts.set_waiting(waiting);
+        let lost = self.hooks.store.lost_errands();
+        let more = lost - std::mem::replace(&mut self.lost, lost);
+        if more > 0 {
+            let message =
+                format!("hooks do not hear of {more} things that could not be written down");
+            self.hooks
+                .events
+                .emit("hook_message_lost", None, "switchback", message, None);
+        }
     }
 
     /// Until the next attempt is due.

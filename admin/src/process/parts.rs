@@ -90,6 +90,7 @@ impl Parts {
         let plane = start_plane(&config)?;
         let listeners = Listeners::default();
         let prepared = listeners.prepare(&plane, &config, &base, &mut inherited)?;
+        prepared.require_no_circle(&config, admin.0)?;
         if predecessor.is_none() {
             inherited.require_claimed()?;
         }
@@ -121,9 +122,9 @@ impl Parts {
         &mut self,
     ) -> Result<(Store, Found, Option<Succession>), StartError> {
         if let Some(predecessor) = self.predecessor.take() {
-            let (lock, mut succession) = predecessor.take().await?;
+            let (lock, stream) = predecessor.take().await?;
             let (store, found) = Store::take_over(&self.state_dir, lock)?;
-            succession.found(found.revision());
+            let succession = Succession::new(stream, store.clone(), found.revision());
             return Ok((store, found, Some(succession)));
         }
         let (store, found) = match self.opened.take() {

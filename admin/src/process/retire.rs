@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use switchback_config::defaults::RETIRE_IDLE_TIME;
+use tokio::sync::Notify;
 
 use super::{Ended, Process, STORE_TIME};
 use crate::handover::{Given, Giver};
@@ -25,6 +26,7 @@ impl Process {
             events: self.events.clone(),
             admin: self.admin_socket.as_ref().ok_or(gone)?.try_clone()?,
             lent: AtomicBool::new(false),
+            ending: Notify::new(),
         })
     }
 

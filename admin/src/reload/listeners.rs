@@ -13,6 +13,7 @@ use super::ReloadError;
 use crate::certificates::CertificateView;
 use crate::files::{self, FileError};
 use crate::inherit::Inherited;
+use crate::own;
 
 /// TLS that is in use, and what it was made for: all that sessions depend on.
 #[derive(Clone, Debug)]
@@ -43,6 +44,27 @@ pub struct Prepared {
     fresh: Vec<(Name, Bound, Open)>,
     /// With new certificates for TLS that stays, so that sessions resume.
     kept: Vec<(Name, Open, Vec<Certificate>)>,
+}
+
+impl Prepared {
+    /// Where they will accept.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = std::net::SocketAddr> {
+        let fresh = self.fresh.iter().map(|(_, _, open)| open.bound);
+        fresh.chain(self.kept.iter().map(|(_, open, _)| open.bound))
+    }
+
+    /// Requires that no endpoint of the file leads here or to the admin API.
+    pub(crate) fn require_no_circle(
+        &self,
+        config: &Config,
+        admin: std::net::SocketAddr,
+    ) -> Result<(), ReloadError> {
+        let own: Vec<_> = self.addresses().chain([admin]).collect();
+        match own::find(config, &own) {
+            None => Ok(()),
+            Some((place, endpoint)) => Err(ReloadError::OwnEndpoint { place, endpoint }),
+        }
+    }
 }
 
 impl Listeners {

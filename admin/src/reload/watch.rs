@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use notify::{RecursiveMode, Watcher};
 use sha2::{Digest, Sha256};
-use switchback_config::defaults::{RELOAD_DEBOUNCE, RELOAD_POLL};
+use switchback_config::defaults::{RELOAD_AGAIN, RELOAD_DEBOUNCE, RELOAD_POLL};
 use tokio::sync::Notify;
 
 use super::{Reloader, base_of};
@@ -30,6 +30,7 @@ impl Reloader {
         loop {
             watched.follow(&self.directories(&path));
             let now = self.fingerprint(&path);
+            let mut rest = RELOAD_POLL;
             if seen != Some(now) {
                 // The outcome is told by an event. What cannot be done just now is tried again.
                 let refused = self.reload(None).await.err();
@@ -37,10 +38,11 @@ impl Reloader {
                     seen = Some(now);
                     continue;
                 }
+                rest = RELOAD_AGAIN;
             }
             tokio::select! {
                 () = hint.notified() => tokio::time::sleep(RELOAD_DEBOUNCE).await,
-                () = tokio::time::sleep(RELOAD_POLL) => {}
+                () = tokio::time::sleep(rest) => {}
             }
         }
     }

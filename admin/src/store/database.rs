@@ -180,6 +180,17 @@ impl Database {
         Ok(Some(state))
     }
 
+    /// Whether something can be written.
+    pub(super) fn is_writable(&self) -> bool {
+        let written = self.write(|write| {
+            let mut meta = write.open_table(META).map_err(text)?;
+            meta.insert("probe", &[0; 64][..]).map_err(text)?;
+            meta.remove("probe").map_err(text)?;
+            Ok(())
+        });
+        written.is_ok()
+    }
+
     /// How often the state was written.
     pub(super) fn commits(&self) -> Result<u64, String> {
         let read = self.open_one()?.begin_read().map_err(text)?;

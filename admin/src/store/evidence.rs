@@ -46,6 +46,12 @@ impl Backlog {
         self.pieces.is_empty()
     }
 
+    /// Whether something waits that this process alone has.
+    pub(super) fn must_wait(&self) -> bool {
+        let is_action = |piece: &Piece| matches!(piece, Piece::Action(..));
+        !self.pieces.iter().all(is_action)
+    }
+
     pub(super) fn add(&mut self, piece: Piece) {
         if self.pieces.len() == WAITING_MAX {
             self.give_up("too much evidence waits for the disk");

@@ -2,9 +2,11 @@
 
 use std::os::fd::OwnedFd;
 
+use switchback_config::defaults::TAKEOVER_AUDIT_MAX;
 use tokio::sync::oneshot;
 
 use super::{Job, Keeper, Store};
+use crate::history::AuditEntry;
 
 impl Store {
     /// Writes what is left to write and closes the database. Until [`Store::take_back`] nothing is read or
@@ -23,20 +25,27 @@ impl Store {
 
     /// Takes the directory into use again, and persists what was kept. The last revision that the other
     /// process has written, if it has written anything: what it has written was never in force here.
-    pub(crate) async fn take_back(&self) -> Option<u64> {
+    ///
+    /// # Errors
+    /// When the database cannot be used. Nothing is written then until this is tried again.
+    pub(crate) async fn take_back(&self) -> Result<Option<u64>, String> {
         let (told, done) = oneshot::channel();
-        self.jobs.send(Job::TakeBack(told)).ok()?;
-        done.await.ok()?
+        let gone = |_| "the store has stopped".to_owned();
+        self.jobs
+            .send(Job::TakeBack(told))
+            .map_err(|_| "the store is busy".to_owned())?;
+        done.await.map_err(gone)?
     }
 }
 
 impl Keeper {
     pub(super) fn lend(&mut self) -> Result<OwnedFd, String> {
-        self.save_unsaved();
-        self.run_errands();
-        self.save_evidence();
-        if !self.unsaved.is_empty() || self.overdue {
-            return Err("changes in force could not be persisted yet".into());
+        if self.lent.is_some() {
+            return Err("another process has the state".into());
+        }
+        self.catch_up();
+        if !self.unsaved.is_empty() || self.overdue || self.evidence.must_wait() {
+            return Err("what is in force could not be persisted yet".into());
         }
         let lock = self.lock.share().map_err(|error| error.to_string())?;
         let revision = self.database.number_in_force()?;
@@ -45,23 +54,49 @@ impl Keeper {
         Ok(lock)
     }
 
-    pub(super) fn take_back(&mut self) -> Option<u64> {
-        let before = self.lent.take()?;
+    pub(super) fn take_back(&mut self) -> Result<Option<u64>, String> {
+        let Some(before) = self.lent else {
+            return Ok(None);
+        };
         if let Err(error) = self.lock.claim() {
             tracing::warn!(%error, "write down who holds the state directory");
         }
-        if let Err(error) = self.database.reopen() {
-            tracing::error!(%error, "open the state database again");
+        let written = self.withdraw(before);
+        self.trouble.note(written.as_ref().err());
+        let written = written?;
+        self.lent = None;
+        self.catch_up();
+        for entry in std::mem::take(&mut self.unwritten) {
+            self.audit(entry);
         }
-        let written = self.database.number_in_force().unwrap_or(before);
+        Ok((written > before).then_some(written))
+    }
+
+    pub(super) fn audit(&mut self, entry: AuditEntry) {
+        if self.lent.is_none() {
+            self.log("write the audit", |database| database.audit(&entry));
+        } else if self.unwritten.len() < TAKEOVER_AUDIT_MAX {
+            self.unwritten.push(entry);
+        } else {
+            tracing::error!(?entry, "the audit misses this");
+        }
+    }
+
+    /// Opens the database and removes what another process has written after a revision; its last one.
+    fn withdraw(&mut self, before: u64) -> Result<u64, String> {
+        let reopened = self.database.reopen();
+        reopened.map_err(|error| format!("the state database cannot be opened again: {error}"))?;
+        let written = self.database.number_in_force()?;
+        if written < before {
+            // Whatever this is, it is not what was lent. A restart falls back to a copy.
+            self.database.close();
+            return Err(format!(
+                "the state database is at revision {written}, and was at {before}"
+            ));
+        }
         for revision in before + 1..=written {
-            self.log("remove a revision of the other process", |d| {
-                d.void(revision)
-            });
+            self.database.void(revision)?;
         }
-        self.save_unsaved();
-        self.run_errands();
-        self.outbox.notify_waiters();
-        (written > before).then_some(written)
+        Ok(written)
     }
 }

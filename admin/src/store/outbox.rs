@@ -165,11 +165,21 @@ impl Database {
         self.write(|write| release(write, revision))
     }
 
+    /// Makes what is held of a revision unreadable.
+    #[cfg(test)]
+    pub(super) fn damage_held(&self, revision: u64) -> Result<(), String> {
+        self.write(|write| {
+            let mut held = write.open_table(HELD).map_err(text)?;
+            held.insert(revision, &b"damaged"[..]).map_err(text)?;
+            Ok(())
+        })
+    }
+
     pub(super) fn enqueue(&self, deliveries: &[Delivery]) -> Result<(), String> {
         self.write(|write| append(write, deliveries))
     }
 
-    fn waiting(&self, seen: u64) -> Result<Waiting, String> {
+    pub(super) fn waiting(&self, seen: u64) -> Result<Waiting, String> {
         let read = self.open_one()?.begin_read().map_err(text)?;
         let mut waiting = Waiting::default();
         if let Ok(dead) = read.open_table(DEAD) {

@@ -48,6 +48,12 @@ impl Bench {
         job.map(|job| self.keeper.serve(job)).is_some()
     }
 
+    /// The keeper itself.
+    #[cfg(test)]
+    pub(super) fn keeper(&mut self) -> &mut Keeper {
+        &mut self.keeper
+    }
+
     /// Does what the keeper does every second.
     pub(crate) fn catch_up(&mut self) {
         self.keeper.catch_up();

@@ -138,6 +138,10 @@ impl Decoder {
             _ => (byte | 0x20) - b'a' + 10,
         };
         self.size = self.size << 4 | u64::from(value);
+        // As a Content-Length: what others count with a sign would be negative.
+        if self.size > i64::MAX.unsigned_abs() {
+            return Err("chunk size is beyond 2^63-1");
+        }
         Ok(State::Size)
     }
 

@@ -238,9 +238,12 @@ fn take_absolute_form(head: &mut RequestHead, scheme_bytes: usize, authority_byt
     let authority = target.start + scheme_bytes..target.start + scheme_bytes + authority_bytes;
     let mut path: Range<usize> = authority.end..target.end;
     if head.fields.bytes().get(path.start) != Some(&b'/') || path.is_empty() {
-        // `http://host` and `http://host?query` mean the path `/`.
+        // `http://host` and `http://host?query` mean the path `/`, and the former the whole server when its
+        // options are asked for (RFC 9112, 3.2.4).
         let query = head.fields.bytes()[path].to_vec();
-        let start = head.fields.push_bytes(b"/").start;
+        let is_about_server = query.is_empty() && head.method() == b"OPTIONS";
+        let own: &[u8] = if is_about_server { b"*" } else { b"/" };
+        let start = head.fields.push_bytes(own).start;
         path = start..head.fields.push_bytes(&query).end;
     }
     let method = head.method_span();

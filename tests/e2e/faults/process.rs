@@ -72,6 +72,75 @@ async fn without_descriptors_accepting_pauses_without_spinning_and_recovers() {
     assert_eq!(proxy.api("GET", "/readyz", Value::Null).await.status, 200);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn descriptors_that_really_run_out_end_nothing_and_are_waited_for() {
+    let (blue, green) = (Faulty::start().await, Origin::start().await);
+    let proxy = Proxy::start(&blue_green(&blue.url(), &green.url(), ""));
+    let mut kept = Http::connect(proxy.web).await;
+    assert_eq!(kept.get("/").await.status, 200);
+    // It has reckoned with far more: from here on the kernel says no.
+    let open = std::fs::read_dir(format!("/proc/{}/fd", proxy.pid().as_raw_nonzero()));
+    let room = open.unwrap().count() as u64 + 8;
+    let files = rustix::process::Resource::Nofile;
+    let before = rustix::process::getrlimit(files);
+    let limit = rustix::process::Rlimit {
+        current: Some(room),
+        ..before
+    };
+    rustix::process::prlimit(Some(proxy.pid()), files, limit).unwrap();
+    blue.set(Fault::Hang);
+    let mut clients = Vec::new();
+    for number in 0..40 {
+        let mut client = RawClient::connect(proxy.web).await;
+        let head = format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nx-test-id: {number}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        client.write(head.as_bytes()).await;
+        clients.push(client);
+    }
+    eventually("the kernel says no", || {
+        proxy.log().contains("accept; pausing")
+    });
+    let (started, used) = (Instant::now(), cpu_ticks(&proxy));
+    let mut ticks = tokio::time::interval(std::time::Duration::from_millis(100));
+    for _ in 0..20 {
+        ticks.tick().await;
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    let share = (cpu_ticks(&proxy) - used) as f64 / 100.0 / seconds;
+    assert!(share < 0.5, "{share:.2} of a processor while it waits");
+    rustix::process::prlimit(Some(proxy.pid()), files, before).unwrap();
+    blue.set(Fault::None);
+    let mut statuses = std::collections::BTreeMap::new();
+    for mut client in clients {
+        let answer = client.read_all().await;
+        *statuses
+            .entry(answer.get(9..12).unwrap_or("none").to_owned())
+            .or_insert(0) += 1;
+    }
+    // Whoever was let in when there was nothing left for the way to the origin is told so.
+    let deliveries = blue.deliveries();
+    let repeated = deliveries.values().filter(|count| **count > 1).count();
+    println!(
+        "room for 8 more descriptors, 40 clients: answered {statuses:?}, {repeated} repeated; {share:.3} of a processor while it waited"
+    );
+    assert!(
+        statuses
+            .keys()
+            .all(|status| ["200", "503"].contains(&status.as_str())),
+        "everybody is answered: {statuses:?}"
+    );
+    assert_eq!(repeated, 0);
+    assert_eq!(kept.get("/").await.status, 200, "and nobody is cut");
+    let service = proxy.service().await;
+    let stable = &service["backends"]["blue"];
+    assert_eq!(
+        stable["failures"], 0,
+        "the backend is not to blame: {stable}"
+    );
+    assert_eq!(Http::connect(proxy.web).await.get("/").await.status, 200);
+}
+
 /// Processor time it has used, in hundredths of a second.
 fn cpu_ticks(proxy: &Proxy) -> u64 {
     let path = format!("/proc/{}/stat", proxy.pid().as_raw_nonzero());
@@ -114,4 +183,22 @@ async fn term_with_two_hundred_requests_in_flight_finishes_each_once() {
     let deliveries = blue.deliveries();
     assert!(deliveries.values().all(|count| *count == 1));
     println!("TERM with {IN_FLIGHT} POSTs in flight: 0 failed, 0 repeated, exit 0");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn second_term_cuts_what_is_in_flight_and_says_so() {
+    let (blue, green) = (Faulty::start().await, Origin::start().await);
+    let mut proxy = Proxy::start(&blue_green(&blue.url(), &green.url(), ""));
+    blue.set(Fault::Hang);
+    let mut client = RawClient::connect(proxy.web).await;
+    client
+        .write(b"POST / HTTP/1.1\r\nHost: a\r\nx-test-id: 1\r\nContent-Length: 0\r\n\r\n")
+        .await;
+    eventually("it is in flight", || blue.deliveries().len() == 1);
+    proxy.signal(rustix::process::Signal::TERM);
+    eventually("it stops", || proxy.log().contains("stopping"));
+    proxy.signal(rustix::process::Signal::TERM);
+    assert_eq!(client.read_all().await, "", "cut, and not answered");
+    assert_eq!(proxy.wait(), Some(3));
+    assert_eq!(blue.deliveries()["1"], 1);
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Request;
@@ -34,10 +35,12 @@ struct State {
     done: AtomicU64,
     failed: AtomicU64,
     first_failure: std::sync::Mutex<Option<String>>,
+    times: std::sync::Mutex<Vec<Duration>>,
 }
 
 impl State {
-    fn note(&self, result: Result<u16, String>) {
+    fn note(&self, began: Instant, result: Result<u16, String>) {
+        self.times.lock().unwrap().push(began.elapsed());
         self.done.fetch_add(1, SeqCst);
         let failure = match result {
             Ok(200) => return,
@@ -87,6 +90,18 @@ impl Load {
         done
     }
 
+    /// The same for clients each of whose requests must be answered within `patience`. The number of requests,
+    /// and the time within which 99 % of them were answered.
+    pub(crate) async fn finish_within(self, patience: Duration) -> (u64, Duration) {
+        let state = self.state.clone();
+        let done = self.finish().await;
+        let mut times = std::mem::take(&mut *state.times.lock().unwrap());
+        times.sort_unstable();
+        let slowest = times.last().copied().unwrap_or_default();
+        assert!(slowest < patience, "a request took {slowest:?}");
+        (done, times[times.len() * 99 / 100])
+    }
+
     /// Stops and waits: requests, failures, the first failure.
     pub(crate) async fn stop(&mut self) -> (u64, u64, Option<String>) {
         self.state.stop.store(true, SeqCst);
@@ -100,20 +115,22 @@ impl Load {
 
 async fn http1(address: SocketAddr, state: Arc<State>) {
     while !state.stopped() {
+        let began = Instant::now();
         let mut client = match Http::try_connect(address).await {
             Ok(client) => client,
             Err(error) => {
-                state.note(Err(error));
+                state.note(began, Err(error));
                 continue;
             }
         };
         while !state.stopped() {
+            let began = Instant::now();
             let answer = client.send("GET", "/", &[], b"").await;
             let closing = answer
                 .as_ref()
                 .is_ok_and(|answer| answer.header("connection") == "close");
             let broken = answer.is_err();
-            state.note(answer.map(|answer| answer.status));
+            state.note(began, answer.map(|answer| answer.status));
             if broken || closing {
                 break;
             }
@@ -123,8 +140,9 @@ async fn http1(address: SocketAddr, state: Arc<State>) {
 
 async fn http2(address: SocketAddr, state: Arc<State>) {
     while !state.stopped() {
+        let began = Instant::now();
         if let Err(error) = http2_connection(address, &state).await {
-            state.note(Err(error));
+            state.note(began, Err(error));
         }
     }
 }
@@ -153,6 +171,7 @@ async fn http2_connection(address: SocketAddr, state: &State) -> Result<(), Stri
             // The server has asked to go elsewhere, between two requests.
             return Ok(());
         }
+        let began = Instant::now();
         let uri = format!("http://{address}/");
         let request = Request::get(uri).body(Full::new(Bytes::new())).unwrap();
         let result = async {
@@ -168,7 +187,7 @@ async fn http2_connection(address: SocketAddr, state: &State) -> Result<(), Stri
         }
         let result = result.map_err(text);
         let broken = result.is_err();
-        state.note(result);
+        state.note(began, result);
         if broken {
             return Ok(());
         }

@@ -146,7 +146,7 @@ impl Keeper {
             Command::Reload { .. } | Command::Progress { .. }
         ) {
             let (command, asked) = (&request.command, &request.asked);
-            self.store.audit(audit_entry(
+            self.audit(audit_entry(
                 self.clock().told,
                 command,
                 asked,
@@ -175,7 +175,7 @@ impl Keeper {
             refusal.code(),
             None,
         );
-        self.store.audit(entry);
+        self.audit(entry);
         let _ = request.reply.send(Err(refusal));
     }
 }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use switchback_config::model::Name;
+use switchback_config::model::{Name, Service};
 use switchback_judge::baseline::Baseline;
 use switchback_proxy::exposure::Exposure;
 use switchback_proxy::fence::Fence;
@@ -32,6 +32,26 @@ pub(super) struct Witnessed {
     usual_rate: Option<f64>,
     /// How often it is usually slow at most, if that is what it is about.
     usual_slow_rate: Option<f64>,
+    /// The record of another process, which has seen it and decided.
+    seen: Option<Record>,
+}
+
+impl Witnessed {
+    /// The failure rate at or below which all is well; none: there is nothing to recover from.
+    fn band(&self, file: &Service) -> Option<f64> {
+        let tolerated = file.rollback.max_extra_errors.fraction();
+        self.usual_rate.map(|usual| usual + tolerated)
+    }
+
+    /// The same as another process has seen it, which has decided about it.
+    pub(super) fn seen_as(mut self, seen: Record) -> Self {
+        // Whom it has reached was counted there.
+        for (_, exposure) in &mut self.exposures {
+            *exposure = None;
+        }
+        self.seen = Some(seen);
+        self
+    }
 }
 
 impl Keeper {
@@ -40,8 +60,8 @@ impl Keeper {
         let cause = match command {
             Command::Rollback { .. } | Command::Block { .. } => Cause::Operator,
             Command::Condemn { cause, .. } => *cause,
-            Command::Reject { backend, .. } => {
-                return self.witness_copies(command, decision, backend);
+            Command::Reject { failing } => {
+                return self.witness_copies(command, decision, &failing.backend);
             }
             _ => return None,
         };
@@ -93,6 +113,7 @@ impl Keeper {
             usual_rate: Some(usual_rate.unwrap_or_else(|| Baseline::new(0.0).bound())),
             usual_slow_rate,
             after,
+            seen: None,
         })
     }
 
@@ -119,28 +140,52 @@ impl Keeper {
             exposures: Vec::new(),
             usual_rate: None,
             usual_slow_rate: None,
+            seen: None,
         })
     }
 
-    /// Makes the record, and begins to watch whether the rollback helps.
-    pub(super) fn record(
+    /// Begins to watch whether a rollback helps.
+    pub(super) fn watch_aftermath(
         &mut self,
-        witnessed: Witnessed,
-        decision: &Decision,
-        asked: &Asked,
+        witnessed: &Witnessed,
         revision: u64,
         fence: &Arc<Fence>,
     ) {
         let Some(file) = self.world.config.services.get(&witnessed.service) else {
             return;
         };
-        let clock = self.clock();
-        let verify = file.rollback.verify.0;
-        let tolerated = file.rollback.max_extra_errors.fraction();
-        let band = witnessed.usual_rate.map(|usual| usual + tolerated);
+        let snapshot = self.plane.snapshot();
+        let live = find(&snapshot, &witnessed.service);
+        let Some((live, band)) = live.zip(witnessed.band(file)) else {
+            return;
+        };
         let tolerated = file.rollback.max_extra_slow;
         let tolerated = tolerated.map_or(0.0, |extra| extra.fraction());
-        let slow_band = witnessed.usual_slow_rate.map(|usual| usual + tolerated);
+        let rolled_back = RolledBack {
+            id: revision,
+            service: live,
+            losers: &witnessed.exposures,
+            fence: fence.clone(),
+            band,
+            slow_band: witnessed.usual_slow_rate.map(|usual| usual + tolerated),
+            verify: file.rollback.verify.0,
+        };
+        let clock = self.clock();
+        self.observer
+            .watch_aftermath(clock, &witnessed.service, &rolled_back);
+    }
+
+    /// Makes the record. None if the file does not name the service any more.
+    pub(super) fn record(
+        &self,
+        witnessed: Witnessed,
+        decision: &Decision,
+        asked: &Asked,
+        revision: u64,
+    ) -> Option<Box<Record>> {
+        let file = self.world.config.services.get(&witnessed.service)?;
+        let clock = self.clock();
+        let band = witnessed.band(file);
         let settings = serde_json::to_value(&file.rollback).unwrap_or_default();
         let Witnessed {
             service,
@@ -149,29 +194,21 @@ impl Keeper {
             after,
             mut versions,
             exposures,
+            seen,
             ..
         } = witnessed;
+        if let Some(seen) = seen {
+            let id = revision;
+            return Some(Box::new(Record { id, ..seen }));
+        }
         for (version, (_, exposure)) in versions.iter_mut().zip(&exposures) {
             if let Some(exposure) = exposure {
                 version.impact = Some(exposure.impact().into());
                 version.samples = samples(clock, exposure);
             }
         }
-        let snapshot = self.plane.snapshot();
-        if let Some((live, band)) = find(&snapshot, &service).zip(band) {
-            let rolled_back = RolledBack {
-                id: revision,
-                service: live,
-                losers: &exposures,
-                fence: fence.clone(),
-                band,
-                slow_band,
-                verify,
-            };
-            self.observer.watch_aftermath(clock, &service, &rolled_back);
-        }
         let first = versions.first();
-        self.store.save_rollback(Box::new(Record {
+        Some(Box::new(Record {
             id: revision,
             at: clock.told,
             backend: first.map(|first| first.backend.clone()).unwrap_or_default(),
@@ -189,7 +226,7 @@ impl Keeper {
             actions: actions(clock.told, &before, &after, decision),
             recovery: band.map_or_else(Recovery::not_needed, Recovery::pending),
             service,
-        }));
+        }))
     }
 }
 

@@ -8,7 +8,9 @@ use tokio::sync::oneshot;
 use super::{Keeper, Message};
 use crate::command::{Asked, Command};
 use crate::controller::Decision;
+use crate::evidence::Record;
 use crate::handover::Relay;
+use crate::history::AuditEntry;
 use crate::state::State;
 use crate::store::Commit;
 
@@ -87,27 +89,44 @@ impl Keeper {
         self.carry_out(&decision, state.revision, false)
     }
 
-    /// Has a change that is in force persisted, by whoever writes the state.
+    /// Has a change that is in force persisted, by whoever writes the state; what is known of it then comes
+    /// from `record`.
     pub(super) fn commit_now(
         &self,
         commit: Commit,
-        command: &Command,
-        asked: &Asked,
-        durable: oneshot::Sender<bool>,
-    ) {
+        (command, asked): (&Command, &Asked),
+        record: impl FnOnce() -> Option<Box<Record>>,
+    ) -> oneshot::Receiver<bool> {
+        let (durable, is_durable) = oneshot::channel();
         match &self.lending.relay {
             None => {
                 let done = Box::new(move |result: Result<(), String>| {
                     let _ = durable.send(result.is_ok());
                 });
                 self.store.commit(commit, done);
+                if let Some(record) = record() {
+                    self.store.save_rollback(record);
+                }
             }
             Some(relay) => {
                 // Kept as well, in case nothing comes of it.
                 let revision = commit.state.revision;
                 self.store.commit(commit, Box::new(|_| ()));
-                relay.carry(revision, command, asked, durable);
+                let record = record();
+                if let Some(record) = record.clone() {
+                    self.store.save_rollback(record);
+                }
+                relay.carry(revision, (command, asked), record, durable);
             }
+        }
+        is_durable
+    }
+
+    /// Notes what is in no revision, in the audit of whoever writes the state.
+    pub(super) fn audit(&self, entry: AuditEntry) {
+        match &self.lending.relay {
+            None => self.store.audit(entry),
+            Some(relay) => relay.note(entry),
         }
     }
 }

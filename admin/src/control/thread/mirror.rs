@@ -3,7 +3,7 @@
 use switchback_config::model::OnFailure;
 
 use super::Keeper;
-use crate::command::{Asked, Command};
+use crate::command::{Asked, Command, Failing};
 use crate::observer::MirrorAlert;
 
 impl Keeper {
@@ -30,12 +30,13 @@ impl Keeper {
             by: "judge".into(),
             ..Asked::by_itself("judge", Some(sentence.clone()))
         };
-        let command = Command::Reject {
+        let failing = Failing {
             service,
             backend,
             version,
             sentence,
         };
+        let command = Command::Reject { failing };
         if let Ok(decision) = self.decide(&command, &asked)
             && decision.changes(&self.world)
         {

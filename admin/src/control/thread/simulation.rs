@@ -213,6 +213,7 @@ impl<'a> Simulation<'a> {
             command: command.clone(),
             asked,
             material: None,
+            record: None,
             reply,
         };
         let life = self.life();

@@ -4,7 +4,7 @@ use switchback_config::defaults::{TICK, TICK_MIN};
 use switchback_config::model::{Name, OnFailure};
 
 use super::Keeper;
-use crate::command::{Asked, Command};
+use crate::command::{Asked, Command, Failing};
 use crate::evidence::Amendment;
 use crate::observer::{Alert, Notice};
 
@@ -105,13 +105,13 @@ impl Keeper {
             how: Some(cause.as_str().into()),
             ..Asked::by_itself("judge", Some(sentence.clone()))
         };
-        let command = Command::Condemn {
+        let failing = Failing {
             service: service.clone(),
             backend: backend.clone(),
             version,
-            cause,
             sentence: sentence.clone(),
         };
+        let command = Command::Condemn { failing, cause };
         match self.decide(&command, &asked) {
             Ok(decision) if decision.changes(&self.world) => {
                 self.apply_now(&command, &asked, &decision);
