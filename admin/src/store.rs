@@ -28,6 +28,7 @@ use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use serde::Serialize;
+use switchback_config::defaults::STORE_READ_TIME;
 use tokio::sync::{Notify, oneshot};
 
 use crate::history::past::Record;
@@ -278,6 +279,14 @@ impl Store {
         &self,
         read: impl FnOnce(&Database) -> Result<T, String> + Send + 'static,
     ) -> Result<T, String> {
+        self.read_within(STORE_READ_TIME, read).await
+    }
+
+    async fn read_within<T: Send + 'static>(
+        &self,
+        patience: Duration,
+        read: impl FnOnce(&Database) -> Result<T, String> + Send + 'static,
+    ) -> Result<T, String> {
         let (sender, answer) = oneshot::channel();
         let job = Job::Read(Box::new(move |database| {
             let _ = sender.send(read(database));
@@ -285,9 +294,11 @@ impl Store {
         self.jobs
             .try_send(job)
             .map_err(|_| "the store is busy".to_owned())?;
-        answer
-            .await
-            .map_err(|_| "the store has stopped".to_owned())?
+        match tokio::time::timeout(patience, answer).await {
+            Ok(Ok(read)) => read,
+            Ok(Err(_)) => Err("the store has stopped".to_owned()),
+            Err(_) => Err(format!("the disk has not answered for {patience:?}")),
+        }
     }
 
     /// Waits until everything handed over so far is on disk, at most `patience`.

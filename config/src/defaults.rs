@@ -85,6 +85,10 @@ pub const LONG_RESPONSE: Duration = Duration::from_secs(30);
 /// closed between the pick and the first byte.
 pub const PICKS_MAX: u32 = 3;
 
+/// How long a look at the past waits for the disk: whoever asks holds one of [`ADMIN_CONNECTIONS`], and those who
+/// want to act need them.
+pub const STORE_READ_TIME: Duration = Duration::from_secs(5);
+
 /// How long a write waits for all workers to acknowledge a new snapshot.
 pub const FENCE_TIME: Duration = Duration::from_secs(1);
 

@@ -77,6 +77,7 @@ fn commit(store: &Store, revision: u64) -> Result<(), String> {
 
 pub(super) fn ask<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
+        .enable_time()
         .build()
         .expect("runtime")
         .block_on(future)
@@ -104,6 +105,21 @@ fn committed_state_is_found_again() {
     assert_eq!(ask(store.audit_entries(10)).expect("read").len(), 2);
     store.void(2);
     assert_eq!(ask(store.revision(2)), Ok(None));
+}
+
+#[test]
+fn looks_at_the_past_do_not_wait_for_a_disk_that_hangs() {
+    let directory = tempfile::tempdir().expect("directory");
+    let (store, _) = Store::open(directory.path()).expect("open");
+    let (go_on, hangs) = sync_channel::<()>(1);
+    let patience = Duration::from_millis(10);
+    let hung = store.read_within(patience, move |_| hangs.recv().map_err(|e| e.to_string()));
+    let late = || "the disk has not answered for 10ms".to_owned();
+    assert_eq!(ask(hung), Err(late()));
+    let behind = store.read_within(patience, |database| database.revisions(None, None, 10));
+    assert_eq!(ask(behind), Err(late()));
+    go_on.send(()).expect("it hangs");
+    assert_eq!(ask(store.revisions(None, None, 10)), Ok(Vec::new()));
 }
 
 #[test]

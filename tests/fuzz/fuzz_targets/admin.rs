@@ -99,9 +99,14 @@ impl Server {
         let _ = stream.write_all(body);
         let mut answer = Vec::new();
         let mut piece = [0; 4096];
+        let mut broken = None;
         loop {
             match stream.read(&mut piece) {
-                Ok(0) | Err(_) => break,
+                Ok(0) => break,
+                Err(error) => {
+                    broken = Some(error);
+                    break;
+                }
                 Ok(bytes) => answer.extend_from_slice(&piece[..bytes]),
             }
             // Events go on for ever.
@@ -110,7 +115,7 @@ impl Server {
             }
         }
         let end = answer.windows(4).position(|text| text == b"\r\n\r\n");
-        let end = end.unwrap_or_else(|| panic!("no answer to {method} {target}: {}", shown(&answer)));
+        let end = end.unwrap_or_else(|| panic!("no answer to {method} {target}: {} {broken:?}", shown(&answer)));
         let head = String::from_utf8_lossy(&answer[..end]).into_owned();
         let status = head.get(9..12).and_then(|status| status.parse().ok()).expect("a status");
         Response { status, head, body: answer[end + 4..].to_vec() }

@@ -10,6 +10,7 @@ use crate::evidence::{Action, Recovery, RecoveryState};
 
 fn ask<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
+        .enable_time()
         .build()
         .expect("runtime")
         .block_on(future)
