@@ -21,6 +21,7 @@ use switchback_config::diff::{Change, restart_only};
 use switchback_config::model::{Config, Name};
 use switchback_config::units::Endpoint;
 use switchback_proxy::data_plane::DataPlane;
+use switchback_proxy::health::is_own_want;
 use tokio::sync::watch::{Receiver, Sender};
 use utoipa::ToSchema;
 
@@ -117,13 +118,15 @@ impl ReloadError {
 
     /// Whether the same file may be taken over a moment later.
     #[must_use]
-    pub const fn is_for_now(&self) -> bool {
-        matches!(
-            self,
-            Self::Refused(AskError::Refused(
+    pub fn is_for_now(&self) -> bool {
+        match self {
+            Self::Refused(AskError::Refused(refusal)) => matches!(
+                refusal,
                 Refusal::HandingOver | Refusal::Busy | Refusal::Overtaken | Refusal::NotDurable(_)
-            ))
-        )
+            ),
+            Self::Read { cause, .. } => is_own_want(cause),
+            _ => false,
+        }
     }
 
     /// The faults of the file, if that is what is wrong.

@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::support::frames::{H2, NO_ERROR, headers, request};
+use crate::support::wire::Edge;
 use crate::support::{
     Fault, Faulty, Http, Origin, Proxy, RawClient, blue_green, eventually, log_in, run,
 };
@@ -33,10 +35,7 @@ async fn without_descriptors_accepting_pauses_without_spinning_and_recovers() {
     let mut clients = Vec::new();
     for number in 0..CLIENTS {
         let mut client = RawClient::connect(proxy.web).await;
-        let head = format!(
-            "POST / HTTP/1.1\r\nHost: a\r\nx-test-id: {number}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-        );
-        client.write(head.as_bytes()).await;
+        client.write(post(&number.to_string()).as_bytes()).await;
         clients.push(client);
     }
     eventually("there is no room for more", || {
@@ -76,8 +75,10 @@ async fn without_descriptors_accepting_pauses_without_spinning_and_recovers() {
 async fn descriptors_that_really_run_out_end_nothing_and_are_waited_for() {
     let (blue, green) = (Faulty::start().await, Origin::start().await);
     let proxy = Proxy::start(&blue_green(&blue.url(), &green.url(), ""));
-    let mut kept = Http::connect(proxy.web).await;
-    assert_eq!(kept.get("/").await.status, 200);
+    blue.set(Fault::Hang);
+    let mut before_it = RawClient::connect(proxy.web).await;
+    before_it.write(post("before").as_bytes()).await;
+    eventually("it is in flight", || blue.deliveries().len() == 1);
     // It has reckoned with far more: from here on the kernel says no.
     let open = std::fs::read_dir(format!("/proc/{}/fd", proxy.pid().as_raw_nonzero()));
     let room = open.unwrap().count() as u64 + 8;
@@ -88,14 +89,10 @@ async fn descriptors_that_really_run_out_end_nothing_and_are_waited_for() {
         ..before
     };
     rustix::process::prlimit(Some(proxy.pid()), files, limit).unwrap();
-    blue.set(Fault::Hang);
     let mut clients = Vec::new();
     for number in 0..40 {
         let mut client = RawClient::connect(proxy.web).await;
-        let head = format!(
-            "POST / HTTP/1.1\r\nHost: a\r\nx-test-id: {number}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-        );
-        client.write(head.as_bytes()).await;
+        client.write(post(&number.to_string()).as_bytes()).await;
         clients.push(client);
     }
     eventually("the kernel says no", || {
@@ -131,7 +128,11 @@ async fn descriptors_that_really_run_out_end_nothing_and_are_waited_for() {
         "everybody is answered: {statuses:?}"
     );
     assert_eq!(repeated, 0);
-    assert_eq!(kept.get("/").await.status, 200, "and nobody is cut");
+    let answer = before_it.read_all().await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200"),
+        "and nobody is cut: {answer}"
+    );
     let service = proxy.service().await;
     let stable = &service["backends"]["blue"];
     assert_eq!(
@@ -139,6 +140,13 @@ async fn descriptors_that_really_run_out_end_nothing_and_are_waited_for() {
         "the backend is not to blame: {stable}"
     );
     assert_eq!(Http::connect(proxy.web).await.get("/").await.status, 200);
+}
+
+/// A request that must arrive once, the last of its connection.
+fn post(id: &str) -> String {
+    format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nx-test-id: {id}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    )
 }
 
 /// Processor time it has used, in hundredths of a second.
@@ -201,4 +209,28 @@ async fn second_term_cuts_what_is_in_flight_and_says_so() {
     assert_eq!(client.read_all().await, "", "cut, and not answered");
     assert_eq!(proxy.wait(), Some(3));
     assert_eq!(blue.deliveries()["1"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_not_finished_in_time_after_term_is_cut_and_said_so() {
+    let origin = Faulty::start().await;
+    let limits = "limits: {shutdown_timeout: 500ms}";
+    let mut edge = Edge::start(&origin.url(), limits, "", "");
+    origin.set(Fault::Hang);
+    let mut h1 = edge.plain().await;
+    h1.write(b"POST / HTTP/1.1\r\nHost: a\r\nx-test-id: h1\r\nContent-Length: 0\r\n\r\n")
+        .await;
+    let mut h2 = H2::start(edge.plain().await, &[]).await;
+    let post = request("POST", &[("x-test-id", "h2")]);
+    h2.send(&headers(1, true, &post)).await;
+    eventually("both are in flight", || origin.deliveries().len() == 2);
+    edge.proxy.signal(rustix::process::Signal::TERM);
+    assert_eq!(h2.until_closed().await, Some(NO_ERROR), "told to go first");
+    assert_eq!(
+        h1.rest().await.as_deref(),
+        Some(""),
+        "cut, and not answered"
+    );
+    assert_eq!(edge.proxy.wait(), Some(3));
+    assert!(origin.deliveries().values().all(|count| *count == 1));
 }

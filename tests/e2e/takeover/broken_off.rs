@@ -380,3 +380,18 @@ async fn file_that_changes_during_a_hand_over_is_taken_over_soon_after_it() {
     let refusals = proxy.log().matches("reload_failed").count();
     assert_eq!(refusals, 1, "the same refusal is told once");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn process_that_hands_over_by_another_protocol_is_told_so() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let proxy = Proxy::blue_green(&blue, &green, "");
+    let mut taker = Taker::silent(&proxy);
+    taker
+        .talk
+        .send(&json!({"say": "hello", "protocol": 99, "pid": 1}));
+    let refused = taker.talk.receive();
+    assert_eq!(refused["say"], "refused", "{refused}");
+    assert!(refused["reason"].to_string().contains("99"), "{refused}");
+    assert!(taker.talk.receive_any().is_none());
+    proxy.weights(70, 30).await;
+}
