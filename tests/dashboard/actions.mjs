@@ -63,9 +63,9 @@ describe("actions", () => {
     const { page, close } = await enter(chrome, proxy, { hash: "#/services/shop" });
     await page.getByRole("button", { name: "Adjust split…" }).click();
     const dialog = page.getByRole("dialog");
-    await dialog.getByLabel("Steps of").selectOption("0.1 %");
+    await dialog.getByRole("combobox", { name: "Steps of" }).selectOption("0.1 %");
     await dialog.getByLabel("Weight of green").fill("5");
-    await dialog.getByLabel("For", { exact: true }).selectOption("1 hour");
+    await dialog.getByRole("combobox", { name: "For" }).selectOption("1 hour");
     await dialog.getByRole("row", { name: "weights.green from 0 to 5" }).waitFor();
     await dialog.getByRole("button", { name: "Set the split" }).click();
     await told(page, "shop: blue 99.5 %, green 0.5 %");
@@ -169,7 +169,7 @@ describe("actions", () => {
     await page.getByRole("heading", { name: "All is well" }).or(page.getByRole("heading", { name: /needs? a look/ })).waitFor();
     proxy.write("version: 1\nservces: {}\n");
     await page.getByText(/The file was refused/).waitFor();
-    await page.getByText(/servces/).waitFor();
+    await page.locator(".notice pre").getByText(/servces/).waitFor();
     await close();
   });
 });

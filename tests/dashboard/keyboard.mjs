@@ -45,7 +45,7 @@ describe("keyboard", () => {
     await page.getByLabel("Token").waitFor();
     await page.keyboard.type(proxy.tokens.admin);
     await press("Enter");
-    await page.getByRole("link", { name: "shop", exact: true }).waitFor();
+    await page.getByRole("link", { name: "shop", exact: true }).first().waitFor();
     await tabTo(page, "shop");
     await press("Enter");
     await page.getByRole("button", { name: "Adjust split…" }).waitFor();
@@ -85,7 +85,7 @@ describe("keyboard", () => {
     const { page, close } = await visit(chrome, proxy);
     await page.keyboard.type(proxy.tokens.admin);
     await page.keyboard.press("Enter");
-    await page.getByRole("link", { name: "shop", exact: true }).waitFor();
+    await page.getByRole("link", { name: "shop", exact: true }).first().waitFor();
     await page.keyboard.press("Control+k");
     await page.keyboard.type("sho");
     await page.keyboard.press("Enter");
@@ -101,7 +101,7 @@ describe("keyboard", () => {
     const { page, close } = await visit(chrome, proxy);
     await page.keyboard.type(proxy.tokens.admin);
     await page.keyboard.press("Enter");
-    await page.getByRole("link", { name: "shop", exact: true }).waitFor();
+    await page.getByRole("link", { name: "shop", exact: true }).first().waitFor();
     await page.evaluate(() => document.activeElement.blur());
     await page.keyboard.press("Tab");
     assert.equal(await page.evaluate(() => document.activeElement.textContent), "Skip to content");

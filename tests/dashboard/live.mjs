@@ -87,7 +87,7 @@ describe("live", () => {
   test("a process that is gone is noticed", async () => {
     const lone = await start(shop(blue, green));
     const { page, close } = await enter(chrome, lone);
-    await page.getByRole("link", { name: "shop", exact: true }).waitFor();
+    await page.getByRole("link", { name: "shop", exact: true }).first().waitFor();
     await lone.kill();
     await page.getByText(/Disconnected since/).waitFor();
     await close();

@@ -106,7 +106,7 @@ describe("rollback", () => {
   test("all services go back at once", async () => {
     const { page, close } = await enter(chrome, proxy);
     await page.locator(".red-button").click();
-    await page.getByLabel("Service").selectOption("all services");
+    await page.getByRole("dialog").getByRole("combobox", { name: "Service" }).selectOption("all services");
     await page.getByText("1 of 1 services would go back").waitFor();
     await page.getByRole("button", { name: "Roll back now" }).click();
     await page.locator(".toast").getByText("1 services rolled back, 0 refused").waitFor();

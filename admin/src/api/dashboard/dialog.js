@@ -140,7 +140,12 @@ export function dialog() {
           /** @type {HTMLElement | null} */ (element.querySelector("[data-first]") ?? element.querySelector(".confirm"))?.focus();
         }),
       onclose: close,
-      onclick: (/** @type {MouseEvent} */ event) => event.target === event.currentTarget && close(),
+      onclick: (/** @type {MouseEvent} */ event) => {
+        // A click beside the dialog; what such a listener returns must not be `false`.
+        if (event.target === event.currentTarget) {
+          close();
+        }
+      },
     },
     h(
       "form",
