@@ -10,10 +10,10 @@ const PLACE = join(import.meta.dirname, "../../docs/pictures");
 const BEFORE_MS = 75_000;
 
 /** After the rollback: the bar has moved, the evidence is there. */
-const AFTER_MS = 3_500;
+const AFTER_MS = 5_500;
 
 const ROLLOUT = `health: {path: /healthz, interval: 1s, timeout: 1s, rise: 1, fall: 3}
-rollout: {steps: [{weight: 5%, for: 25s}, {weight: 25%, for: 5m}, {weight: 50%, for: 10m, approve: true}], bake: {holdback: 2%, for: 30m}}`;
+rollout: {steps: [{weight: 5%, for: 20s}, {weight: 25%, for: 5m}, {weight: 50%, for: 10m, approve: true}], bake: {holdback: 2%, for: 30m}}`;
 
 const LOOKS = {
   "dashboard-dark": { colorScheme: "dark", viewport: { width: 1440, height: 1120 } },
@@ -31,13 +31,13 @@ const proxy = await start(config);
 const stopLoad = load(proxy.port, 6, 60);
 await wait(BEFORE_MS / 2);
 await proxy.api("POST", "/v1/services/shop/rollout", { canary: "green", reason: "release 2026.11.5: faster baskets" });
+await wait(BEFORE_MS / 2);
 const pages = {};
 for (const [name, look] of Object.entries(LOOKS)) {
   const { page } = await enter(chrome, proxy, { ...look, hash: "#/services/shop" });
   await page.getByRole("button", { name: "2 min" }).click();
   pages[name] = page;
 }
-await wait(BEFORE_MS / 2);
 green.behaviour.failing = 12;
 await pages["dashboard-dark"].locator("#news").waitFor({ timeout: 60_000 });
 await wait(AFTER_MS);

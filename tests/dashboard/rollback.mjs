@@ -41,7 +41,7 @@ describe("rollback", () => {
     await page.getByText("nothing against it").waitFor();
     green.behaviour.failing = 60;
     const news = page.locator("#news");
-    await news.getByText(/green 42 was rolled back by judge/).waitFor();
+    await news.getByText(/green 42 was rolled back by the judge/).waitFor();
     await news.getByText(/canary failed \d+ of \d+/).waitFor();
     await page.locator(".split-large[aria-label='Split: blue 100 %, green 0 %']").waitFor();
     await page.getByRole("row", { name: /^green/ }).getByText("blocked").waitFor();

@@ -108,7 +108,7 @@ function news(about) {
     "div.notice.level-bad",
     { key: `news ${last.id}`, role: "alert", id: "news" },
     icon("back"),
-    h("div", {}, h("p", {}, h("strong", {}, `${last.backend} ${last.version} was rolled back by ${last.by}, ${ago(last.at)}. `), h("a", { href: `#/incidents/${last.id}` }, "Evidence")), h("p.sentence", {}, last.sentence)),
+    h("div", {}, h("p", {}, h("strong", {}, `${last.backend} ${last.version} was rolled back by ${last.by === "judge" ? "the judge" : last.by}, ${ago(last.at)}. `), h("a", { href: `#/incidents/${last.id}` }, "Evidence")), h("p.sentence", {}, last.sentence)),
   );
 }
 
