@@ -36,6 +36,16 @@ instructions:
 instructions-accept:
     benches/instructions/run --accept
 
+# The dashboard in a real browser
+dashboard:
+    cargo build
+    tests/dashboard/run
+
+# Pictures of a rollback for the documentation, taken anew
+pictures:
+    cargo build
+    tests/dashboard/run pictures
+
 # Licences, duplicates and sources of dependencies
 deny:
     cargo deny check bans licenses sources

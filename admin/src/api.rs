@@ -6,6 +6,7 @@
 
 mod body;
 mod condition;
+mod dashboard;
 #[cfg(feature = "api-docs")]
 mod docs;
 mod document;
@@ -57,6 +58,7 @@ use crate::events::Events;
 use crate::hooks::Hooks;
 use crate::reload::Reloader;
 use crate::store::Store;
+use crate::trend::Trends;
 use document::Document;
 use guard::Doors;
 use guests::{Guest, Guests};
@@ -80,6 +82,8 @@ pub struct Api {
     pub life: Arc<Life>,
     /// Whom to tell.
     pub hooks: Hooks,
+    /// What backends did in the last minutes.
+    pub trends: Trends,
     /// Where the API is served.
     pub address: SocketAddr,
 }
@@ -160,8 +164,14 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(docs::page))
         .routes(routes!(docs::file));
     routes
+        .routes(routes!(dashboard::home))
+        .routes(routes!(dashboard::moved))
+        .routes(routes!(dashboard::page))
+        .routes(routes!(dashboard::file))
+        .routes(routes!(reads::overview::overview))
         .routes(routes!(reads::services))
         .routes(routes!(reads::service))
+        .routes(routes!(reads::overview::trend))
         .routes(routes!(explain::explain))
         .routes(routes!(writes::traffic::weights))
         .routes(routes!(writes::traffic::rollback))

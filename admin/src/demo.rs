@@ -154,6 +154,11 @@ fn introduce(
     ))?;
     stage.say(&format!("try it: curl -i http://{web}/"))?;
     stage.say(&format!(
+        "watch it: http://{}/ with the token in {}",
+        process.admin(),
+        token.display()
+    ))?;
+    stage.say(&format!(
         "admin:  curl -H \"{header}\" http://{}/v1/services",
         process.admin()
     ))

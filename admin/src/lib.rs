@@ -40,3 +40,4 @@ mod rollout;
 pub mod signals;
 pub mod state;
 pub mod store;
+pub mod trend;

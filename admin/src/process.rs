@@ -37,6 +37,7 @@ use crate::resolver::Resolver;
 use crate::rollout;
 use crate::signals;
 use crate::store::{OpenError, Store};
+use crate::trend::{self, Trends};
 use parts::{Parts, last_config, recover, tell_refusal};
 
 /// What to run.
@@ -247,8 +248,10 @@ impl Process {
             plane: self.plane.clone(),
             life: self.life.clone(),
             hooks: self.hooks.clone(),
+            trends: Trends::default(),
             address: self.admin,
         };
+        let trends = api.trends.clone();
         tokio::spawn(async move {
             if let Err(error) = serve(entrance, api).await {
                 tracing::error!(%error, "serve the admin API");
@@ -261,6 +264,7 @@ impl Process {
             tokio::spawn(rollout::run(self.controls.clone(), self.hooks.clone())),
             tokio::spawn(self.hooks.clone().run()),
             tokio::spawn(signals::run(self.controls.clone(), base)),
+            tokio::spawn(trend::run(self.controls.clone(), trends)),
             tokio::spawn(certificates::watch(
                 self.reloader.certificates(),
                 self.events.clone(),

@@ -160,6 +160,16 @@ pub const EVENTS_KEPT: usize = 1_024;
 /// Streams of events at a time: half of [`ADMIN_CONNECTIONS`], so that there is always room to act.
 pub const EVENT_READERS: usize = 32;
 
+/// How far back the recent past of backends is kept: ten minutes, what somebody on call looks at first.
+pub const TREND_SECONDS: u32 = 600;
+
+/// Backends whose recent past is kept: 1 000 services with four each. Each takes 12 kB if it serves
+/// requests all the time, and nothing if it serves none.
+pub const TREND_BACKENDS: usize = 4_000;
+
+/// Seconds over which the pace of a service is taken: long enough to be calm, short enough to be of now.
+pub const PACE_SECONDS: u32 = 10;
+
 /// How soon a client of a broken stream of events comes back.
 pub const EVENT_RETRY: Duration = Duration::from_secs(1);
 

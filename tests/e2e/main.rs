@@ -17,6 +17,7 @@ mod attacks;
 mod cli;
 mod clients;
 mod conditions;
+mod dashboard;
 mod deploy;
 mod edge;
 mod events;

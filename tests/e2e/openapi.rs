@@ -24,7 +24,8 @@ fn concrete(path: &str) -> String {
         .replace("{backend}", "green")
         .replace("{revision}", "1")
         .replace("{id}", "1")
-        .replace("{file}", "page.js")
+        .replace("/docs/{file}", "/docs/page.js")
+        .replace("/ui/{file}", "/ui/main.js")
         .replace("{rollback}", "1")
 }
 

@@ -2,7 +2,7 @@
 //!
 //! In this order: a head without doubt ([`head`]), a plain path, a known `Host` (against DNS rebinding), no foreign web page behind it
 //! (against cross-site requests), and a token. What is open to everybody (`/livez`, `/readyz`,
-//! `/metrics`, and the static files of `/docs/`) passes the first two only.
+//! `/metrics`, and the static files of the dashboard and of `/docs/`) passes the first two only.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,10 +13,12 @@ use super::problem::Problem;
 use crate::auth::{Auth, Caller, Rejection};
 
 /// Paths that need no token.
-const OPEN: [&str; 5] = ["/livez", "/readyz", "/healthz", "/metrics", "/docs"];
+const OPEN: [&str; 7] = [
+    "/", "/livez", "/readyz", "/healthz", "/metrics", "/ui", "/docs",
+];
 
-/// Below this are static files, the same for everybody.
-const OPEN_FILES: &str = "/docs/";
+/// Below these are static files, the same for everybody.
+const OPEN_FILES: [&str; 2] = ["/ui/", "/docs/"];
 
 /// The addresses and names under which the API may be called.
 #[derive(Clone, Debug)]
@@ -36,7 +38,7 @@ pub(crate) fn pass(
     check_path(request)?;
     check_host(doors, request)?;
     let path = request.uri.path();
-    if OPEN.contains(&path) || path.starts_with(OPEN_FILES) {
+    if OPEN.contains(&path) || OPEN_FILES.iter().any(|files| path.starts_with(files)) {
         return Ok(None);
     }
     check_site(doors, &request.headers)?;

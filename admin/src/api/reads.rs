@@ -1,5 +1,6 @@
 //! The endpoints that only look.
 
+pub(super) mod overview;
 pub(super) mod rollbacks;
 
 use std::time::Duration;

@@ -8,6 +8,7 @@ mod backend;
 pub(crate) mod judge;
 pub(super) mod list;
 mod mirror;
+pub(crate) mod overview;
 mod planned;
 pub(crate) mod rollback;
 mod rollout;

@@ -65,7 +65,7 @@ enum Role {
 /// What is known of endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum Health {
+pub(super) enum Health {
     /// Works.
     Healthy,
     /// Not known yet.
@@ -162,7 +162,7 @@ fn role(effective: &Effective, name: &Name) -> Role {
     }
 }
 
-fn endpoint_health(endpoint: &snapshot::Endpoint) -> Health {
+pub(super) fn endpoint_health(endpoint: &snapshot::Endpoint) -> Health {
     match (endpoint.health.probed(), endpoint.health.is_failing()) {
         (Probed::Down, _) | (_, true) => Health::Unhealthy,
         (Probed::Unknown, false) => Health::Unknown,
@@ -170,7 +170,7 @@ fn endpoint_health(endpoint: &snapshot::Endpoint) -> Health {
     }
 }
 
-fn health(backend: &snapshot::Backend) -> Health {
+pub(super) fn health(backend: &snapshot::Backend) -> Health {
     let any = |health| {
         let mut endpoints = backend.endpoints.iter();
         endpoints.any(|endpoint| endpoint_health(endpoint) == health)
