@@ -14,7 +14,7 @@ use rustix::net::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{DEADLINE, Proxy};
+use crate::support::{DEADLINE, Proxy, eventually};
 
 /// The conversation of either side.
 pub(super) struct Talk(UnixStream);
@@ -91,8 +91,14 @@ impl Taker {
 
     /// One that has said nothing yet.
     pub(super) fn silent(proxy: &Proxy) -> Self {
-        let stream = UnixStream::connect(proxy.state_dir().join("takeover.sock")).unwrap();
-        let (talk, held) = (Talk::new(stream), Vec::new());
+        // A process that serves waits for the next one a moment later.
+        let path = proxy.state_dir().join("takeover.sock");
+        let mut stream = None;
+        eventually("it waits for another process", || {
+            stream = UnixStream::connect(&path).ok();
+            stream.is_some()
+        });
+        let (talk, held) = (Talk::new(stream.unwrap()), Vec::new());
         Self { talk, held }
     }
 
