@@ -250,8 +250,16 @@ function planned(known) {
   ];
 }
 
-/** @param {any} value */
-const shown = (value) => (value === null || value === undefined ? "–" : typeof value === "string" ? value : JSON.stringify(value));
+/** @param {any} value @returns {string} */
+function shown(value) {
+  if (value === null || value === undefined) {
+    return "–";
+  }
+  if (Array.isArray(value)) {
+    return value.length > 0 ? value.map(shown).join(", ") : "none";
+  }
+  return typeof value === "string" ? value : JSON.stringify(value);
+}
 
 /** @param {any[]} changes */
 function changes(changes) {
