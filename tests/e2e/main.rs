@@ -37,6 +37,7 @@ mod limits;
 mod limits_of_time;
 mod mirror;
 mod mirror_judge;
+mod monitoring;
 mod one_request;
 mod openapi;
 mod promises;

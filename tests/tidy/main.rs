@@ -6,6 +6,7 @@
 )]
 
 mod commands;
+mod runbook;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -154,6 +155,7 @@ fn documents_are_complete() {
     for name in [
         "CONTRIBUTING.md",
         "CHANGELOG.md",
+        "RUNBOOK.md",
         "LICENSE",
         "deny.toml",
         "justfile",
