@@ -32,6 +32,7 @@ mod history;
 mod hooks;
 mod hooks_before_switch;
 mod hooks_standards;
+mod init;
 mod judge;
 mod limits;
 mod limits_of_time;
