@@ -46,6 +46,7 @@ mod reload;
 mod rescue;
 mod rollout;
 mod routing;
+mod samples;
 mod schemathesis;
 mod signals;
 mod slow;

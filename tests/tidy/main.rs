@@ -6,6 +6,7 @@
 )]
 
 mod commands;
+mod packaging;
 mod runbook;
 
 use std::collections::BTreeSet;
@@ -168,8 +169,8 @@ fn documents_are_complete() {
 
 #[test]
 fn sample_configurations_are_valid() {
-    let samples = files(&root().join("deploy"), ".yaml");
-    assert!(!samples.is_empty());
+    let samples = files(&root().join("deploy"), "switchback.yaml");
+    assert!(samples.len() >= 3, "{samples:?}");
     for path in samples {
         let text = fs::read_to_string(&path).unwrap();
         let parsed = switchback_config::parse(&text);
