@@ -18,6 +18,7 @@ mod cli;
 mod clients;
 mod conditions;
 mod deploy;
+mod docs;
 mod edge;
 mod events;
 mod evidence;

@@ -6,7 +6,9 @@
 )]
 
 mod commands;
+mod documents;
 mod packaging;
+mod reference;
 mod runbook;
 
 use std::collections::BTreeSet;
