@@ -54,6 +54,14 @@ deny:
 expect:
     UPDATE_EXPECT=1 cargo nextest run -p switchback --test config
 
+# Reference pages of docs/, written anew from the schema and from tests/openapi.json
+docs:
+    UPDATE_EXPECT=1 cargo nextest run -p switchback --test tidy reference
+
+# Build, install and remove what is shipped: image, Debian package, manifests, chart
+packaging:
+    tests/packaging/run
+
 # Fuzz the HTTP/1 codec against hyper for so many seconds
 fuzz seconds="1800":
     tests/fuzz/run {{ seconds }}

@@ -12,6 +12,7 @@ mod files;
 mod history;
 mod hooks;
 mod incident;
+mod init;
 mod look;
 mod rollout;
 mod show;
@@ -24,8 +25,8 @@ use switchback_config::defaults;
 
 use args::Output;
 pub use args::{
-    Args, BackendVerb, Color, DemoArgs, DeployArgs, DiffArgs, HistoryArgs, HooksVerb, PlanArgs,
-    RestoreArgs, RolloutVerb, RunArgs, Target, TokenVerb, Verb,
+    Args, BackendVerb, Color, DemoArgs, DeployArgs, DiffArgs, HistoryArgs, HooksVerb, InitArgs,
+    PlanArgs, RestoreArgs, RolloutVerb, RunArgs, Target, TokenVerb, Verb,
 };
 use client::ClientError;
 pub use files::{find_config, state_dir};
@@ -121,6 +122,7 @@ pub fn carry_out(args: Args) -> ExitCode {
     target.color.choose();
     let output = target.output;
     let result = match verb {
+        Verb::Init(args) => init::init(&target, args),
         Verb::Check { file, explain } => files::check(&target, &file, explain),
         Verb::Schema => files::schema(),
         Verb::Completions { shell } => files::completions(shell),

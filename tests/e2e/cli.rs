@@ -172,6 +172,7 @@ async fn every_verb_speaks_to_people_and_to_programs() {
     let alone = [
         "demo",
         "run",
+        "init",
         "check",
         "schema",
         "token",

@@ -6,6 +6,10 @@
 )]
 
 mod commands;
+mod documents;
+mod packaging;
+mod reference;
+mod runbook;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -158,6 +162,7 @@ fn documents_are_complete() {
     for name in [
         "CONTRIBUTING.md",
         "CHANGELOG.md",
+        "RUNBOOK.md",
         "LICENSE",
         "deny.toml",
         "justfile",
@@ -170,8 +175,8 @@ fn documents_are_complete() {
 
 #[test]
 fn sample_configurations_are_valid() {
-    let samples = files(&root().join("deploy"), ".yaml");
-    assert!(!samples.is_empty());
+    let samples = files(&root().join("deploy"), "switchback.yaml");
+    assert!(samples.len() >= 3, "{samples:?}");
     for path in samples {
         let text = fs::read_to_string(&path).unwrap();
         let parsed = switchback_config::parse(&text);

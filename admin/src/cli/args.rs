@@ -2,6 +2,7 @@
 
 mod history;
 mod hooks;
+mod init;
 mod rollout;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use switchback_config::units::TimeSpan;
 use crate::auth::Role;
 pub use history::{DiffArgs, HistoryArgs, RestoreArgs};
 pub use hooks::HooksVerb;
+pub use init::InitArgs;
 pub use rollout::{DeployArgs, PlanArgs, RolloutVerb};
 
 /// The ingress that rolls bad releases back by itself.
@@ -156,6 +158,11 @@ pub enum Verb {
         after_help = "Example: switchback run --config switchback.yaml\nExample: switchback run --config switchback.yaml --takeover   # replaces the running one, e.g. by a new version"
     )]
     Run(RunArgs),
+    /// Write a first config file, from flags or from answers
+    #[command(
+        after_help = "Example: switchback init --stable http://127.0.0.1:9001 --canary http://127.0.0.1:9002"
+    )]
+    Init(InitArgs),
     /// Check a config file: print every fault, exit 0 or 78
     #[command(after_help = "Example: switchback check switchback.yaml")]
     Check {

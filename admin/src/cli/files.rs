@@ -134,23 +134,34 @@ pub fn find_config(asked: Option<&Path>) -> Result<std::path::PathBuf, Failed> {
         return Ok(asked.to_path_buf());
     }
     let candidates = super::client::config_candidates();
-    candidates
-        .iter()
-        .find(|path| path.exists())
+    let found = candidates.iter().find(|path| path.exists());
+    found
         .cloned()
-        .ok_or_else(|| {
-            let tried: Vec<String> = candidates
-                .iter()
-                .map(|path| path.display().to_string())
-                .collect();
-            Failed::with_code(
-                format!(
-                    "no config file: tried {}; give one with --config",
-                    tried.join(", ")
-                ),
-                exit::CONFIG,
-            )
-        })
+        .ok_or_else(|| Failed::with_code(no_config(&candidates), exit::CONFIG))
+}
+
+/// What somebody reads who runs it for the first time.
+fn no_config(tried: &[std::path::PathBuf]) -> String {
+    if let [named] = tried {
+        return format!(
+            "no config file: SWITCHBACK_CONFIG names {}, which is not there",
+            named.display()
+        );
+    }
+    let tried: Vec<String> = tried
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    format!(
+        "no config file: neither {} is there. To make one and start:
+
+  switchback init --stable http://127.0.0.1:9001 --canary http://127.0.0.1:9002
+  switchback run
+
+with the addresses of the version that serves now and of the new one. switchback demo shows without
+any file what comes of it, and run --config FILE takes a file from elsewhere",
+        tried.join(" nor ")
+    )
 }
 
 /// The state directory that `run` uses.

@@ -1,9 +1,12 @@
-//! A real Prometheus that scrapes one origin, five times a second.
+//! A real Prometheus that scrapes one address, five times a second.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use super::{Origin, eventually};
+use serde_json::Value;
+
+use super::{Http, Origin, eventually};
 
 /// A running Prometheus with a directory of its own.
 #[derive(Debug)]
@@ -16,11 +19,16 @@ pub(crate) struct Prometheus {
 impl Prometheus {
     /// Starts one that scrapes `/metrics` of an origin.
     pub(crate) fn start(target: &Origin) -> Self {
+        Self::scraping("shop", target.address, &[])
+    }
+
+    /// Starts one that scrapes `/metrics` of an address under a job's name, and goes by these rules.
+    pub(crate) fn scraping(job: &str, target: SocketAddr, rules: &[PathBuf]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let target = target.address;
         let config = format!(
-            "global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}\n\
-             scrape_configs: [{{job_name: shop, static_configs: [{{targets: [\"{target}\"]}}]}}]\n"
+            "global: {{scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 200ms}}\n\
+             rule_files: {rules:?}\n\
+             scrape_configs: [{{job_name: {job}, static_configs: [{{targets: [\"{target}\"]}}]}}]\n"
         );
         std::fs::write(directory.path().join("prometheus.yml"), config).unwrap();
         let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -30,6 +38,25 @@ impl Prometheus {
             child,
             address,
         }
+    }
+
+    /// Asks its API; what it answers under `data`.
+    pub(crate) async fn get(&self, path: &str) -> Result<Value, String> {
+        let answer = Http::connect(self.address).await.get(path).await.json();
+        match answer["status"].as_str() {
+            Some("success") => Ok(answer["data"].clone()),
+            _ => Err(answer["error"].to_string()),
+        }
+    }
+
+    /// The series that an expression yields now.
+    pub(crate) async fn query(&self, expression: &str) -> Result<Vec<Value>, String> {
+        let encoded: String = expression
+            .bytes()
+            .map(|byte| format!("%{byte:02X}"))
+            .collect();
+        let found = self.get(&format!("/api/v1/query?query={encoded}")).await?;
+        Ok(found["result"].as_array().cloned().unwrap_or_default())
     }
 
     pub(crate) fn url(&self) -> String {
