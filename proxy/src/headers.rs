@@ -44,7 +44,7 @@ pub(crate) type RequestId = SmallVec<[u8; 36]>;
 pub(crate) struct Ids {
     /// `x-request-id`: the trusted peer's, or a new UUIDv7. ASCII.
     pub(crate) request_id: RequestId,
-    /// A new `traceparent` when the client sent none that is valid.
+    /// A new `traceparent` when the client did not send a single one that is valid.
     traceparent: Option<[u8; 55]>,
 }
 
@@ -58,13 +58,17 @@ impl Ids {
         mut random: impl FnMut() -> [u8; 16],
     ) -> Self {
         let mut given_id = None;
-        let mut traced = false;
+        // Two of them are none: nobody can tell which one counts.
+        let (mut traces, mut traced) = (0_u32, false);
         for field in head.fields.list() {
             match field.known {
                 Name::XRequestId if peer_is_trusted => {
                     given_id = Some(head.fields.value(field)).filter(|id| is_sane_id(id));
                 }
-                Name::Traceparent => traced = is_traceparent(head.fields.value(field)),
+                Name::Traceparent => {
+                    traces += 1;
+                    traced = traces == 1 && is_traceparent(head.fields.value(field));
+                }
                 _ => {}
             }
         }

@@ -139,6 +139,39 @@ async fn backend_sees_who_asked_and_nothing_a_client_made_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn trace_context_passes_unchanged_and_begins_anew_when_it_is_not_valid() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let proxy = Proxy::blue_green(&blue, &green, "");
+    let valid = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let other = "00-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let cases: [(&[&str], bool); 4] = [
+        (&[valid], true),
+        (&[], false),
+        (&["00-nonsense"], false),
+        (&[valid, other], false),
+    ];
+    for (sent, passes) in cases {
+        let mut headers = vec![("tracestate", "vendor=1")];
+        headers.extend(sent.iter().map(|trace| ("traceparent", *trace)));
+        let mut client = Http::connect(proxy.web).await;
+        client.send("GET", "/", &headers, b"").await.unwrap();
+        let seen = blue.last().headers;
+        let traces: Vec<&str> = seen
+            .get_all("traceparent")
+            .iter()
+            .map(|trace| trace.to_str().unwrap())
+            .collect();
+        let [trace] = traces[..] else {
+            panic!("{sent:?}: {traces:?}");
+        };
+        assert_eq!(trace == valid, passes, "{sent:?}: {trace}");
+        assert_eq!(trace.len(), 55, "{sent:?}: {trace}");
+        assert_ne!(trace, other);
+        assert_eq!(seen.contains_key("tracestate"), passes, "{sent:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cost_of_routing_does_not_depend_on_the_number_of_routes() {
     // A smoke test of size only; instruction counts are kept by the benches.
     let origin = Origin::start().await;

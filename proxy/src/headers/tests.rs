@@ -150,6 +150,12 @@ fn invalid_traces_are_restarted() {
     assert!(is_traceparent(
         b"01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more"
     ));
+    let valid = "Traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n";
+    let twice = request(&valid.repeat(2));
+    assert!(
+        Ids::new(&twice, false, 1, || [1; 16]).traceparent.is_some(),
+        "two are none"
+    );
     let head = request("Traceparent: nonsense\r\nTracestate: a=b\r\n");
     let ids = Ids::new(&head, false, 1, || [1; 16]);
     assert!(ids.traceparent.is_some());
