@@ -51,6 +51,14 @@ fn write_services(out: &mut String, answer: &Value) -> fmt::Result {
                 .bold()
         )?;
     }
+    writeln!(out, "{}", services_table(services))?;
+    for service in services {
+        write_notes(out, service)?;
+    }
+    Ok(())
+}
+
+fn services_table(services: &[Value]) -> comfy_table::Table {
     let mut table = table(&[
         "SERVICE",
         "BACKEND",
@@ -78,35 +86,37 @@ fn write_services(out: &mut String, answer: &Value) -> fmt::Result {
         }
     }
     spare(&mut table, &[7, 4, 8, 9]);
-    writeln!(out, "{table}")?;
-    for service in services {
-        for (backend, judge) in service["judge"].as_object().into_iter().flatten() {
-            if judge["verdict"] == "hold" {
-                writeln!(
-                    out,
-                    "{} {backend}: {} ({})",
-                    text(&service["name"]),
-                    text(&judge["hold"]),
-                    text(&judge["sentence"])
-                )?;
-            }
-        }
-        write_mirror(out, &service["name"], &service["mirror"])?;
-        for signal in service["signals"].as_array().into_iter().flatten() {
-            write_signal(out, &text(&service["name"]), signal)?;
-        }
-        for firing in service["rules_firing"].as_array().into_iter().flatten() {
-            let [backend, sentence] = ["backend", "sentence"].map(|key| text(&firing[key]));
-            let fires = "rule fires".red();
+    table
+}
+
+/// What there is to say about a service beside its row.
+fn write_notes(out: &mut String, service: &Value) -> fmt::Result {
+    for (backend, judge) in service["judge"].as_object().into_iter().flatten() {
+        if judge["verdict"] == "hold" {
             writeln!(
                 out,
-                "{} {backend}: {fires}: {sentence}",
-                text(&service["name"])
+                "{} {backend}: {} ({})",
+                text(&service["name"]),
+                text(&judge["hold"]),
+                text(&judge["sentence"])
             )?;
         }
-        for conflict in service["conflicts"].as_array().into_iter().flatten() {
-            write_conflict(out, &text(&service["name"]), conflict)?;
-        }
+    }
+    write_mirror(out, &service["name"], &service["mirror"])?;
+    for signal in service["signals"].as_array().into_iter().flatten() {
+        write_signal(out, &text(&service["name"]), signal)?;
+    }
+    for firing in service["rules_firing"].as_array().into_iter().flatten() {
+        let [backend, sentence] = ["backend", "sentence"].map(|key| text(&firing[key]));
+        let fires = "rule fires".red();
+        writeln!(
+            out,
+            "{} {backend}: {fires}: {sentence}",
+            text(&service["name"])
+        )?;
+    }
+    for conflict in service["conflicts"].as_array().into_iter().flatten() {
+        write_conflict(out, &text(&service["name"]), conflict)?;
     }
     Ok(())
 }
