@@ -35,7 +35,7 @@ pub(crate) use giver::{Given, Giver, Relay};
 pub(crate) use taker::{Follower, NOBODY, Succession};
 pub use taker::{Predecessor, TakeoverError};
 
-use crate::command::{Asked, Cause, Command};
+use crate::command::{Asked, Cause, Command, FlagChange};
 
 /// The socket in the state directory.
 const SOCKET: &str = "takeover.sock";
@@ -76,6 +76,9 @@ pub(crate) enum Urgent {
     Pause {
         service: Name,
     },
+    FlagOff {
+        flag: Name,
+    },
 }
 
 impl Urgent {
@@ -111,6 +114,10 @@ impl Urgent {
                 service, backend, ..
             } => Self::Block { service, backend },
             Command::Pause { service } => Self::Pause { service },
+            Command::ChangeFlag {
+                flag,
+                change: FlagChange::Off,
+            } => Self::FlagOff { flag },
             _ => return None,
         })
     }
@@ -154,6 +161,10 @@ impl Urgent {
                 force: true,
             },
             Self::Pause { service } => Command::Pause { service },
+            Self::FlagOff { flag } => Command::ChangeFlag {
+                flag,
+                change: FlagChange::Off,
+            },
         }
     }
 }

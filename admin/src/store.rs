@@ -14,6 +14,7 @@ mod errands;
 mod evidence;
 mod lending;
 mod lock;
+mod look;
 mod outbox;
 mod queue;
 #[cfg(any(test, fuzzing))]
@@ -138,6 +139,7 @@ pub struct Store {
     /// Tells that the outbox has changed.
     outbox: Arc<Notify>,
     errands: Arc<Errands>,
+    directory: Arc<Path>,
 }
 
 impl std::fmt::Debug for Job {
@@ -189,6 +191,7 @@ impl Store {
             jobs,
             outbox: keeper.outbox.clone(),
             errands: keeper.errands.clone(),
+            directory: keeper.directory.as_path().into(),
         };
         (store, queue)
     }
@@ -350,7 +353,10 @@ impl Keeper {
                 database,
                 copied("the database has lost its last changes".into()),
             ),
-            Ok((database, Some(state))) => (database, Found::Database(state)),
+            Ok((database, Some(state))) => {
+                copies::repair(directory, &state, database.commits().unwrap_or_default());
+                (database, Found::Database(state))
+            }
             // A database that was deleted, with copies left beside it.
             Ok((database, None)) if was_in_use => {
                 (database, copied("the database is missing".into()))

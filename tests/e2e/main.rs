@@ -22,6 +22,7 @@ mod edge;
 mod events;
 mod evidence;
 mod faults;
+mod flags;
 mod floods;
 mod forwarding;
 mod framing;

@@ -20,6 +20,7 @@ use super::{Author, SOCKET, Urgent, socket_path};
 use crate::command::{Asked, Command};
 use crate::control::Controls;
 use crate::events::Events;
+use crate::inherit::OFREP;
 use crate::reload::Reloader;
 use crate::store::Store;
 
@@ -75,6 +76,7 @@ pub(crate) struct Giver {
     pub(crate) reloader: Arc<Reloader>,
     pub(crate) events: Events,
     pub(crate) admin: TcpListener,
+    pub(crate) ofrep: Option<TcpListener>,
     /// Another process has the state, and does not serve yet.
     pub(crate) lent: AtomicBool,
 }
@@ -188,6 +190,11 @@ impl Giver {
                 listeners.push(Passed { name, configured });
                 sockets.push(socket.as_fd());
             }
+        }
+        if let Some(socket) = &self.ofrep {
+            let (name, configured) = (OFREP.to_owned(), socket.local_addr()?);
+            listeners.push(Passed { name, configured });
+            sockets.push(socket.as_fd());
         }
         sockets.push(self.admin.as_fd());
         send(stream, &ToNew::Sockets { listeners }).await?;
