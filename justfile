@@ -19,6 +19,10 @@ demo:
 figures runs="200":
     SWITCHBACK_RUNS={{ runs }} cargo bench -p switchback-judge --bench figures
 
+# How many flags one core evaluates in a second
+flags:
+    cargo bench -p switchback-proxy --bench flags
+
 # switchback beside nginx, HAProxy and Envoy; options as of benches/compare/run
 compare *options:
     cargo build --release

@@ -12,6 +12,7 @@ mod docs;
 mod document;
 mod explain;
 mod extract;
+mod flags;
 mod guard;
 mod guests;
 mod head;
@@ -19,7 +20,7 @@ mod history;
 mod hooks;
 mod problem;
 mod reads;
-mod stall;
+pub(crate) mod stall;
 mod stream;
 pub(crate) mod views;
 mod writes;
@@ -42,7 +43,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use switchback_config::defaults::{
     ADMIN_ANSWERS_TIME, ADMIN_BODY_BYTES, ADMIN_CONNECTIONS, ADMIN_DISCARD_TIME,
-    ADMIN_HEADER_BYTES, ADMIN_HEADERS, ADMIN_REQUEST_TIME, ADMIN_WRITE_STALL,
+    ADMIN_HEADER_BYTES, ADMIN_HEADERS, ADMIN_REQUEST_TIME, ADMIN_WRITE_STALL, OFREP_CONNECTIONS,
 };
 use switchback_proxy::data_plane::DataPlane;
 use tokio::net::{TcpListener, TcpStream};
@@ -96,6 +97,8 @@ pub struct Life {
     retired: watch::Sender<bool>,
     /// One for each connection that there may be.
     places: Arc<Semaphore>,
+    /// The same for applications that ask for flags.
+    pub(crate) applications: Arc<Semaphore>,
 }
 
 impl Default for Life {
@@ -104,6 +107,7 @@ impl Default for Life {
             ready: AtomicBool::default(),
             retired: watch::Sender::default(),
             places: Arc::new(Semaphore::new(ADMIN_CONNECTIONS)),
+            applications: Arc::new(Semaphore::new(OFREP_CONNECTIONS)),
         }
     }
 }
@@ -123,9 +127,16 @@ impl Life {
     /// Waits until that has happened, for a while: whoever is not answered asks again, and a second
     /// rollback goes further back than the first.
     pub(crate) async fn is_quiet(&self) {
-        let all = u32::try_from(ADMIN_CONNECTIONS).unwrap_or(u32::MAX);
-        let all = self.places.acquire_many(all);
+        let all = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let operators = self.places.acquire_many(all(ADMIN_CONNECTIONS));
+        let applications = self.applications.acquire_many(all(OFREP_CONNECTIONS));
+        let all = async { tokio::join!(operators, applications) };
         let _ = tokio::time::timeout(ADMIN_ANSWERS_TIME, all).await;
+    }
+
+    /// Whether it has happened.
+    pub(crate) fn has_retired(&self) -> bool {
+        *self.retired.borrow()
     }
 
     pub(crate) async fn is_retired(&self) {
@@ -200,6 +211,12 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(hooks::dead_letters))
         .routes(routes!(hooks::drop))
         .routes(routes!(hooks::retry))
+        .routes(routes!(flags::flags))
+        .routes(routes!(flags::flag, flags::set, flags::unset))
+        .routes(routes!(flags::shares))
+        .routes(routes!(flags::off))
+        .routes(routes!(flags::on))
+        .routes(routes!(flags::evaluate_flag))
         .routes(routes!(reads::config))
         .routes(routes!(reads::whoami))
         .routes(routes!(document::openapi))
@@ -281,7 +298,7 @@ struct Door {
 
 /// Takes what a refused request still sends, within bounds and without keeping it: a connection that is
 /// closed with unread bytes is reset, and the refusal lost on its way.
-async fn discard(body: Incoming) {
+pub(crate) async fn discard(body: Incoming) {
     let mut body = Limited::new(body, ADMIN_BODY_BYTES);
     let all = async { while let Some(Ok(_)) = body.frame().await {} };
     let _ = tokio::time::timeout(ADMIN_DISCARD_TIME, all).await;

@@ -18,6 +18,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use switchback_config::defaults::SERIES_KEPT;
 use switchback_config::model::{self, Config, Name};
+use switchback_proxy::flag::{FlagHeader, FlagTable};
 use switchback_proxy::health::Probed;
 use switchback_proxy::outcome::ErrorRules;
 use switchback_proxy::router::Router;
@@ -68,6 +69,8 @@ pub struct Plan<'a> {
     pub material: &'a Material,
     /// Looked-up names.
     pub addresses: &'a Addresses,
+    /// Flags in force.
+    pub flags: &'a FlagTable,
     /// Whether routes may have changed.
     pub new_routes: bool,
 }
@@ -220,6 +223,7 @@ impl Builder {
             upstream_host: file.upstream_host.clone(),
             drain_streams: file.drain.streams.map(|span| span.0),
             upstream: UpstreamLimits::resolve(&plan.config.limits, &file.limits),
+            flags: flag_header(plan, file, before.as_deref()),
         };
         match before {
             Some(before) if same_service(&before, &service) => before,
@@ -378,6 +382,26 @@ impl Builder {
     }
 }
 
+/// Which flags the backends of a service are told.
+fn flag_header(
+    plan: &Plan<'_>,
+    file: &model::Service,
+    before: Option<&Service>,
+) -> Option<Arc<FlagHeader>> {
+    let written = file.flags.as_ref()?;
+    let live = |name: &Name| Some((name.clone(), plan.flags.flags.get(name)?.clone()));
+    let header = FlagHeader {
+        header: written.header.clone(),
+        flags: written.names.iter().filter_map(live).collect(),
+        trust: plan.flags.trust.clone(),
+    };
+    let before = before.and_then(|service| service.flags.as_ref());
+    match before.filter(|before| before.is_same(&header)) {
+        Some(same) => Some(same.clone()),
+        None => Some(Arc::new(header)),
+    }
+}
+
 /// How often the streams of each backend were cut.
 fn cuts(plan: &Plan<'_>, service: &Name, effective: &Effective) -> Vec<u64> {
     let cut = plan.state.services.get(service).map(|state| &state.cuts);
@@ -452,4 +476,5 @@ fn same_service(one: &Service, other: &Service) -> bool {
         )
         && one.mirror.as_ref().map(Arc::as_ptr) == other.mirror.as_ref().map(Arc::as_ptr)
         && (one.drain_streams, &one.upstream) == (other.drain_streams, &other.upstream)
+        && one.flags.as_ref().map(Arc::as_ptr) == other.flags.as_ref().map(Arc::as_ptr)
 }

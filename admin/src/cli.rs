@@ -9,6 +9,7 @@ mod client;
 mod events;
 mod explain;
 mod files;
+mod flags;
 mod history;
 mod hooks;
 mod incident;
@@ -27,8 +28,8 @@ use switchback_config::defaults;
 
 use args::Output;
 pub use args::{
-    Args, BackendVerb, Color, DemoArgs, DeployArgs, DiffArgs, HistoryArgs, HooksVerb, InitArgs,
-    PlanArgs, RestoreArgs, RolloutVerb, RunArgs, Target, TokenVerb, Verb,
+    Args, BackendVerb, Color, DemoArgs, DeployArgs, DiffArgs, FlagVerb, HistoryArgs, HooksVerb,
+    InitArgs, PlanArgs, RestoreArgs, RolloutVerb, RunArgs, Target, TokenVerb, Verb,
 };
 use client::ClientError;
 pub use files::{find_config, state_dir};
@@ -193,6 +194,7 @@ fn online(target: &Target, verb: Verb) -> Result<u8, Failed> {
             Verb::Healthcheck => show::healthcheck(&client).await,
             Verb::Rollout { verb } => rollout::carry_out(&client, verb).await,
             Verb::Hooks { verb } => hooks::carry_out(&client, verb).await,
+            Verb::Flag { verb } => flags::carry_out(&client, verb).await,
             Verb::Deploy(args) => rollout::deploy(&client, args).await,
             verb => verbs::write(&client, verb).await,
         }

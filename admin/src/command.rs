@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
-use switchback_config::model::{Bake, Config, Name, Step};
-use switchback_config::units::{Endpoint, TimeSpan};
+use switchback_config::model::{Bake, Config, Flag, Name, Step};
+use switchback_config::units::{Endpoint, Percent, TimeSpan};
 use utoipa::ToSchema;
 
 use crate::history::Settled;
@@ -120,8 +120,17 @@ pub enum Command {
         revision: u64,
         /// What was in force then, by service.
         services: BTreeMap<Name, Settled>,
+        /// The flags of that time.
+        flags: BTreeMap<Name, Flag>,
         /// Even if a stable has no healthy endpoint.
         force: bool,
+    },
+    /// Changes a feature flag.
+    ChangeFlag {
+        /// The flag.
+        flag: Name,
+        /// How.
+        change: FlagChange,
     },
     /// Takes over a new file.
     Reload {
@@ -143,6 +152,21 @@ pub struct Failing {
     pub version: String,
     /// The verdict in one sentence.
     pub sentence: String,
+}
+
+/// A change of a feature flag.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FlagChange {
+    /// Off, whatever the file says, until it is turned on again.
+    Off,
+    /// On again.
+    On,
+    /// Another share of keys for each variant.
+    Shares(IndexMap<Name, Percent>),
+    /// Another flag altogether, or a new one.
+    Set(Box<Flag>),
+    /// As the file says; what the file does not name is gone.
+    Unset,
 }
 
 /// A rollout to begin. What is not given comes from the file.
@@ -226,13 +250,32 @@ impl Asked {
     }
 }
 
+impl FlagChange {
+    const fn verb(&self) -> &'static str {
+        match self {
+            Self::Off => "flag_off",
+            Self::On => "flag_on",
+            Self::Shares(_) => "flag_shares",
+            Self::Set(_) => "flag_set",
+            Self::Unset => "flag_unset",
+        }
+    }
+}
+
 impl Command {
     /// Whether it is served first and applied before it is persisted.
     #[must_use]
     pub const fn is_urgent(&self) -> bool {
         matches!(
             self,
-            Self::Rollback { .. } | Self::Condemn { .. } | Self::Reject { .. } | Self::Block { .. }
+            Self::Rollback { .. }
+                | Self::Condemn { .. }
+                | Self::Reject { .. }
+                | Self::Block { .. }
+                | Self::ChangeFlag {
+                    change: FlagChange::Off,
+                    ..
+                }
         )
     }
 
@@ -272,6 +315,7 @@ impl Command {
             Self::Resume { .. } => "rollout_resume",
             Self::Progress { .. } => "progress",
             Self::Restore { .. } => "restore",
+            Self::ChangeFlag { change, .. } => change.verb(),
             Self::Reload { .. } => "reload",
             Self::Acknowledge => "acknowledge",
         }
@@ -293,7 +337,19 @@ impl Command {
             | Self::Progress { service } => Some(service),
             Self::Condemn { failing, .. } | Self::Reject { failing } => Some(&failing.service),
             Self::StartRollout(start) => Some(&start.service),
-            Self::Reload { .. } | Self::Acknowledge | Self::Restore { .. } => None,
+            Self::Reload { .. }
+            | Self::Acknowledge
+            | Self::Restore { .. }
+            | Self::ChangeFlag { .. } => None,
+        }
+    }
+
+    /// The flag it is about, if it is about one.
+    #[must_use]
+    pub const fn flag(&self) -> Option<&Name> {
+        match self {
+            Self::ChangeFlag { flag, .. } => Some(flag),
+            _ => None,
         }
     }
 }

@@ -9,6 +9,7 @@
 //! alone never change roles. A rollback takes weight from canaries first, and only when there is
 //! none goes back to the previous stable. It never toggles.
 
+mod flags;
 mod reload;
 mod restore;
 mod roles;
@@ -26,7 +27,7 @@ pub(crate) use settings::{allowed, own_addresses};
 
 use crate::command::{Asked, Command, Refusal};
 use crate::effective::Effective;
-use crate::state::{Override, RolloutState, ServiceState, Standing, State};
+use crate::state::{FlagState, Override, RolloutState, ServiceState, Standing, State};
 
 /// Everything decisions are based on.
 #[derive(Clone, Debug)]
@@ -53,6 +54,8 @@ pub struct Decision {
     pub config: Arc<Config>,
     /// The services whose state changes, with their new state.
     pub services: BTreeMap<Name, ServiceState>,
+    /// The flags whose state changes, with their new state; an empty one is not recorded.
+    pub flags: BTreeMap<Name, FlagState>,
     /// Whether stable-only mode holds afterwards.
     pub stable_only: bool,
     /// What to tell the world.
@@ -109,8 +112,19 @@ pub fn apply(
             Command::Restore {
                 revision,
                 services,
+                flags,
                 force,
-            } => return restore::restore(world, at, outlook, asked, *revision, services, *force),
+            } => {
+                let then = restore::Then {
+                    revision: *revision,
+                    services,
+                    flags,
+                };
+                return restore::restore(world, at, outlook, asked, &then, *force);
+            }
+            Command::ChangeFlag { flag, change } => {
+                return flags::change(world, at, asked, flag, change);
+            }
             _ => acknowledge(world),
         });
     };
@@ -145,7 +159,10 @@ fn carry_out(case: &mut Case<'_>, world: &World, command: &Command) -> Result<()
         Command::Resume { .. } => rollout::resume(case),
         Command::Progress { .. } if world.state.stable_only => Ok(()),
         Command::Progress { .. } => rollout::progress(case),
-        Command::Reload { .. } | Command::Acknowledge | Command::Restore { .. } => Ok(()),
+        Command::Reload { .. }
+        | Command::Acknowledge
+        | Command::Restore { .. }
+        | Command::ChangeFlag { .. } => Ok(()),
     }
 }
 
@@ -167,6 +184,7 @@ impl Decision {
         Self {
             config: world.config.clone(),
             services: BTreeMap::new(),
+            flags: BTreeMap::new(),
             stable_only: world.state.stable_only,
             notes: Vec::new(),
         }
@@ -184,6 +202,7 @@ impl Decision {
     #[must_use]
     pub fn changes(&self, world: &World) -> bool {
         !self.services.is_empty()
+            || !self.flags.is_empty()
             || self.stable_only != world.state.stable_only
             || !Arc::ptr_eq(&self.config, &world.config)
     }
@@ -195,6 +214,8 @@ impl Decision {
         state.revision = revision;
         state.stable_only = self.stable_only;
         state.services.extend(self.services.clone());
+        state.flags.extend(self.flags.clone());
+        state.flags.retain(|_, flag| !flag.is_empty());
         World {
             config: self.config.clone(),
             state,
@@ -264,6 +285,7 @@ impl<'a> Case<'a> {
             ..self.state.clone()
         } == before;
         if !only_bookkeeping {
+            flags::follow_rollback(&mut self, world, &before, &mut decision);
             decision.services.insert(self.name, self.state);
         }
         decision.notes = self.notes;

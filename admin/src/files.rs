@@ -13,6 +13,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
+use switchback_config::diagnostic::{Diagnostic, render_all};
 use switchback_config::model::{
     AdminTls, Config, HookAction, HttpHook, ListenerTls, Name, Rule, UpstreamTls,
 };
@@ -48,8 +49,10 @@ pub enum FileError {
         cause: TlsError,
     },
     /// The tokens file is not valid.
-    #[error("admin.tokens_file: {}:\n{rendered}", path.display())]
+    #[error("{key}: {}:\n{rendered}", path.display())]
     Tokens {
+        /// The key that names it.
+        key: &'static str,
         /// The file.
         path: PathBuf,
         /// Its faults.
@@ -71,9 +74,9 @@ pub enum FileError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The admin's TLS cannot be set up.
-    #[error("admin.tls: {0}")]
-    AdminTls(String),
+    /// TLS of a server for programs cannot be set up.
+    #[error("{0}: {1}")]
+    ServerTls(&'static str, String),
 }
 
 fn read(base: &Path, path: &Path, key: &str) -> Result<Vec<u8>, FileError> {
@@ -192,9 +195,45 @@ pub fn client_ca(name: &str, tls: &ListenerTls, base: &Path) -> Result<Option<Ve
 /// # Errors
 /// When a file cannot be read or is no good.
 pub fn admin_tls(tls: &AdminTls, base: &Path) -> Result<Arc<rustls::ServerConfig>, FileError> {
-    let bad = |error: &dyn std::fmt::Display| FileError::AdminTls(error.to_string());
-    let chain = read(base, &tls.certificate, "admin.tls.certificate")?;
-    let private = read(base, &tls.key, "admin.tls.key")?;
+    server_tls(
+        tls,
+        base,
+        [
+            "admin.tls",
+            "admin.tls.certificate",
+            "admin.tls.key",
+            "admin.tls.client_ca",
+        ],
+    )
+}
+
+/// TLS of the flag evaluation API.
+///
+/// # Errors
+/// When a file cannot be read or is no good.
+pub fn ofrep_tls(tls: &AdminTls, base: &Path) -> Result<Arc<rustls::ServerConfig>, FileError> {
+    server_tls(
+        tls,
+        base,
+        [
+            "ofrep.tls",
+            "ofrep.tls.certificate",
+            "ofrep.tls.key",
+            "ofrep.tls.client_ca",
+        ],
+    )
+}
+
+/// TLS of a server for programs. `keys`: what the section and its files are called.
+fn server_tls(
+    tls: &AdminTls,
+    base: &Path,
+    keys: [&'static str; 4],
+) -> Result<Arc<rustls::ServerConfig>, FileError> {
+    let [section, certificate_key, key_key, client_ca_key] = keys;
+    let bad = |error: &dyn std::fmt::Display| FileError::ServerTls(section, error.to_string());
+    let chain = read(base, &tls.certificate, certificate_key)?;
+    let private = read(base, &tls.key, key_key)?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&chain).collect();
     let chain = chain.map_err(|error| bad(&error))?;
     let private = PrivateKeyDer::from_pem_slice(&private).map_err(|error| bad(&error))?;
@@ -203,7 +242,7 @@ pub fn admin_tls(tls: &AdminTls, base: &Path) -> Result<Arc<rustls::ServerConfig
         None => builder.with_no_client_auth(),
         Some(path) => {
             let mut roots = rustls::RootCertStore::empty();
-            let text = read(base, path, "admin.tls.client_ca")?;
+            let text = read(base, path, client_ca_key)?;
             for authority in CertificateDer::pem_slice_iter(&text) {
                 let authority = authority.map_err(|error| bad(&error))?;
                 roots.add(authority).map_err(|error| bad(&error))?;
@@ -218,21 +257,17 @@ pub fn admin_tls(tls: &AdminTls, base: &Path) -> Result<Arc<rustls::ServerConfig
     Ok(Arc::new(config))
 }
 
-/// The tokens of a tokens file.
+/// The tokens of a tokens file of the admin API.
 ///
 /// # Errors
 /// When it cannot be read or is not valid.
 pub fn tokens(path: &Path, base: &Path) -> Result<Vec<Token>, FileError> {
-    let text = read(base, path, "admin.tokens_file")?;
-    let text = String::from_utf8_lossy(&text);
-    let entries = switchback_config::parse_tokens(&text).map_err(|faults| {
-        let name = path.display().to_string();
-        let rendered = switchback_config::diagnostic::render_all(&faults, &text, &name, false);
-        FileError::Tokens {
-            path: base.join(path),
-            rendered,
-        }
-    })?;
+    let entries = read_tokens(
+        path,
+        base,
+        "admin.tokens_file",
+        switchback_config::parse_tokens,
+    )?;
     let token = |entry: switchback_config::TokenEntry| {
         let role: Role = entry.role.parse().unwrap_or(Role::Viewer);
         Token {
@@ -242,6 +277,43 @@ pub fn tokens(path: &Path, base: &Path) -> Result<Vec<Token>, FileError> {
         }
     };
     Ok(entries.into_iter().map(token).collect())
+}
+
+/// The tokens of those who may ask for flags; they have no role in the admin API.
+///
+/// # Errors
+/// When it cannot be read or is not valid.
+pub fn flag_tokens(path: &Path, base: &Path) -> Result<Vec<Token>, FileError> {
+    let entries = read_tokens(
+        path,
+        base,
+        "ofrep.tokens_file",
+        switchback_config::parse_flag_tokens,
+    )?;
+    let token = |entry: switchback_config::FlagTokenEntry| Token {
+        name: entry.name,
+        role: Role::Viewer,
+        digest: entry.digest,
+    };
+    Ok(entries.into_iter().map(token).collect())
+}
+
+fn read_tokens<T>(
+    path: &Path,
+    base: &Path,
+    key: &'static str,
+    parse: fn(&str) -> Result<Vec<T>, Vec<Diagnostic>>,
+) -> Result<Vec<T>, FileError> {
+    let text = read(base, path, key)?;
+    let text = String::from_utf8_lossy(&text);
+    parse(&text).map_err(|faults| {
+        let name = path.display().to_string();
+        FileError::Tokens {
+            key,
+            path: base.join(path),
+            rendered: render_all(&faults, &text, &name, false),
+        }
+    })
 }
 
 /// Checks the files of all hooks. They are read again whenever they are used.

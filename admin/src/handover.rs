@@ -40,7 +40,7 @@ pub(crate) use giver::{Given, Giver, Relay};
 pub(crate) use taker::{Follower, NOBODY, Succession};
 pub use taker::{Predecessor, TakeoverError};
 
-use crate::command::{Asked, Cause, Command, Failing};
+use crate::command::{Asked, Cause, Command, Failing, FlagChange};
 
 /// The socket in the state directory.
 const SOCKET: &str = "takeover.sock";
@@ -62,6 +62,7 @@ pub(crate) enum Urgent {
     Reject { failing: Failing },
     Block { service: Name, backend: Name },
     Pause { service: Name },
+    FlagOff { flag: Name },
 }
 
 impl Urgent {
@@ -75,6 +76,10 @@ impl Urgent {
                 service, backend, ..
             } => Self::Block { service, backend },
             Command::Pause { service } => Self::Pause { service },
+            Command::ChangeFlag {
+                flag,
+                change: FlagChange::Off,
+            } => Self::FlagOff { flag },
             _ => return None,
         })
     }
@@ -97,6 +102,10 @@ impl Urgent {
                 force,
             },
             Self::Pause { service } => Command::Pause { service },
+            Self::FlagOff { flag } => Command::ChangeFlag {
+                flag,
+                change: FlagChange::Off,
+            },
         }
     }
 }

@@ -13,12 +13,12 @@ use std::collections::BTreeMap;
 use indexmap::IndexMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use switchback_config::model::{Backend, Name};
+use switchback_config::model::{Backend, Flag, Name};
 use utoipa::ToSchema;
 
 use crate::api::views::schema;
 use crate::effective::Effective;
-use crate::state::ServiceState;
+use crate::state::{FlagState, ServiceState};
 pub(crate) use file::file_notes;
 
 /// One recorded change.
@@ -45,6 +45,9 @@ pub struct Revision {
     pub notes: Vec<String>,
     /// The services that changed.
     pub changes: BTreeMap<Name, Change>,
+    /// The flags that changed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub flags: BTreeMap<Name, FlagTurn>,
 }
 
 /// The state of a service around a change.
@@ -60,6 +63,23 @@ pub struct Change {
     /// What is in force since; none: it is not configured any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_force_after: Option<Settled>,
+}
+
+/// A flag around a change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct FlagTurn {
+    /// What was recorded.
+    pub before: FlagState,
+    /// What is recorded since.
+    pub after: FlagState,
+    /// What was in force; none: there was no such flag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::Flag>)]
+    pub in_force_before: Option<Flag>,
+    /// What is in force since; none: there is no such flag any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::Flag>)]
+    pub in_force_after: Option<Flag>,
 }
 
 /// What was in force for a service at one time: the file, overrides and blocks taken together, so
@@ -104,6 +124,9 @@ pub struct AuditEntry {
     /// The service it was about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<Name>,
+    /// The flag it was about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flag: Option<Name>,
     /// Why, in their words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

@@ -15,6 +15,9 @@ const NAMES: &str = "LISTEN_FDNAMES";
 /// What the socket of the admin API is called among those of listeners.
 pub(crate) const ADMIN: &str = "admin";
 
+/// What the socket of the flag evaluation API is called.
+pub(crate) const OFREP: &str = "ofrep";
+
 /// Sockets that nobody has claimed yet.
 #[derive(Debug, Default)]
 pub struct Inherited {

@@ -21,6 +21,7 @@ pub mod events;
 pub mod evidence;
 mod explain;
 pub mod files;
+mod flags;
 #[cfg(fuzzing)]
 pub mod fuzz;
 pub mod handover;
@@ -30,6 +31,7 @@ pub mod incident;
 pub mod inherit;
 mod metrics;
 pub mod observer;
+mod ofrep;
 mod outbound;
 mod own;
 pub mod prober;

@@ -3,6 +3,7 @@
 //! Nothing is counted here. The numbers live in the workers' cells, in health and in the judges'
 //! gauges; a scrape adds them up. Labels come from the configuration only, never from clients.
 
+mod flags;
 mod mirror;
 
 use std::collections::{BTreeMap, HashMap};
@@ -53,6 +54,7 @@ pub(crate) fn render(api: &Api) -> String {
     about_judges(&published, &mut families);
     about_recoveries(&published, &mut families);
     about_hooks(api, &mut families);
+    flags::about_flags(&published, &mut families);
     let mut gathered: Vec<MetricFamily> = families.by_name.into_values().collect();
     gathered.extend(prometheus::process_collector::ProcessCollector::for_self().collect());
     let mut text = Vec::new();

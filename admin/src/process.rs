@@ -12,11 +12,12 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use switchback_config::model::Name;
 use switchback_proxy::data_plane::DataPlane;
+use switchback_proxy::flag::Trust;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 
@@ -28,9 +29,11 @@ use crate::clock::SteadyClock;
 use crate::control::{self, Controls, Start};
 use crate::events::Events;
 use crate::files::FileError;
+use crate::flags::look;
 use crate::handover::{NOBODY, Predecessor, TakeoverError};
 use crate::hooks::Hooks;
 use crate::inherit::{InheritError, Inherited};
+use crate::ofrep;
 use crate::prober;
 use crate::reload::{ReloadError, Reloader, Source};
 use crate::resolver::Resolver;
@@ -87,6 +90,15 @@ pub enum StartError {
         #[source]
         cause: io::Error,
     },
+    /// The address where flags are asked for.
+    #[error("bind the address of ofrep {address}: {cause}")]
+    OfrepAddress {
+        /// The address.
+        address: SocketAddr,
+        /// What went wrong.
+        #[source]
+        cause: io::Error,
+    },
     /// Threads, or the access log.
     #[error("{what}: {cause}")]
     Resources {
@@ -105,6 +117,7 @@ impl StartError {
         match self {
             Self::State(_)
             | Self::AdminAddress { .. }
+            | Self::OfrepAddress { .. }
             | Self::Config(ReloadError::Bind { .. })
             | Self::Inherited(InheritError::Unusable { .. }) => 73,
             Self::Takeover(_) => 75,
@@ -129,6 +142,8 @@ pub struct Process {
     admin: SocketAddr,
     /// The admin API's socket once more, for a process that takes over.
     admin_socket: Option<TcpListener>,
+    /// The same of where flags are asked for.
+    ofrep_socket: Option<TcpListener>,
     listeners: Vec<(Name, SocketAddr)>,
     /// What nobody waits for, and what ends when another process takes over.
     chores: Vec<AbortHandle>,
@@ -169,6 +184,7 @@ impl Process {
             events: parts.events.clone(),
             clock: SteadyClock::start(),
             follower,
+            trust: Trust::new(Instant::now()),
         };
         let controls = control::start(start).map_err(|cause| {
             let what = "start the control thread";
@@ -193,6 +209,8 @@ impl Process {
     /// Puts together what serves already, and begins what goes on beside it.
     fn assemble(parts: Parts, store: Store, controls: Controls) -> Self {
         let Parts { plane, events, .. } = parts;
+        let (ofrep, ofrep_socket) = parts.ofrep.unzip();
+        let locks = ofrep.as_ref().map(|ofrep| ofrep.locks.clone());
         let listeners = parts.listeners.addresses();
         let reloader = Reloader::new(
             parts.path,
@@ -206,6 +224,7 @@ impl Process {
             parts.resolver.clone(),
             parts.admin.0,
             parts.entrance.tls.clone(),
+            locks.unwrap_or_default(),
         );
         tell_refusal(parts.file_refused, &reloader, &events);
         let hooks = Hooks::new(
@@ -225,10 +244,14 @@ impl Process {
             state_dir: parts.state_dir,
             admin: parts.admin.0,
             admin_socket: Some(parts.admin.1),
+            ofrep_socket,
             listeners,
             chores: Vec::new(),
         };
         process.spawn_tasks(parts.entrance, parts.resolver, parts.addresses, parts.base);
+        if let Some(ofrep) = ofrep {
+            process.serve_flags(ofrep);
+        }
         process.announce();
         process
     }
@@ -265,12 +288,24 @@ impl Process {
             tokio::spawn(self.hooks.clone().run()),
             tokio::spawn(signals::run(self.controls.clone(), base)),
             tokio::spawn(trend::run(self.controls.clone(), trends)),
+            tokio::spawn(look::run(
+                self.store.clone(),
+                self.controls.clone(),
+                self.events.clone(),
+            )),
             tokio::spawn(certificates::watch(
                 self.reloader.certificates(),
                 self.events.clone(),
             )),
         ];
         self.chores = chores.iter().map(JoinHandle::abort_handle).collect();
+    }
+
+    fn serve_flags(&self, entrance: ofrep::Entrance) {
+        let started = ofrep::start(entrance, self.controls.clone(), self.life.clone());
+        if let Err(error) = started {
+            tracing::error!(%error, "serve flags");
+        }
     }
 
     /// Says where it listens: in the log, to the service manager, and in a file beside the state.
@@ -285,7 +320,16 @@ impl Process {
             .iter()
             .map(|(name, address)| (name.clone(), address.to_string().into()))
             .collect();
-        let run = json!({"pid": std::process::id(), "admin": self.admin, "listeners": listeners});
+        let ofrep = self.ofrep_socket.as_ref();
+        let ofrep = ofrep.and_then(|socket| socket.local_addr().ok());
+        if let Some(address) = ofrep {
+            tracing::info!(%address, "flags are asked for");
+        }
+        let mut run =
+            json!({"pid": std::process::id(), "admin": self.admin, "listeners": listeners});
+        if let Some(address) = ofrep {
+            run["ofrep"] = json!(address);
+        }
         // Written elsewhere and moved, so that nobody reads half of it.
         let (whole, partial) = (
             self.state_dir.join("run.json"),

@@ -34,6 +34,7 @@ use crate::control::{AskError, Controls, Extent};
 use crate::events::Events;
 use crate::files::{self, FileError};
 use crate::inherit::Inherited;
+use crate::ofrep::Locks;
 use crate::resolver::Resolver;
 use crate::signals;
 use crate::store::Store;
@@ -231,6 +232,8 @@ pub struct Reloader {
     admin: SocketAddr,
     /// TLS of the admin API, as new connections use it.
     admin_tls: Option<Arc<ArcSwap<rustls::ServerConfig>>>,
+    /// Who gets in where flags are asked for.
+    ofrep: Locks,
 }
 
 impl Reloader {
@@ -240,7 +243,7 @@ impl Reloader {
         reason = "the parts it connects, named one by one"
     )]
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         path: Option<PathBuf>,
         plane: Arc<DataPlane>,
         controls: Controls,
@@ -252,12 +255,14 @@ impl Reloader {
         resolver: Resolver,
         admin: SocketAddr,
         admin_tls: Option<Arc<ArcSwap<rustls::ServerConfig>>>,
+        ofrep: Locks,
     ) -> Arc<Self> {
         let certificates = Sender::new(listeners.certificates());
         Arc::new(Self {
             certificates,
             admin,
             admin_tls,
+            ofrep,
             path,
             plane,
             controls,
@@ -281,10 +286,11 @@ impl Reloader {
         self.path.as_deref()
     }
 
-    /// Where listeners accept.
+    /// Where listeners accept, and where flags are asked for.
     pub(crate) async fn bound(&self) -> Vec<SocketAddr> {
         let listeners = self.listeners.lock().await.addresses();
-        listeners.into_iter().map(|(_, address)| address).collect()
+        let listeners = listeners.into_iter().map(|(_, address)| address);
+        listeners.chain(self.ofrep.address).collect()
     }
 
     /// The address that each open listener is configured with.
@@ -409,6 +415,7 @@ impl Reloader {
         let admin_tls = admin_tls
             .map(|tls| files::admin_tls(tls, base))
             .transpose()?;
+        let flag_locks = check_ofrep(config, base)?;
         let nothing = &mut Inherited::default();
         let prepared = listeners.prepare(&self.plane, config, base, nothing)?;
         prepared.require_no_circle(config, self.admin)?;
@@ -420,6 +427,7 @@ impl Reloader {
             material,
             tokens,
             admin_tls,
+            flag_locks,
             prepared,
         })
     }
@@ -454,6 +462,7 @@ impl Reloader {
         if let (Some(current), Some(next)) = (&self.admin_tls, checked.admin_tls) {
             current.store(next);
         }
+        self.ofrep.replace(checked.flag_locks);
         set_connection_limit(&self.plane, &limits);
         if let Some(tokens) = checked.tokens {
             self.auth.set_tokens(tokens);
@@ -470,6 +479,22 @@ impl Reloader {
     }
 }
 
+/// What the file now names for those who ask for flags.
+pub(crate) type FlagLocks = (Option<Arc<rustls::ServerConfig>>, Option<Vec<Token>>);
+
+fn check_ofrep(config: &Config, base: &Path) -> Result<FlagLocks, FileError> {
+    let Some(ofrep) = &config.ofrep else {
+        return Ok((None, None));
+    };
+    let tls = ofrep.tls.as_ref();
+    let tls = tls.map(|tls| files::ofrep_tls(tls, base)).transpose()?;
+    let tokens = ofrep.tokens_file.as_deref();
+    let tokens = tokens
+        .map(|path| files::flag_tokens(path, base))
+        .transpose()?;
+    Ok((tls, tokens))
+}
+
 /// A file that can be taken over, with all it names.
 struct Checked {
     source: Source,
@@ -479,6 +504,7 @@ struct Checked {
     has_new_material: bool,
     tokens: Option<Vec<Token>>,
     admin_tls: Option<Arc<rustls::ServerConfig>>,
+    flag_locks: FlagLocks,
     prepared: Prepared,
     changes: Vec<Change>,
 }

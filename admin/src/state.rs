@@ -5,6 +5,7 @@
 //! together with the file is worked out by [`crate::effective`], and only [`crate::controller`]
 //! changes it.
 
+mod flag;
 mod rollout;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use utoipa::ToSchema;
 
 use crate::api::views::schema;
 
+pub use flag::{FlagOff, FlagSet, FlagState, flag_in_force};
 pub(crate) use rollout::later;
 pub use rollout::{Ended, Hold, Outcome, Pause, RolloutState, Stage, Standing, Wait};
 
@@ -28,6 +30,10 @@ pub struct State {
     /// State by service. Services that left the file are kept: their blocks must hold when they
     /// come back.
     pub services: BTreeMap<Name, ServiceState>,
+    /// State by flag, as far as it differs from the file. Flags that left the file are kept: what was
+    /// turned off must be off when it comes back.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub flags: BTreeMap<Name, FlagState>,
     /// The recorded state was lost: every service serves stable only until an operator acknowledges.
     #[serde(default)]
     pub stable_only: bool,

@@ -14,8 +14,10 @@ mod errands;
 mod evidence;
 mod lending;
 mod lock;
+mod look;
 mod outbox;
 mod queue;
+mod reads;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod simulated;
 mod trouble;
@@ -28,11 +30,9 @@ use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use serde::Serialize;
-use switchback_config::defaults::STORE_READ_TIME;
 use tokio::sync::{Notify, oneshot};
 
-use crate::history::past::Record;
-use crate::history::{AuditCheck, AuditEntry, AuditRow, Revision};
+use crate::history::{AuditEntry, Revision};
 use crate::state::State;
 use database::{Database, Opener};
 use errands::{Errands, Stuck};
@@ -142,6 +142,7 @@ pub struct Store {
     outbox: Arc<Notify>,
     errands: Arc<Errands>,
     trouble: Arc<Trouble>,
+    directory: Arc<Path>,
 }
 
 impl std::fmt::Debug for Job {
@@ -194,6 +195,7 @@ impl Store {
             outbox: keeper.outbox.clone(),
             errands: keeper.errands.clone(),
             trouble: keeper.trouble.clone(),
+            directory: keeper.directory.as_path().into(),
         };
         (store, queue)
     }
@@ -225,79 +227,6 @@ impl Store {
         let (sender, written) = oneshot::channel();
         if self.jobs.try_send(Job::SaveConfig(text, sender)).is_ok() {
             let _ = written.await;
-        }
-    }
-
-    /// The last `limit` revisions below `below`, newest first; those of one service if it is named.
-    ///
-    /// # Errors
-    /// When the disk or the store does not answer.
-    pub async fn revisions(
-        &self,
-        service: Option<String>,
-        below: Option<u64>,
-        limit: usize,
-    ) -> Result<Vec<Revision>, String> {
-        self.read(move |database| database.revisions(service.as_deref(), below, limit))
-            .await
-    }
-
-    /// Everything that is kept of the past.
-    ///
-    /// # Errors
-    /// When the disk or the store does not answer.
-    pub async fn record(&self) -> Result<Record, String> {
-        self.read(Database::record).await
-    }
-
-    /// One revision.
-    ///
-    /// # Errors
-    /// When the disk or the store does not answer.
-    pub async fn revision(&self, number: u64) -> Result<Option<Revision>, String> {
-        self.read(move |database| database.revision(number)).await
-    }
-
-    /// The last `limit` audit entries, newest first.
-    ///
-    /// # Errors
-    /// When the disk or the store does not answer.
-    pub async fn audit_entries(&self, limit: usize) -> Result<Vec<AuditRow>, String> {
-        self.read(move |database| database.audit_entries(limit))
-            .await
-    }
-
-    /// Whether the audit is what was written.
-    ///
-    /// # Errors
-    /// When the disk or the store does not answer.
-    pub async fn check_audit(&self) -> Result<AuditCheck, String> {
-        self.read(Database::check_audit).await
-    }
-
-    async fn read<T: Send + 'static>(
-        &self,
-        read: impl FnOnce(&Database) -> Result<T, String> + Send + 'static,
-    ) -> Result<T, String> {
-        self.read_within(STORE_READ_TIME, read).await
-    }
-
-    async fn read_within<T: Send + 'static>(
-        &self,
-        patience: Duration,
-        read: impl FnOnce(&Database) -> Result<T, String> + Send + 'static,
-    ) -> Result<T, String> {
-        let (sender, answer) = oneshot::channel();
-        let job = Job::Read(Box::new(move |database| {
-            let _ = sender.send(read(database));
-        }));
-        self.jobs
-            .try_send(job)
-            .map_err(|_| "the store is busy".to_owned())?;
-        match tokio::time::timeout(patience, answer).await {
-            Ok(Ok(read)) => read,
-            Ok(Err(_)) => Err("the store has stopped".to_owned()),
-            Err(_) => Err(format!("the disk has not answered for {patience:?}")),
         }
     }
 
@@ -369,7 +298,10 @@ impl Keeper {
                 database,
                 copied("the database has lost its last changes".into()),
             ),
-            Ok((database, Some(state))) => (database, Found::Database(state)),
+            Ok((database, Some(state))) => {
+                copies::repair(directory, &state, database.commits().unwrap_or_default());
+                (database, Found::Database(state))
+            }
             // A database that was deleted, with copies left beside it.
             Ok((database, None)) if was_in_use => {
                 (database, copied("the database is missing".into()))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use switchback_admin::builder::{Addresses, Builder, Material, Plan};
@@ -13,6 +13,7 @@ use switchback_admin::observer::{Clock, Observer};
 use switchback_admin::state::{ServiceState, State};
 use switchback_config::model::{Config, Name};
 use switchback_proxy::bench::{RoundTrip, Steps, count};
+use switchback_proxy::flag::{FlagTable, Trust};
 use switchback_proxy::snapshot::Snapshot;
 use switchback_proxy::split::{Sampler, Split};
 use switchback_proxy::stats::Alarm;
@@ -54,6 +55,7 @@ impl World {
             state: &state,
             material: &Material::default(),
             addresses: &Addresses::default(),
+            flags: &FlagTable::empty(Trust::new(Instant::now())),
             new_routes: true,
         };
         let alarm = Alarm::new(std::thread::current());

@@ -49,6 +49,8 @@ pub fn restart_only(before: &Config, after: &Config) -> Vec<Change> {
             || change.path.starts_with("admin.address")
             || change.path.starts_with("admin.tls")
             || change.path.starts_with("access_log.path")
+            || change.path == "ofrep"
+            || change.path.starts_with("ofrep.")
     };
     changes(before, after)
         .into_iter()

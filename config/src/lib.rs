@@ -26,8 +26,8 @@ use diagnostic::Diagnostic;
 pub use explain::explain;
 pub use mask::mask;
 pub use schema::schema;
-pub use tokens::{TokenEntry, parse_tokens};
-pub use validate::check_endpoint_address;
+pub use tokens::{FlagTokenEntry, TokenEntry, parse_flag_tokens, parse_tokens};
+pub use validate::{check_endpoint_address, is_name};
 
 /// What came of reading a file.
 #[derive(Clone, Debug)]
@@ -36,6 +36,20 @@ pub struct Parsed {
     pub config: Option<model::Config>,
     /// Everything that is wrong, in the order of the text.
     pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Reads one flag, as it is written below `flags` in a file.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse_flag(text: &str) -> Result<model::Flag, Vec<Diagnostic>> {
+    let cx = Context::new(text);
+    let written = node::parse(&cx).and_then(|root| decode::Spanned::decode(&root, "", &cx));
+    let flag = written.and_then(|written| validate::flag(&written, &cx));
+    match flag.filter(|_| !cx.has_errors()) {
+        Some(flag) => Ok(flag),
+        None => Err(cx.into_faults()),
+    }
 }
 
 /// Reads a configuration file (YAML, or JSON, which is YAML too).

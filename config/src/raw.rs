@@ -3,6 +3,7 @@
 //! Nothing here knows whether values fit together; that is [`crate::validate`]. What is declared here
 //! is what the decoder accepts and what the JSON Schema shows.
 
+mod flags;
 mod hooks;
 mod rule;
 
@@ -14,6 +15,7 @@ use ipnet::IpNet;
 use crate::decode::{OrOff, Table, Words, section};
 use crate::model::{Balance, CompareTo, LogFormat, OnFailure, Slow, TlsVersion, Underscores};
 use crate::units::{ByteSize, Endpoint, Percent, Rate, TimeSpan};
+pub(crate) use flags::{Condition, Flag, FlagHeader, FlagRule, FlagValue, Number, Ofrep};
 pub(crate) use hooks::{Hook, Until};
 pub(crate) use rule::{Rule, RuleItem, Signal};
 
@@ -40,8 +42,12 @@ section! {
         routes: Vec<RouteItem>,
         /// What routes point at, by name.
         services: Table<Service>,
+        /// Feature flags, by name.
+        flags: Table<Flag>,
+        /// Where applications ask for flags. Default: nowhere.
+        ofrep: Ofrep,
     }
-    later ["flags", "cluster", "ofrep", "otel", "telemetry"]
+    later ["cluster", "otel", "telemetry"]
 }
 
 /// A network with its place.
@@ -230,8 +236,10 @@ section! {
         drain: Drain,
         /// Limits of this service.
         limits: Limits,
+        /// Which flags the backends are told, in a header of every request. Default: none.
+        flags: FlagHeader,
     }
-    later ["runbook", "flags"]
+    later ["runbook"]
 }
 
 section! {
@@ -243,8 +251,10 @@ section! {
         endpoints: Vec<EndpointItem>,
         /// TLS towards https endpoints.
         tls: UpstreamTls,
+        /// Flags that go off when this version is rolled back. Default: none.
+        off_on_rollback: Vec<TextItem>,
     }
-    later ["schema", "migration", "off_on_rollback"]
+    later ["schema", "migration"]
 }
 
 section! {

@@ -4,6 +4,7 @@
 //! Each part returns the model's value as far as it can; where it cannot, it has reported why, and a
 //! stand-in keeps the rest of the checks going. The result is used only if nothing was an error.
 
+mod flags;
 mod limits;
 mod listeners;
 mod routes;
@@ -19,7 +20,9 @@ use crate::defaults;
 use crate::diagnostic::{Code, Span};
 use crate::model::{AccessLog, Admin, AdminTls, Config, LogFormat, LogPath, Underscores, Workers};
 use crate::raw;
+pub(crate) use flags::flag;
 pub use services::check_endpoint_address;
+pub use texts::is_name;
 
 /// Builds the model, reporting everything that is wrong to `cx`.
 pub(crate) fn validate(file: &raw::File, cx: &Context<'_>) -> Config {
@@ -59,12 +62,16 @@ pub(crate) fn validate(file: &raw::File, cx: &Context<'_>) -> Config {
             repair,
         );
     }
+    let flags = flags::flags(file.flags.as_ref(), cx);
+    let ofrep = file.ofrep.as_ref();
+    let ofrep = ofrep.and_then(|ofrep| flags::ofrep(ofrep, admin.address, cx));
     let own = listeners
         .values()
         .map(|listener| listener.address)
-        .chain([admin.address]);
+        .chain([admin.address])
+        .chain(ofrep.as_ref().map(|ofrep| ofrep.address));
     let own: Vec<SocketAddr> = own.collect();
-    let services = services::services(file.services.as_ref(), &own, cx);
+    let services = services::services(file.services.as_ref(), &own, &flags, cx);
     let routes = routes::routes(file, &listeners, &services, cx);
     Config {
         workers: workers(file.workers.as_ref(), cx),
@@ -79,6 +86,8 @@ pub(crate) fn validate(file: &raw::File, cx: &Context<'_>) -> Config {
         limits,
         routes,
         services,
+        flags,
+        ofrep,
     }
 }
 

@@ -19,6 +19,7 @@ use switchback_config::model::{LogPath, Underscores};
 use crate::access_log::AccessLog;
 use crate::choice::choose;
 use crate::client::Client;
+use crate::flag::Told;
 use crate::h1::encode::LineSink;
 use crate::h1::facts::HeadLimits;
 use crate::h1::{request_head, response_head};
@@ -85,6 +86,7 @@ pub struct Steps {
     route: usize,
     ids: Ids,
     stopwatch: Stopwatch,
+    told: Told,
     lines: Vec<u8>,
 }
 
@@ -117,6 +119,7 @@ impl Steps {
             head,
             answer,
             stopwatch: Stopwatch::default(),
+            told: Told::default(),
             lines: Vec::with_capacity(4096),
         })
     }
@@ -180,6 +183,7 @@ impl Steps {
             route,
             limits: route.limits_on(&self.client.listener.name),
             ids: &self.ids,
+            told: &self.told,
             mirrored: false,
             deadline: None,
             stopwatch: &self.stopwatch,

@@ -28,6 +28,8 @@ pub(crate) struct RequestPolicy<'a> {
     pub(crate) ids: &'a Ids,
     /// The route's changes.
     pub(crate) changes: &'a HeaderChanges,
+    /// The header that tells the backend of flags, and its value.
+    pub(crate) flags: Option<(&'a str, &'a str)>,
     /// Whether this is a copy, whose response nobody sees.
     pub(crate) mirrored: bool,
     /// Whether names with an underscore pass.
@@ -178,6 +180,9 @@ pub(crate) fn write_request<S: FieldSink>(
     for (name, value) in &policy.changes.set {
         sink.configured(name, value.as_bytes());
     }
+    if let Some((name, value)) = policy.flags {
+        sink.configured(name, value.as_bytes());
+    }
 }
 
 /// This proxy's element of `Via`: the version is that of the request it received (RFC 9110, 7.6.3).
@@ -227,7 +232,10 @@ fn keeps_request_field(
     let name = head.fields.name(field);
     let listed = !head.listed.is_empty() && is_listed(&head.listed, &head.fields, name);
     let stale_trace = restarts_trace && name.eq_ignore_ascii_case(b"tracestate");
-    !listed && !stale_trace && !is_changed(policy.changes, name)
+    // What a client says of flags is not what they say.
+    let is_flags =
+        (policy.flags).is_some_and(|(told, _)| name.eq_ignore_ascii_case(told.as_bytes()));
+    !listed && !stale_trace && !is_flags && !is_changed(policy.changes, name)
 }
 
 /// Whether a configured change replaces or removes a field.

@@ -44,6 +44,7 @@ pub mod data_plane;
 pub mod distinct;
 pub mod exposure;
 pub mod fence;
+pub mod flag;
 #[cfg(fuzzing)]
 pub mod fuzz;
 pub mod health;

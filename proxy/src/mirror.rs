@@ -32,6 +32,7 @@ use crate::balance::{self, Claim, Pick};
 use crate::body::Exchange;
 use crate::choice::Choice;
 use crate::client::Client;
+use crate::flag::Told;
 use crate::forward;
 use crate::head::{Framing, RequestHead};
 use crate::headers::Ids;
@@ -108,6 +109,8 @@ pub(crate) struct Original {
     route_index: usize,
     limits: RequestLimits,
     ids: Ids,
+    /// The copy is told of the same flags.
+    told: Told,
     service: Rc<ServiceView>,
     mirror: Arc<Mirror>,
     target: Arc<Backend>,
@@ -178,6 +181,7 @@ impl Original {
             route_index: request.route_index,
             limits: *request.limits,
             ids: request.ids.clone(),
+            told: request.told.clone(),
             service: service.clone(),
             mirror: mirror.clone(),
             target: service.backends[mirror.to].backend.clone(),
@@ -289,6 +293,7 @@ async fn exchange(original: &Original, claim: Claim, body: Bytes) {
         route,
         limits: &limits,
         ids: &original.ids,
+        told: &original.told,
         mirrored: true,
         deadline: None,
         stopwatch: &Stopwatch::default(),

@@ -19,6 +19,7 @@ use crate::body::{Body, Exchange};
 use crate::choice::{Choice, choose};
 use crate::client::Client;
 use crate::error::RequestError;
+use crate::flag::Told;
 use crate::forward::{self, Answer, Failure};
 use crate::head::{FieldSink, Name, RequestHead};
 use crate::headers::{self, Ids, RequestPolicy};
@@ -47,6 +48,8 @@ pub(crate) struct Request<'a> {
     pub(crate) route: &'a Route,
     pub(crate) limits: &'a RequestLimits,
     pub(crate) ids: &'a Ids,
+    /// What the backend is told of flags.
+    pub(crate) told: &'a Told,
     /// Whether this is a copy, whose response nobody sees.
     pub(crate) mirrored: bool,
     /// When its caller gives up (`grpc-timeout`).
@@ -80,7 +83,7 @@ pub(crate) async fn handle(
         tries: Tries::default(),
         timer: Some(worker.wheel.timer()),
     };
-    let stopwatch = Stopwatch::default();
+    let (stopwatch, told) = (Stopwatch::default(), Told::default());
     let deadline = head.grpc_timeout().map(|timeout| started + timeout);
     for _ in 0..PICKS_MAX {
         let Some(index) = view.snapshot.router.find(head, &client.listener.name) else {
@@ -100,6 +103,7 @@ pub(crate) async fn handle(
             route,
             limits,
             ids: &ids,
+            told: &told,
             mirrored: false,
             deadline,
             stopwatch: &stopwatch,
@@ -143,6 +147,7 @@ async fn attempt(
     let mut choice = choose(request, service)?;
     // A key that is only being issued says nothing about who this is.
     let client = choice.key.filter(|_| choice.set_cookie.is_none());
+    request.tell_flags(service, choice.key);
     let mut notes = ResponseNotes::new(request, service, &mut choice);
     let (mut upload, mut timer) = start_upload(request, service, course)?;
     report.mirror(mirror::choose(request, service, &choice, &mut upload));
@@ -495,21 +500,30 @@ impl Request<'_> {
             .unwrap_or_else(|| claim.endpoint.endpoint.authority.as_bytes())
     }
 
+    /// Works out what the backend is told of flags about the client with this key.
+    fn tell_flags(&self, service: &ServiceView, key: Option<u64>) {
+        let flags = service.service.flags.as_ref();
+        self.told.decide(flags, key, self.worker.now());
+    }
+
     /// Writes the header fields for the backend, apart from host and framing.
     pub(crate) fn write_headers<S: FieldSink>(&self, sink: &mut S, over_h1: bool) {
-        let policy = RequestPolicy {
-            peer: &self.client.peer_text,
-            peer_is_trusted: headers::contains(
-                &self.view.snapshot.trusted_proxies,
-                self.client.peer.ip(),
-            ),
-            secure: self.client.secure,
-            ids: self.ids,
-            changes: &self.route.request_headers,
-            mirrored: self.mirrored,
-            underscores_pass: self.client.listener.underscores == Underscores::Allow,
-            over_h1,
-        };
-        headers::write_request(sink, self.head, &policy);
+        self.told.tell(|flags| {
+            let policy = RequestPolicy {
+                peer: &self.client.peer_text,
+                peer_is_trusted: headers::contains(
+                    &self.view.snapshot.trusted_proxies,
+                    self.client.peer.ip(),
+                ),
+                secure: self.client.secure,
+                ids: self.ids,
+                changes: &self.route.request_headers,
+                flags,
+                mirrored: self.mirrored,
+                underscores_pass: self.client.listener.underscores == Underscores::Allow,
+                over_h1,
+            };
+            headers::write_request(sink, self.head, &policy);
+        });
     }
 }

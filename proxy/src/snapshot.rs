@@ -19,6 +19,7 @@ use switchback_config::model::{
 use switchback_config::units::{ByteSize, Percent, Scheme, TimeSpan};
 
 use crate::exposure::Exposure;
+use crate::flag::FlagHeader;
 use crate::h1::facts::HeadLimits;
 use crate::health::EndpointHealth;
 use crate::outcome::ErrorRules;
@@ -186,6 +187,8 @@ pub struct Service {
     pub cuts: Vec<u64>,
     /// Limits of its upstream connections.
     pub upstream: UpstreamLimits,
+    /// Which flags its backends are told.
+    pub flags: Option<Arc<FlagHeader>>,
 }
 
 impl Service {

@@ -133,6 +133,7 @@ async fn every_verb_speaks_to_people_and_to_programs() {
         (&["incident"], "shop"),
         (&["events"], "weights_changed"),
         (&["audit"], "admin"),
+        (&["flag", "list"], "FLAG"),
         (&["hooks", "list"], ""),
         (&["hooks", "deliveries"], ""),
         (&["hooks", "dead"], ""),

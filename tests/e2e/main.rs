@@ -24,6 +24,7 @@ mod edge;
 mod events;
 mod evidence;
 mod faults;
+mod flags;
 mod floods;
 mod forwarding;
 mod framing;

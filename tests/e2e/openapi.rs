@@ -22,6 +22,7 @@ async fn proxy() -> (Origin, Origin, Proxy) {
 fn concrete(path: &str) -> String {
     path.replace("{service}", "shop")
         .replace("{backend}", "green")
+        .replace("{flag}", "plain")
         .replace("{revision}", "1")
         .replace("{id}", "1")
         .replace("/docs/{file}", "/docs/page.js")

@@ -103,6 +103,7 @@ pub(super) fn outline() -> OpenApi {
         .tags(Some([
             tag("look", "What is"),
             tag("traffic", "Where traffic goes"),
+            tag("flags", "What applications are told to do"),
             tag("rollouts", "Letting a new version in step by step"),
             tag("record", "What was, and what happens"),
             tag("hooks", "Who is told what happens"),
@@ -135,7 +136,7 @@ const COMMON: [(&str, &str); 6] = [
 
 /// Errors that writes can answer, beside the common ones.
 const OF_WRITES: [(&str, &str); 9] = [
-    ("404", "No such service or backend"),
+    ("404", "No such service, backend or flag"),
     ("409", "As things are, it cannot be done; `code` says why"),
     ("412", "The state is not the one of If-Match"),
     ("413", "The body is too large"),

@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, StatusCode, header, request::Parts};
 
 use super::head;
 use super::problem::Problem;
-use crate::auth::{Auth, Caller, Rejection};
+use crate::auth::{Auth, Caller, Rejection, bearer};
 
 /// Paths that need no token.
 const OPEN: [&str; 7] = [
@@ -143,15 +143,7 @@ fn check_site(doors: &Doors, headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 fn check_token(auth: &Auth, peer: IpAddr, request: &Parts) -> Result<Caller, Problem> {
-    let mut values = request.headers.get_all(header::AUTHORIZATION).iter();
-    let token = values
-        .next()
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| token.trim());
-    let token = token.filter(|_| values.next().is_none());
-    auth.check(peer, token)
+    auth.check(peer, bearer(&request.headers))
         .map_err(|rejection| match rejection {
             Rejection::Unauthorized => Problem::new(
                 StatusCode::UNAUTHORIZED,

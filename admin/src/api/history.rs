@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use switchback_config::model::Name;
+use switchback_config::model::{Flag, Name};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
@@ -17,7 +17,7 @@ use super::problem::Problem;
 use super::reads::{Limit, store_failed, unknown};
 use super::views::list::Revisions;
 use crate::control::Published;
-use crate::history::difference::{Difference, differences};
+use crate::history::difference::{Difference, differences, flag_differences};
 use crate::history::past::{Moment, Then, after, before};
 use crate::history::{Revision, Settled};
 
@@ -75,11 +75,14 @@ pub(super) async fn revision(
     let found = api.store.revision(number).await.map_err(store_failed)?;
     let revision = found.ok_or_else(|| not_kept(number))?;
     let changed = revision.changes.iter();
-    let differences = changed
-        .flat_map(|(name, change)| {
-            differences(name, before(change).as_ref(), after(change).as_ref())
-        })
-        .collect();
+    let differences = changed.flat_map(|(name, change)| {
+        differences(name, before(change).as_ref(), after(change).as_ref())
+    });
+    let turned = revision.flags.iter().flat_map(|(name, turn)| {
+        let (before, after) = (&turn.in_force_before, &turn.in_force_after);
+        flag_differences(name, before.as_ref(), after.as_ref())
+    });
+    let differences = differences.chain(turned).collect();
     let detail = Detail {
         revision,
         differences,
@@ -114,6 +117,10 @@ struct Diff {
     differences: Vec<Difference>,
     /// Services about which the record says nothing.
     unknown: Vec<Name>,
+    /// Flags about which the record says nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    unknown_flags: Vec<Name>,
 }
 
 /// What differs between what was in force after a revision and after another one, or now. 0 is the state
@@ -142,7 +149,12 @@ pub(super) async fn diff(
         current: to.is_none_or(|to| to == past.current),
         differences: Vec::new(),
         unknown: Vec::new(),
+        unknown_flags: Vec::new(),
     };
+    if service.is_none() {
+        let (earlier, later) = (past.flags_as_of(from), past.flags_as_of(diff.to));
+        compare_flags(&earlier, &later, &mut diff);
+    }
     for (name, then) in &earlier {
         let now = later.get(name).unwrap_or(&Then::Absent);
         if *then == Then::Unknown || *now == Then::Unknown {
@@ -155,11 +167,28 @@ pub(super) async fn diff(
     Ok(Json(diff).into_response())
 }
 
+fn compare_flags(
+    earlier: &BTreeMap<Name, Then<Flag>>,
+    later: &BTreeMap<Name, Then<Flag>>,
+    diff: &mut Diff,
+) {
+    for (name, then) in earlier {
+        let now = later.get(name).unwrap_or(&Then::Absent);
+        if *then == Then::Unknown || *now == Then::Unknown {
+            diff.unknown_flags.push(name.clone());
+        } else {
+            let found = flag_differences(name, then.moment(), now.moment());
+            diff.differences.extend(found);
+        }
+    }
+}
+
 /// The record, beside what is in force now.
 #[derive(Debug)]
 struct Past {
     record: crate::history::past::Record,
     now: BTreeMap<Name, Moment>,
+    flags_now: BTreeMap<Name, Flag>,
     current: u64,
 }
 
@@ -171,8 +200,14 @@ impl Past {
         Ok(Self {
             record,
             now: moments(&published),
+            flags_now: flags_of(&published),
             current: published.state.revision,
         })
+    }
+
+    /// All flags as of a revision.
+    fn flags_as_of(&self, revision: u64) -> BTreeMap<Name, Then<Flag>> {
+        self.record.flags_as_of(revision, &self.flags_now)
     }
 
     /// All services as of a revision.
@@ -189,6 +224,13 @@ impl Past {
         }
         Ok(then)
     }
+}
+
+/// The flags as they are now.
+fn flags_of(published: &Published) -> BTreeMap<Name, Flag> {
+    let live = published.flags.flags.iter();
+    live.map(|(name, live)| (name.clone(), live.flag.clone()))
+        .collect()
 }
 
 /// The services as they are now.

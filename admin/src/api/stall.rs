@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 /// A stream whose writes may only stall for so long.
 #[derive(Debug)]
-pub(super) struct Impatient<S> {
+pub(crate) struct Impatient<S> {
     stream: S,
     patience: Duration,
     /// Runs while a write waits.
@@ -21,7 +21,7 @@ pub(super) struct Impatient<S> {
 }
 
 impl<S> Impatient<S> {
-    pub(super) const fn new(stream: S, patience: Duration) -> Self {
+    pub(crate) const fn new(stream: S, patience: Duration) -> Self {
         Self {
             stream,
             patience,

@@ -5,6 +5,7 @@
 //! types are made from what is published at one moment, and hold copies of it.
 
 mod backend;
+mod flag;
 pub(crate) mod judge;
 pub(super) mod list;
 mod mirror;
@@ -16,6 +17,7 @@ pub(crate) mod schema;
 mod service;
 mod written;
 
+pub(crate) use flag::{FlagAnswer, FlagView, FlagWritten, Flags, flag, flags};
 pub(crate) use planned::planned;
 pub(crate) use rollout::{Rollout, rollout};
 pub(crate) use service::{Service, Services, panics, service, services};

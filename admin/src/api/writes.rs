@@ -48,7 +48,7 @@ pub(super) struct Options {
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct DryRun {
+pub(super) struct DryRun {
     /// `true`: tell what would change, and change nothing.
     #[serde(default)]
     dry_run: bool,
@@ -116,7 +116,7 @@ impl Write {
     }
 
     /// A write that has nothing to wait for.
-    fn without_wait(
+    pub(super) fn without_wait(
         caller: Caller,
         needed: Role,
         query: Option<String>,

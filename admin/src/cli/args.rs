@@ -1,5 +1,6 @@
 //! Verbs and their arguments.
 
+mod flags;
 mod history;
 mod hooks;
 mod init;
@@ -11,6 +12,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use switchback_config::units::TimeSpan;
 
 use crate::auth::Role;
+pub use flags::FlagVerb;
 pub use history::{DiffArgs, HistoryArgs, RestoreArgs};
 pub use hooks::HooksVerb;
 pub use init::InitArgs;
@@ -332,6 +334,13 @@ pub enum Verb {
         #[arg(long)]
         verify: bool,
     },
+    /// Turn feature flags off and on, and ask what they say
+    #[command(after_help = "Example: switchback flag off new-checkout")]
+    Flag {
+        /// What to do
+        #[command(subcommand)]
+        verb: FlagVerb,
+    },
     /// Work on hooks and the messages to them
     #[command(after_help = "Example: switchback hooks dead")]
     Hooks {
@@ -406,13 +415,15 @@ pub enum BackendVerb {
 #[derive(Debug, Subcommand)]
 pub enum TokenVerb {
     /// Make a token, and the lines for the tokens file
-    #[command(after_help = "Example: switchback token new --name ci --role operator")]
+    #[command(
+        after_help = "Example: switchback token new --name ci --role operator\nExample: switchback token new --name shop   # for ofrep.tokens_file"
+    )]
     New {
         /// Who will hold it
         #[arg(long)]
         name: String,
-        /// viewer, rollback, operator or admin
+        /// viewer, rollback, operator or admin; none: it may ask for flags, and nothing else
         #[arg(long)]
-        role: Role,
+        role: Option<Role>,
     },
 }

@@ -106,8 +106,8 @@ pub(super) fn man(directory: &Path) -> Result<u8, Failed> {
 }
 
 /// Makes a token.
-pub(super) fn new_token(target: &Target, name: &str, role: Role) -> Result<u8, Failed> {
-    let (secret, token) = make_token(name, role)?;
+pub(super) fn new_token(target: &Target, name: &str, role: Option<Role>) -> Result<u8, Failed> {
+    let (secret, token) = make_token(name, role.unwrap_or(Role::Viewer))?;
     let sha256 = hex(&token.digest);
     match target.output {
         Output::Json => println!(
@@ -116,10 +116,14 @@ pub(super) fn new_token(target: &Target, name: &str, role: Role) -> Result<u8, F
         ),
         Output::Table | Output::Markdown => {
             println!("token (shown once, keep it secret):\n  {secret}\n");
-            let role = json!(role);
-            println!(
-                "for the tokens file:\n  - {{name: {name:?}, role: {role}, sha256: \"{sha256}\"}}"
-            );
+            match role.map(|role| json!(role)) {
+                Some(role) => println!(
+                    "for the tokens file:\n  - {{name: {name:?}, role: {role}, sha256: \"{sha256}\"}}"
+                ),
+                None => println!(
+                    "for the tokens file of ofrep:\n  - {{name: {name:?}, sha256: \"{sha256}\"}}"
+                ),
+            }
         }
     }
     Ok(0)

@@ -47,7 +47,10 @@ pub(super) async fn history(client: &Client, args: HistoryArgs) -> Result<u8, Fa
 
 fn row(revision: &Value) -> [String; 8] {
     let changes = revision["changes"].as_object().into_iter().flatten();
-    let services: Vec<&str> = changes.map(|(name, _)| name.as_str()).collect();
+    let services = changes.map(|(name, _)| name.clone());
+    let flags = revision["flags"].as_object().into_iter().flatten();
+    let flags = flags.map(|(name, _)| format!("flag {name}"));
+    let subjects: Vec<String> = services.chain(flags).collect();
     let notes: Vec<String> = items(&revision["notes"]).map(text).collect();
     let mut what = notes[..notes.len().min(NOTES_SHOWN)].join("; ");
     if let Some(more) = notes.len().checked_sub(NOTES_SHOWN + 1) {
@@ -56,7 +59,7 @@ fn row(revision: &Value) -> [String; 8] {
     [
         text(&revision["revision"]),
         age_of(&revision["at"]),
-        services.join(", "),
+        subjects.join(", "),
         text(&revision["by"]),
         text(&revision["via"]),
         text(&revision["action"]),
@@ -117,24 +120,25 @@ pub(super) async fn diff(client: &Client, args: DiffArgs) -> Result<u8, Failed> 
             println!("from revision {} to {to}", args.revision);
         }
         print_differences(answer);
-        for service in items(&answer["unknown"]) {
-            println!(
-                "{}: its changes since then are no longer kept",
-                text(service)
-            );
+        let unknown = ["unknown", "unknown_flags"].map(|key| items(&answer[key]));
+        for name in unknown.into_iter().flatten() {
+            println!("{}: its changes since then are no longer kept", text(name));
         }
     });
     Ok(0)
 }
 
 /// Field by field, what was and what is.
-fn print_differences(answer: &Value) {
-    let mut service = "";
+pub(super) fn print_differences(answer: &Value) {
+    let mut subject = String::new();
     for found in items(&answer["differences"]) {
-        let of = found["service"].as_str().unwrap_or_default();
-        if of != service {
+        let of = match found["flag"].as_str() {
+            Some(flag) => format!("flag {flag}"),
+            None => text(&found["service"]),
+        };
+        if of != subject {
             println!("{}", of.bold());
-            service = of;
+            subject = of;
         }
         let field = text(&found["field"]);
         if !found["before"].is_null() {
@@ -184,19 +188,27 @@ fn print_restored(answer: &Value) {
             for service in items(&answer["services"]) {
                 print_answer(service);
             }
+            for flag in items(&answer["flags"]) {
+                println!("flag {} is restored", text(flag));
+            }
             if answer["before_switch"] == "skipped" {
                 println!("  {}", "hooks for before_switch were not asked".yellow());
             }
         }
     }
     for conflict in items(&answer["conflicts"]) {
-        let (service, reason) = (text(&conflict["service"]), text(&conflict["reason"]));
-        println!("{service}: {}: {reason}", "conflict".yellow());
+        println!("{}", said(conflict, &"conflict".yellow()));
     }
     for left in items(&answer["not_restored"]) {
-        let (service, reason) = (text(&left["service"]), text(&left["reason"]));
-        println!("{service}: {}: {reason}", "not restored".yellow());
+        println!("{}", said(left, &"not restored".yellow()));
     }
+}
+
+fn said(said: &Value, kind: &dyn std::fmt::Display) -> String {
+    let of = [text(&said["service"]), text(&said["flag"])];
+    let of = of.into_iter().find(|name| !name.is_empty());
+    let of = of.map_or(String::new(), |name| format!("{name}: "));
+    format!("{of}{kind}: {}", text(&said["reason"]))
 }
 
 fn items(list: &Value) -> impl Iterator<Item = &Value> {

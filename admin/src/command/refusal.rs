@@ -20,6 +20,12 @@ pub enum Refusal {
         /// What there is.
         known: String,
     },
+    /// No such flag.
+    #[error("there is no flag {0:?}")]
+    UnknownFlag(Name),
+    /// The change of a flag makes no sense.
+    #[error("{0}")]
+    InvalidFlag(String),
     /// The table of weights makes no sense.
     #[error("{0}")]
     InvalidWeights(String),
@@ -168,6 +174,8 @@ impl Refusal {
         match self {
             Self::UnknownService(_) => "unknown_service",
             Self::UnknownBackend { .. } => "unknown_backend",
+            Self::UnknownFlag(_) => "unknown_flag",
+            Self::InvalidFlag(_) => "invalid_flag",
             Self::InvalidWeights(_) => "invalid_weights",
             Self::Blocked { .. } => "blocked",
             Self::TargetUnhealthy { .. } | Self::TargetUnknown { .. } => "target_unhealthy",
@@ -197,8 +205,11 @@ impl Refusal {
     #[must_use]
     pub const fn status(&self) -> u16 {
         match self {
-            Self::UnknownService(_) | Self::UnknownBackend { .. } => 404,
-            Self::InvalidWeights(_) | Self::InvalidRollout(_) | Self::EndpointRefused { .. } => 422,
+            Self::UnknownService(_) | Self::UnknownBackend { .. } | Self::UnknownFlag(_) => 404,
+            Self::InvalidFlag(_)
+            | Self::InvalidWeights(_)
+            | Self::InvalidRollout(_)
+            | Self::EndpointRefused { .. } => 422,
             Self::Blocked { .. }
             | Self::TargetUnhealthy { .. }
             | Self::TargetUnknown { .. }

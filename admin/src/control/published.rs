@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use switchback_config::model::{Config, Name};
+use switchback_proxy::flag::FlagTable;
 use switchback_proxy::snapshot::Snapshot;
 
 use crate::builder::Retired;
@@ -21,6 +22,8 @@ pub struct Published {
     pub state: Arc<State>,
     /// What both amount to, by service.
     pub services: BTreeMap<Name, ServiceStatus>,
+    /// All flags in force.
+    pub flags: Arc<FlagTable>,
     /// What the data plane works with.
     pub snapshot: Arc<Snapshot>,
     /// Counters of versions that are gone.

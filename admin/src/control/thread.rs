@@ -20,6 +20,7 @@ use switchback_config::defaults::{COMMAND_QUEUE, TICK};
 use switchback_config::model::{Config, Name};
 use switchback_proxy::data_plane::DataPlane;
 use switchback_proxy::fence::Fence;
+use switchback_proxy::flag::{FlagTable, Trust};
 use switchback_proxy::snapshot::Snapshot;
 use switchback_proxy::stats::Alarm;
 use tokio::sync::watch;
@@ -35,6 +36,7 @@ use crate::controller::{Decision, Outlook, World, apply};
 use crate::effective::Effective;
 use crate::events::Events;
 use crate::evidence::Record;
+use crate::flags;
 use crate::handover::Follower;
 use crate::observer::{Clock, Observer};
 use crate::state::State;
@@ -63,6 +65,8 @@ pub struct Start {
     pub clock: SteadyClock,
     /// Who else follows what is decided.
     pub(crate) follower: Follower,
+    /// Whether the recorded state of kill switches is believed.
+    pub trust: Arc<Trust>,
 }
 
 /// Starts the control thread; returns once the first snapshot is in force.
@@ -127,6 +131,7 @@ struct Keeper {
     time: Time,
     world: World,
     effective: BTreeMap<Name, Arc<Effective>>,
+    flags: Arc<FlagTable>,
     material: Arc<Material>,
     addresses: Addresses,
     builder: Builder,
@@ -157,10 +162,12 @@ impl Keeper {
         ordinary: Receiver<Message>,
     ) -> (Self, watch::Receiver<Arc<Published>>) {
         let alarm = Alarm::new(std::thread::current());
+        let flags = Arc::new(FlagTable::empty(start.trust));
         let (published, receiver) = watch::channel(Arc::new(Published {
             config: start.config.clone(),
             state: Arc::default(),
             services: BTreeMap::new(),
+            flags: flags.clone(),
             snapshot: start.plane.snapshot(),
             clock: start.clock,
             retired: Vec::new(),
@@ -175,6 +182,7 @@ impl Keeper {
                 state: start.state,
             },
             effective: BTreeMap::new(),
+            flags,
             material: start.material,
             addresses: start.addresses,
             observer: Observer::default(),
@@ -429,8 +437,12 @@ impl Keeper {
                 self.effective.insert(name.clone(), Arc::new(effective));
             }
         }
+        if all || !decision.flags.is_empty() {
+            self.flags = Arc::new(flags::table(config, state, &self.flags));
+        }
         let plan = Plan {
             config,
+            flags: &self.flags,
             effective: &self.effective,
             state,
             material: &self.material,
@@ -477,6 +489,7 @@ impl Keeper {
             config: self.world.config.clone(),
             state: Arc::new(self.world.state.clone()),
             services: services.collect(),
+            flags: self.flags.clone(),
             snapshot,
             clock: self.clock,
             retired: self.builder.retired().to_vec(),

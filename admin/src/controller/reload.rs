@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use switchback_config::model::{Config, Name, Service};
 
 use super::settings::note_new_version;
-use super::{Case, Decision, Health, Outlook, World, roles, rollout};
+use super::{Case, Decision, Health, Outlook, World, flags, roles, rollout};
 use crate::command::Asked;
 use crate::effective::Effective;
 use crate::state::{ServiceState, Standing};
@@ -25,6 +25,7 @@ pub(super) fn reload(
     if *world.config != **config {
         decision.config = config.clone();
     }
+    flags::reload(world, config, &mut decision);
     for (name, file) in &config.services {
         let old_file = world.config.services.get(name);
         let recorded = world.state.services.get(name);

@@ -8,13 +8,21 @@ use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
 use jiff::Timestamp;
-use switchback_config::model::{Backend, Name};
+use switchback_config::model::{Backend, Flag, Name};
 
 use super::settings::note_new_version;
-use super::{Case, Decision, Outlook, World, roles, rollout, settings};
+use super::{Case, Decision, Outlook, World, flags, roles, rollout, settings};
 use crate::command::{Asked, Refusal};
 use crate::effective::move_to_stable;
 use crate::history::Settled;
+
+/// What was in force after a revision.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Then<'a> {
+    pub(super) revision: u64,
+    pub(super) services: &'a BTreeMap<Name, Settled>,
+    pub(super) flags: &'a BTreeMap<Name, Flag>,
+}
 
 /// Restores all services of a revision that can be.
 pub(super) fn restore(
@@ -22,11 +30,16 @@ pub(super) fn restore(
     at: Timestamp,
     outlook: Outlook<'_>,
     asked: &Asked,
-    revision: u64,
-    services: &BTreeMap<Name, Settled>,
+    then: &Then<'_>,
     force: bool,
 ) -> Result<Decision, Refusal> {
     let mut decision = Decision::nothing(world);
+    let Then {
+        revision,
+        services,
+        flags,
+    } = *then;
+    flags::restore(world, at, asked, revision, flags, &mut decision);
     for (name, settled) in services {
         let Ok(mut case) = Case::open(world, name, at, outlook, asked) else {
             let message = format!("{name} is not configured any more and was not restored");

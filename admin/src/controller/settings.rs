@@ -143,6 +143,7 @@ pub(super) fn set_backend(
         version: version.into(),
         endpoints: endpoints.to_vec(),
         tls: current.tls.clone(),
+        off_on_rollback: current.off_on_rollback.clone(),
     };
     if value == *current {
         return Ok(());
@@ -250,7 +251,8 @@ pub(crate) fn allowed(config: &Config, address: IpAddr, port: u16) -> Result<(),
 /// Where this process listens, as configured.
 pub(crate) fn own_addresses(config: &Config) -> impl Iterator<Item = SocketAddr> {
     let listeners = config.listeners.values().map(|listener| listener.address);
-    listeners.chain([config.admin.address])
+    let ofrep = config.ofrep.as_ref().map(|ofrep| ofrep.address);
+    listeners.chain([config.admin.address]).chain(ofrep)
 }
 
 fn is_private(address: IpAddr) -> bool {

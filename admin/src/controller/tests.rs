@@ -1,5 +1,6 @@
 //! Decisions on a service with three versions, without threads or sockets.
 
+mod flags;
 mod lease;
 mod restore;
 mod rollout;

@@ -28,6 +28,7 @@ use crate::control::Controls;
 use crate::events::Events;
 use crate::evidence::Record;
 use crate::history::AuditEntry;
+use crate::inherit::OFREP;
 use crate::reload::Reloader;
 use crate::store::Store;
 
@@ -116,6 +117,7 @@ pub(crate) struct Giver {
     pub(crate) reloader: Arc<Reloader>,
     pub(crate) events: Events,
     pub(crate) admin: TcpListener,
+    pub(crate) ofrep: Option<TcpListener>,
     /// Another process has the state, and does not serve yet.
     pub(crate) lent: AtomicBool,
     /// This process ends, and does not want the state back.
@@ -302,6 +304,11 @@ impl Giver {
                 listeners.push(Passed { name, configured });
                 sockets.push(socket.as_fd());
             }
+        }
+        if let Some(socket) = &self.ofrep {
+            let (name, configured) = (OFREP.to_owned(), socket.local_addr()?);
+            listeners.push(Passed { name, configured });
+            sockets.push(socket.as_fd());
         }
         sockets.push(self.admin.as_fd());
         send(stream, &ToNew::Sockets { listeners }).await?;

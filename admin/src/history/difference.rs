@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 use serde::Serialize;
 use serde_json::{Value, json};
-use switchback_config::model::Name;
+use switchback_config::model::{Flag, Name};
 use utoipa::ToSchema;
 
 use super::past::Moment;
@@ -13,9 +13,13 @@ use crate::state::{Block, RolloutState};
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = FieldDifference)]
 pub struct Difference {
-    /// The service.
-    pub service: Name,
-    /// The field: `weights.green`, `backends.green.version`, `blocked.42`.
+    /// The service, if it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<Name>,
+    /// The flag, if it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flag: Option<Name>,
+    /// The field: `weights.green`, `backends.green.version`, `blocked.42`, `enabled`.
     pub field: String,
     /// What it was; `null` if there was nothing.
     pub before: Value,
@@ -31,7 +35,35 @@ pub fn differences(
     after: Option<&Moment>,
 ) -> Vec<Difference> {
     let fields_of = |moment: Option<&Moment>| moment.map(fields).unwrap_or_default();
-    let (mut before, mut after) = (fields_of(before), fields_of(after));
+    let mut found = compare(fields_of(before), fields_of(after));
+    for difference in &mut found {
+        difference.service = Some(service.clone());
+    }
+    found
+}
+
+/// All fields of a flag that differ. None: there is no such flag.
+#[must_use]
+pub fn flag_differences(
+    flag: &Name,
+    before: Option<&Flag>,
+    after: Option<&Flag>,
+) -> Vec<Difference> {
+    let fields_of = |flag: Option<&Flag>| match json!(flag) {
+        Value::Object(fields) => fields.into_iter().collect(),
+        _ => IndexMap::new(),
+    };
+    let mut found = compare(fields_of(before), fields_of(after));
+    for difference in &mut found {
+        difference.flag = Some(flag.clone());
+    }
+    found
+}
+
+fn compare(
+    mut before: IndexMap<String, Value>,
+    mut after: IndexMap<String, Value>,
+) -> Vec<Difference> {
     let mut names: Vec<String> = before.keys().cloned().collect();
     names.extend(
         after
@@ -47,7 +79,8 @@ pub fn differences(
         let (before, after) = (take(&mut before), take(&mut after));
         if before != after {
             found.push(Difference {
-                service: service.clone(),
+                service: None,
+                flag: None,
                 field,
                 before,
                 after,
@@ -128,6 +161,7 @@ mod tests {
                     .expect("endpoint"),
             ],
             tls: Default::default(),
+            off_on_rollback: Vec::new(),
         };
         Moment {
             state: ServiceState::default(),
@@ -146,7 +180,7 @@ mod tests {
     fn lines(before: Option<&Moment>, after: Option<&Moment>) -> Vec<String> {
         let found = differences(&"shop".into(), before, after);
         let lines = found.iter().map(|found| {
-            assert_eq!(found.service, "shop");
+            assert_eq!(found.service.as_deref(), Some("shop"));
             format!("{}: {} -> {}", found.field, found.before, found.after)
         });
         lines.collect()

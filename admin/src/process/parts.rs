@@ -23,7 +23,8 @@ use crate::builder::{Addresses, Material};
 use crate::events::Events;
 use crate::files;
 use crate::handover::{Predecessor, Succession};
-use crate::inherit::{ADMIN, Inherited};
+use crate::inherit::{ADMIN, Inherited, OFREP};
+use crate::ofrep;
 use crate::reload::{
     Listeners, Prepared, Reloader, Source, base_of, raise_descriptor_limit, set_connection_limit,
 };
@@ -46,6 +47,8 @@ pub(super) struct Parts {
     pub(super) entrance: Entrance,
     /// The admin API's address, and its socket once more.
     pub(super) admin: (SocketAddr, TcpListener),
+    /// Where applications ask for flags, and its socket once more.
+    pub(super) ofrep: Option<(ofrep::Entrance, TcpListener)>,
     pub(super) plane: Arc<DataPlane>,
     pub(super) listeners: Listeners,
     pub(super) resolver: Resolver,
@@ -87,6 +90,7 @@ impl Parts {
             address: config.admin.address,
             cause,
         })?;
+        let ofrep = open_ofrep(&config, &base, &mut inherited)?;
         let plane = start_plane(&config)?;
         let listeners = Listeners::default();
         let prepared = listeners.prepare(&plane, &config, &base, &mut inherited)?;
@@ -107,6 +111,7 @@ impl Parts {
             material,
             entrance,
             admin,
+            ofrep,
             plane,
             listeners,
             resolver,
@@ -197,6 +202,36 @@ pub(super) fn open_entrance(
         allowed_hosts,
         auth,
     })
+}
+
+/// Binds the address where flags are asked for, unless a socket is inherited, and reads what guards it.
+fn open_ofrep(
+    config: &Config,
+    base: &Path,
+    inherited: &mut Inherited,
+) -> Result<Option<(ofrep::Entrance, TcpListener)>, StartError> {
+    let Some(wanted) = &config.ofrep else {
+        return Ok(None);
+    };
+    let tls = wanted.tls.as_ref();
+    let tls = tls.map(|tls| files::ofrep_tls(tls, base)).transpose()?;
+    let tokens = wanted.tokens_file.as_deref();
+    let tokens = tokens
+        .map(|path| files::flag_tokens(path, base))
+        .transpose()?;
+    let address = wanted.address;
+    let socket = match inherited.claim(OFREP, address).pop() {
+        Some(socket) => Ok(socket),
+        None => TcpListener::bind(address),
+    };
+    let both = socket.and_then(|socket| Ok((socket.try_clone()?, socket)));
+    let (again, socket) = both.map_err(|cause| StartError::OfrepAddress { address, cause })?;
+    let locks = ofrep::Locks {
+        address: socket.local_addr().ok(),
+        tls: tls.map(|tls| Arc::new(ArcSwap::new(tls))),
+        auth: tokens.map(Auth::new),
+    };
+    Ok(Some((ofrep::Entrance { socket, locks }, again)))
 }
 
 pub(super) fn start_plane(config: &Config) -> Result<Arc<DataPlane>, StartError> {

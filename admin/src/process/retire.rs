@@ -5,6 +5,7 @@
 //! may be sending one just now; closing it would lose that request.
 
 use std::io;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -25,6 +26,11 @@ impl Process {
             reloader: self.reloader.clone(),
             events: self.events.clone(),
             admin: self.admin_socket.as_ref().ok_or(gone)?.try_clone()?,
+            ofrep: self
+                .ofrep_socket
+                .as_ref()
+                .map(TcpListener::try_clone)
+                .transpose()?,
             lent: AtomicBool::new(false),
             ending: Notify::new(),
         })
@@ -39,6 +45,7 @@ impl Process {
         self.life.set_ready(false);
         self.life.retire();
         self.admin_socket = None;
+        self.ofrep_socket = None;
         self.controls.retire().await;
         // Whoever comes after the new process must find the directory free, however long this drains.
         let store = self.store.clone();

@@ -78,15 +78,46 @@ pub(super) fn write_state(directory: &Path, state: &State, commits: u64) -> io::
     write(directory, STATE, &text)
 }
 
+/// Whether the copies that are there are what was written.
+pub(super) fn look(directory: &Path) -> Result<(), String> {
+    for name in [STATE, STATE_BEFORE] {
+        return match std::fs::read(directory.join(name)) {
+            Ok(text) if valid(&text).is_some() => Ok(()),
+            Ok(_) => Err(format!("{name} is damaged")),
+            // It is being replaced, or could not be.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => Err(format!("read {name}: {error}")),
+        };
+    }
+    match directory.join(IN_USE).exists() {
+        true => Err(format!("{STATE} is missing")),
+        false => Ok(()),
+    }
+}
+
+/// Writes the copy anew if it is not what was written, from a database that is.
+pub(super) fn repair(directory: &Path, state: &State, commits: u64) {
+    let Err(reason) = look(directory) else { return };
+    tracing::warn!(%reason, "the copy of the state is written anew");
+    if let Err(error) = write_state(directory, state, commits) {
+        tracing::warn!(%error, "write the copy of the state");
+    }
+}
+
 /// The newest valid copy, and how often the database had written the state by then.
 pub(super) fn newest(directory: &Path) -> Option<(State, u64)> {
     [STATE, STATE_BEFORE].iter().find_map(|name| {
         let text = std::fs::read(directory.join(name)).ok()?;
-        let copy: Copy = serde_json::from_slice(&text).ok()?;
-        let holds = copy.checksum == Copy::checksum(copy.commits, copy.state.get());
-        let state = holds.then(|| serde_json::from_str(copy.state.get()).ok())??;
-        Some((state, copy.commits))
+        valid(&text)
     })
+}
+
+/// What a copy holds, if it is what was written.
+fn valid(text: &[u8]) -> Option<(State, u64)> {
+    let copy: Copy = serde_json::from_slice(text).ok()?;
+    let holds = copy.checksum == Copy::checksum(copy.commits, copy.state.get());
+    let state = holds.then(|| serde_json::from_str(copy.state.get()).ok())??;
+    Some((state, copy.commits))
 }
 
 /// Replaces a file atomically; only its owner can read it.

@@ -5,10 +5,13 @@ mod audit;
 mod rollbacks;
 mod versions;
 
-use std::io::ErrorKind;
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use redb::{AccessGuard, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use serde::Serialize;
+use switchback_config::model::Name;
 
 use super::{Commit, outbox, seal, unseal};
 use crate::history::past::Record;
@@ -21,6 +24,8 @@ const FILE: &str = "state.redb";
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 /// State by service.
 const SERVICES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("services");
+/// State by flag.
+const FLAGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("flags");
 /// Revisions by number.
 const REVISIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("revisions");
 
@@ -92,6 +97,20 @@ pub(super) fn opener(directory: &Path) -> Opener {
             .set_check_integrity_on_open(true)
             .create(&path)
     })
+}
+
+/// How every database begins.
+const MAGIC: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
+
+/// Whether the file is there and begins like a database. The rest of it is checked when it is opened.
+pub(super) fn look(directory: &Path) -> Result<(), String> {
+    let mut start = [0; MAGIC.len()];
+    let read = std::fs::File::open(directory.join(FILE)).and_then(|mut f| f.read_exact(&mut start));
+    read.map_err(|error| format!("read {FILE}: {error}"))?;
+    match start == MAGIC {
+        true => Ok(()),
+        false => Err(format!("{FILE} is damaged")),
+    }
 }
 
 /// Moves a database that cannot be used out of the way, for somebody to look at.
@@ -177,6 +196,15 @@ impl Database {
             let service: ServiceState = unseal(service.value())?;
             state.services.insert(name.value().into(), service);
         }
+        // Databases from before there were flags have no such table.
+        if let Ok(flags) = read.open_table(FLAGS) {
+            for row in flags.iter().map_err(text)? {
+                let (name, flag) = row.map_err(text)?;
+                state
+                    .flags
+                    .insert(name.value().into(), unseal(flag.value())?);
+            }
+        }
         Ok(Some(state))
     }
 
@@ -218,21 +246,8 @@ impl Database {
                 meta.insert(COMMITS, &seal(&commits)?[..]).map_err(text)?;
                 drop(meta);
                 // The whole state: a commit that could not be written before is covered by this one.
-                let mut services = write.open_table(SERVICES).map_err(text)?;
-                for (name, service) in &commit.state.services {
-                    let row = seal(service)?;
-                    if services
-                        .get(&name[..])
-                        .map_err(text)?
-                        .is_none_or(|old| old.value() != row)
-                    {
-                        services.insert(&name[..], &row[..]).map_err(text)?;
-                    }
-                }
-                // Nor does anything stay of a change that was taken back.
-                services
-                    .retain(|name, _| commit.state.services.contains_key(name))
-                    .map_err(text)?;
+                write_rows(write, SERVICES, &commit.state.services)?;
+                write_rows(write, FLAGS, &commit.state.flags)?;
             }
             if let Some(revision) = &commit.revision {
                 let mut revisions = write.open_table(REVISIONS).map_err(text)?;
@@ -340,6 +355,24 @@ impl Database {
         let row = table.get(number).map_err(text)?;
         row.map(|row| unseal(row.value())).transpose()
     }
+}
+
+/// Makes a table hold exactly these rows: nothing stays of a change that was taken back.
+fn write_rows<T: Serialize>(
+    write: &WriteTransaction,
+    table: TableDefinition<'_, &'static str, &'static [u8]>,
+    rows: &BTreeMap<Name, T>,
+) -> Result<(), String> {
+    let mut table = write.open_table(table).map_err(text)?;
+    for (name, value) in rows {
+        let row = seal(value)?;
+        let old = table.get(&name[..]).map_err(text)?;
+        if old.is_none_or(|old| old.value() != row) {
+            table.insert(&name[..], &row[..]).map_err(text)?;
+        }
+    }
+    let kept = |name: &str| rows.contains_key(name);
+    table.retain(|name, _| kept(name)).map_err(text)
 }
 
 fn count(row: Option<AccessGuard<'_, &[u8]>>) -> Result<u64, String> {

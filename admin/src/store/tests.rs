@@ -22,6 +22,7 @@ fn state(revision: u64) -> State {
     let mut service = ServiceState::default();
     service.blocked.insert("42".into(), block);
     State {
+        flags: BTreeMap::new(),
         revision,
         services: BTreeMap::from([("shop".to_owned(), service)]),
         stable_only: false,
@@ -47,6 +48,7 @@ pub(super) fn commit_of(revision: u64) -> Commit {
             reason: None,
             notes: vec![format!("number {revision}")],
             changes: BTreeMap::from([("shop".to_owned(), change)]),
+            flags: BTreeMap::new(),
         }),
         audit: AuditEntry {
             at: Timestamp::UNIX_EPOCH,

@@ -54,6 +54,8 @@ hook_events! {
     Recovered = "recovered", "recovered";
     /// They are not: the cause is likely elsewhere.
     RollbackDidNotHelp = "rollback_did_not_help", "rollback_did_not_help";
+    /// A feature flag went off with a rollback.
+    FlagOff = "flag_off", "flag_off";
     /// A signal of a rule has no data.
     SignalMissing = "signal_missing", "signal_missing";
     /// It has data again.

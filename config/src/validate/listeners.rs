@@ -77,7 +77,7 @@ pub(super) fn listeners(
 }
 
 /// Whether two addresses cannot be bound at the same time. Port 0 always finds a free one.
-fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+pub(super) fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     let same_family = one.is_ipv4() == other.is_ipv4();
     let overlap =
         one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();

@@ -344,21 +344,24 @@ const PROTECTED: [&str; 12] = [
     "x-request-id",
 ];
 
+/// The name of a header that may be changed, in lower case.
+pub(super) fn changed_header(name: &str, at: Place, cx: &Context<'_>) -> Option<String> {
+    let lower = texts::header_name(name, at.clone(), cx)?;
+    if PROTECTED.contains(&&*lower) {
+        let reason = format!("switchback itself decides about {lower}");
+        let repair = if lower == "host" {
+            "use rewrite: {host: …} or upstream_host"
+        } else {
+            "leave it out"
+        };
+        cx.error(Code::ProtectedHeader, at, reason, repair);
+        return None;
+    }
+    Some(lower)
+}
+
 fn header_changes(written: &Spanned<raw::HeaderChanges>, cx: &Context<'_>) -> HeaderChanges {
-    let check = |name: &str, at: Place| -> Option<String> {
-        let lower = texts::header_name(name, at.clone(), cx)?;
-        if PROTECTED.contains(&&*lower) {
-            let reason = format!("switchback itself decides about {lower}");
-            let repair = if lower == "host" {
-                "use rewrite: {host: …} or upstream_host"
-            } else {
-                "leave it out"
-            };
-            cx.error(Code::ProtectedHeader, at, reason, repair);
-            return None;
-        }
-        Some(lower)
-    };
+    let check = |name: &str, at: Place| changed_header(name, at, cx);
     let mut changes = HeaderChanges::default();
     for (key, value) in written.value.set.iter().flat_map(|set| &set.value.0) {
         texts::check_header_value(value, cx);

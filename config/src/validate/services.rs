@@ -14,14 +14,15 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 
+use super::flags::{check_names, header};
 use super::limits::{self, Level};
 use super::{check_unique, require, texts, values};
 use crate::decode::{Context, Place, Spanned, Table};
 use crate::defaults::{self, BACKENDS_MAX, ENDPOINTS_MAX, SERVICES_MAX};
 use crate::diagnostic::Code;
 use crate::model::{
-    Affinity, AffinityKey, Backend, Balance, Drain, HealthCheck, Name, Preview, Rescue, Service,
-    UpstreamTls,
+    Affinity, AffinityKey, Backend, Balance, Drain, Flag, HealthCheck, Name, Preview, Rescue,
+    Service, UpstreamTls,
 };
 use crate::raw;
 use crate::units::{EndpointHost, Scheme, TimeSpan};
@@ -30,6 +31,7 @@ use crate::units::{EndpointHost, Scheme, TimeSpan};
 pub(super) fn services(
     written: Option<&Spanned<Table<raw::Service>>>,
     own: &[SocketAddr],
+    flags: &IndexMap<Name, Flag>,
     cx: &Context<'_>,
 ) -> IndexMap<Name, Service> {
     let mut services = IndexMap::new();
@@ -52,7 +54,7 @@ pub(super) fn services(
             path: service.path.clone(),
         };
         texts::check_name(&key.text, at, "service", cx);
-        if let Some(service) = self::service(service, own, cx) {
+        if let Some(service) = self::service(service, own, flags, cx) {
             services.insert(key.text.clone(), service);
         }
     }
@@ -62,11 +64,12 @@ pub(super) fn services(
 fn service(
     written: &Spanned<raw::Service>,
     own: &[SocketAddr],
+    flags: &IndexMap<Name, Flag>,
     cx: &Context<'_>,
 ) -> Option<Service> {
     let raw = &written.value;
     let table = require(written, raw.backends.as_ref(), "backends", cx);
-    let backends = table.map(|table| backends(table, own, cx));
+    let backends = table.map(|table| backends(table, own, flags, cx));
     let affinity = raw
         .affinity
         .as_ref()
@@ -96,6 +99,10 @@ fn service(
         .mirror
         .as_ref()
         .and_then(|mirror| mirror::mirror(mirror, &backends, &stable, cx));
+    let header = raw
+        .flags
+        .as_ref()
+        .and_then(|written| header(written, flags, cx));
     let drain = raw
         .drain
         .as_ref()
@@ -126,12 +133,14 @@ fn service(
             streams: drain.and_then(|streams| streams.value.0),
         },
         limits,
+        flags: header,
     })
 }
 
 fn backends(
     table: &Spanned<Table<raw::Backend>>,
     own: &[SocketAddr],
+    flags: &IndexMap<Name, Flag>,
     cx: &Context<'_>,
 ) -> IndexMap<Name, Backend> {
     let count = table.value.0.len();
@@ -184,6 +193,11 @@ fn backends(
             _ => {}
         }
         check_endpoints(backend, own, cx);
+        let off_on_rollback = backend.value.off_on_rollback.as_ref();
+        if let Some(names) = off_on_rollback {
+            check_names(&names.value, flags, cx);
+            check_unique(&names.value, "flag", cx);
+        }
         backends.insert(
             key.text.clone(),
             Backend {
@@ -193,6 +207,7 @@ fn backends(
                     .unwrap_or_default(),
                 endpoints: values(backend.value.endpoints.as_ref()),
                 tls: upstream_tls(backend, cx),
+                off_on_rollback: values(off_on_rollback),
             },
         );
     }

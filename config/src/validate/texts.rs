@@ -7,14 +7,19 @@ use crate::units::{UnitError, is_dns_name};
 /// Longest name of a service, backend or listener.
 const NAME_BYTES_MAX: usize = 63;
 
-/// Checks a name that the user gives to a service, backend or listener.
-pub(super) fn check_name(name: &str, at: Place, what: &str, cx: &Context<'_>) {
+/// Whether a text can be the name of a service, listener, backend, flag or variant.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
     let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    if name.is_empty()
-        || name.len() > NAME_BYTES_MAX
-        || !name.bytes().all(valid)
-        || name.bytes().all(|byte| byte == b'.')
-    {
+    !name.is_empty()
+        && name.len() <= NAME_BYTES_MAX
+        && name.bytes().all(valid)
+        && !name.bytes().all(|byte| byte == b'.')
+}
+
+/// Checks a name that the user gives to something.
+pub(super) fn check_name(name: &str, at: Place, what: &str, cx: &Context<'_>) {
+    if !is_name(name) {
         let reason = format!("{name:?} cannot be the name of a {what}");
         let repair =
             format!("use letters, digits, - _ and . only, at most {NAME_BYTES_MAX} characters");

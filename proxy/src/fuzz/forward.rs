@@ -78,6 +78,7 @@ fn write(head: &RequestHead, content: &[u8], trailers: &FieldList, peer: Peer<'_
         secure: true,
         ids: &ids,
         changes: &HeaderChanges::default(),
+        flags: None,
         mirrored: peer.mirrored,
         underscores_pass: false,
         over_h1: true,

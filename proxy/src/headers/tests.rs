@@ -37,6 +37,7 @@ fn sent_as(fields: &str, trusted: bool, changes: &HeaderChanges, mirrored: bool)
         secure: true,
         ids: &ids,
         changes,
+        flags: None,
         mirrored,
         underscores_pass: false,
         over_h1: true,
@@ -167,6 +168,7 @@ fn invalid_traces_are_restarted() {
             secure: false,
             ids: &ids,
             changes: &HeaderChanges::default(),
+            flags: None,
             mirrored: false,
             underscores_pass: false,
             over_h1: true,
@@ -249,4 +251,28 @@ fn cookies_are_found_by_exact_name() {
         affinity_cookie("n", "v", true),
         "n=v; Path=/; Max-Age=2592000; HttpOnly; SameSite=Lax; Secure"
     );
+}
+
+#[test]
+fn what_a_client_says_of_flags_is_replaced() {
+    let head = request("X-Flags: a=on\r\nA: b\r\n");
+    let ids = Ids {
+        request_id: RequestId::from_slice(b"id"),
+        traceparent: None,
+    };
+    let policy = RequestPolicy {
+        peer: "9.9.9.9",
+        peer_is_trusted: true,
+        secure: true,
+        ids: &ids,
+        changes: &HeaderChanges::default(),
+        flags: Some(("x-flags", "a=off")),
+        mirrored: false,
+        underscores_pass: false,
+        over_h1: true,
+    };
+    let mut out = Vec::new();
+    write_request(&mut LineSink(&mut out), &head, &policy);
+    let sent = String::from_utf8(out).expect("ascii");
+    assert_eq!(sent, format!("A: b\r\n{OWN}x-flags: a=off\r\n"));
 }

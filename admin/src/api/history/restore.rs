@@ -3,16 +3,18 @@
 //! What was in force then is worked out here, for every service; whether it can be again is decided by
 //! the controller, all or nothing. The answer names each service: restored, unchanged, or why not.
 
+use std::collections::BTreeMap;
+
 use axum::Extension;
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use switchback_config::model::Name;
+use switchback_config::model::{Flag, Name};
 use utoipa::ToSchema;
 
-use super::{Past, moments, not_kept};
+use super::{Past, flags_of, moments, not_kept};
 use crate::api::extract::Named;
 use crate::api::problem::Problem;
 use crate::api::reads::unknown;
@@ -24,8 +26,9 @@ use crate::command::Command;
 use crate::control::Confirmed;
 use crate::effective::Effective;
 use crate::history::Settled;
-use crate::history::difference::{Difference, differences};
+use crate::history::difference::{Difference, differences, flag_differences};
 use crate::history::past::{Moment, Then};
+use crate::state::flag_in_force;
 
 /// What to bring back.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -67,6 +70,10 @@ pub(in crate::api) struct Restored {
     services: Vec<Answer>,
     /// What changed, or would.
     differences: Vec<Difference>,
+    /// The flags that were restored.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    flags: Vec<Name>,
     /// Services that are as they were then.
     unchanged: Vec<Name>,
     /// Services that could not be restored, and why.
@@ -75,11 +82,15 @@ pub(in crate::api) struct Restored {
     conflicts: Vec<Said>,
 }
 
-/// Something to know about a service.
-#[derive(Debug, Serialize, ToSchema)]
+/// Something to know about a service or a flag.
+#[derive(Debug, Default, Serialize, ToSchema)]
 struct Said {
-    /// The service.
-    service: Name,
+    /// The service, if it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<Name>,
+    /// The flag, if it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flag: Option<Name>,
     /// In words.
     reason: String,
 }
@@ -117,10 +128,16 @@ pub(in crate::api) async fn restore(
             _ => continue,
         };
         not_restored.push(Said {
-            service: name.clone(),
+            service: Some(name.clone()),
             reason: reason.into(),
+            ..Said::default()
         });
     }
+    // Who names a service means that and nothing else.
+    let flags = match wanted.service {
+        Some(_) => BTreeMap::new(),
+        None => flags_then(&past, revision, &mut not_restored),
+    };
     let services = then
         .iter()
         .filter(|(name, _)| past.now.contains_key(*name))
@@ -128,6 +145,7 @@ pub(in crate::api) async fn restore(
     let command = Command::Restore {
         revision,
         services: services.collect(),
+        flags,
         force: wanted.force,
     };
     let names: Vec<Name> = match &command {
@@ -164,18 +182,21 @@ async fn answer(
         durable: (!dry_run).then_some(confirmed.durable),
         before_switch: write.before_switch,
         services: Vec::new(),
+        flags: Vec::new(),
         differences: Vec::new(),
         unchanged: Vec::new(),
         not_restored,
         conflicts: Vec::new(),
     };
+    restored.tell_flags(past, confirmed);
     for name in names {
         let is_about = |service: &Option<Name>| service.as_ref() == Some(&name);
         let mut notes = applied.notes.iter().filter(|note| is_about(&note.service));
         let conflicts = notes.clone().filter(|note| note.kind == "conflict");
         restored.conflicts.extend(conflicts.map(|note| Said {
-            service: name.clone(),
+            service: Some(name.clone()),
             reason: note.message.clone(),
+            ..Said::default()
         }));
         if !notes.any(|note| note.kind == "restored") {
             restored.unchanged.push(name);
@@ -188,6 +209,62 @@ async fn answer(
             .extend(view(write, &name, confirmed).await);
     }
     restored
+}
+
+/// The flags of that time, as far as they are known.
+fn flags_then(past: &Past, revision: u64, not_restored: &mut Vec<Said>) -> BTreeMap<Name, Flag> {
+    let mut flags = BTreeMap::new();
+    for (name, then) in past.flags_as_of(revision) {
+        let reason = match then {
+            Then::Was(flag) | Then::Unchanged(flag) => {
+                flags.insert(name, *flag);
+                continue;
+            }
+            Then::Unknown => "its changes since then are no longer kept",
+            Then::Absent if past.flags_now.contains_key(&name) => {
+                "it was not there then: switchback flag unset removes it"
+            }
+            Then::Absent => continue,
+        };
+        not_restored.push(Said {
+            flag: Some(name),
+            reason: reason.into(),
+            ..Said::default()
+        });
+    }
+    flags
+}
+
+impl Restored {
+    /// Tells what became of the flags.
+    fn tell_flags(&mut self, past: &Past, confirmed: &Confirmed) {
+        let applied = &confirmed.applied;
+        let after = match applied.planned.as_deref() {
+            Some((decision, _)) => {
+                let changed = decision.flags.iter();
+                changed
+                    .filter_map(|(name, state)| {
+                        let file = decision.config.flags.get(name);
+                        Some((name.clone(), flag_in_force(file, Some(state))?))
+                    })
+                    .collect()
+            }
+            None => flags_of(&applied.published),
+        };
+        for (name, flag) in &after {
+            let found = flag_differences(name, past.flags_now.get(name), Some(flag));
+            if !found.is_empty() {
+                self.flags.push(name.clone());
+                self.differences.extend(found);
+            }
+        }
+        let notes = applied.notes.iter();
+        let conflicts = notes.filter(|note| note.kind == "conflict" && note.service.is_none());
+        self.conflicts.extend(conflicts.map(|note| Said {
+            reason: note.message.clone(),
+            ..Said::default()
+        }));
+    }
 }
 
 /// A service that was restored, as after any other write.

@@ -44,6 +44,9 @@ pub(crate) struct Backend {
     endpoints: Vec<Endpoint>,
     /// TLS towards `https` endpoints.
     tls: Option<UpstreamTls>,
+    /// Flags that go off when this version is rolled back.
+    #[schema(required = false)]
+    off_on_rollback: Vec<String>,
 }
 
 /// TLS towards endpoints.
@@ -129,3 +132,66 @@ pub(crate) struct Difference {
     /// What it is; `null` if it is gone.
     after: serde_json::Value,
 }
+
+/// A feature flag, with everything written out.
+#[derive(ToSchema)]
+pub(crate) struct Flag {
+    /// Whether it is in use; otherwise everybody gets `off`.
+    enabled: bool,
+    /// Its values by name.
+    #[schema(example = json!({"on": true, "off": false}))]
+    variants: BTreeMap<String, serde_json::Value>,
+    /// The variant of whom nothing else concerns.
+    default: String,
+    /// The variant while it is not in use.
+    off: String,
+    /// Share of targeting keys that get each variant.
+    #[schema(required = false)]
+    shares: BTreeMap<String, Percent>,
+    /// Who gets something else; the first that matches decides.
+    #[schema(required = false)]
+    rules: Vec<FlagRule>,
+    /// Whether it is off while its state cannot be read.
+    #[schema(required = false)]
+    kill_switch: bool,
+    /// How old the last look at a kill switch's state may be.
+    max_age: Option<TimeSpan>,
+}
+
+/// What some get instead, by attributes of the context.
+#[derive(ToSchema)]
+pub(crate) struct FlagRule {
+    /// What each attribute has to be.
+    when: BTreeMap<String, FlagCondition>,
+    /// The variant they get.
+    serve: Option<String>,
+    /// Share of their targeting keys that get each variant.
+    #[schema(required = false)]
+    shares: BTreeMap<String, Percent>,
+}
+
+/// What an attribute has to be; all of it must hold.
+#[derive(ToSchema)]
+pub(crate) struct FlagCondition {
+    /// One of these.
+    #[schema(required = false)]
+    is: Vec<serde_json::Value>,
+    /// None of these, or not there.
+    #[schema(required = false)]
+    not: Vec<serde_json::Value>,
+    /// Text that begins so.
+    starts_with: Option<String>,
+    /// Text that ends so.
+    ends_with: Option<String>,
+    /// Text with this in it.
+    contains: Option<String>,
+    /// A number above this one.
+    above: Option<f64>,
+    /// A number below this one.
+    below: Option<f64>,
+}
+
+/// A flag as it is written in the config file; `switchback schema` describes it closely.
+#[derive(ToSchema)]
+#[schema(value_type = Object, example = json!({"share": "5%"}))]
+pub(crate) struct WrittenFlag(BTreeMap<String, serde_json::Value>);

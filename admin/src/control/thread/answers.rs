@@ -11,8 +11,9 @@ use super::{Applied, Durable, Keeper, Request};
 use crate::command::{Asked, Command, Refusal};
 use crate::controller::{Decision, Note, World};
 use crate::effective::Effective;
-use crate::history::{AuditEntry, Change, Revision, Settled, Stand, file_notes};
+use crate::history::{AuditEntry, Change, FlagTurn, Revision, Settled, Stand, file_notes};
 use crate::hooks::outbox::of_change;
+use crate::state::flag_in_force;
 use crate::store::{Commit, Outgoing};
 
 impl Keeper {
@@ -48,6 +49,7 @@ impl Keeper {
             reason: asked.reason.clone(),
             notes: notes(before, command, decision),
             changes,
+            flags: flag_turns(before, decision),
         };
         Commit {
             state: Arc::new(decision.follow(before, revision).state),
@@ -197,6 +199,29 @@ fn removals(before: &World, decision: &Decision) -> impl Iterator<Item = (Name, 
     })
 }
 
+/// What a decision changes about flags: what is recorded, and what is in force because of it.
+fn flag_turns(before: &World, decision: &Decision) -> BTreeMap<Name, FlagTurn> {
+    let (old, new) = (&before.config.flags, &decision.config.flags);
+    let named = old.keys().chain(new.keys()).chain(decision.flags.keys());
+    let turn = |name: &Name| {
+        let recorded = before.state.flags.get(name).cloned().unwrap_or_default();
+        let changed = decision.flags.get(name);
+        let after = changed.cloned().unwrap_or_else(|| recorded.clone());
+        let in_force_before = flag_in_force(old.get(name), Some(&recorded));
+        let in_force_after = flag_in_force(new.get(name), Some(&after));
+        let has_turned = changed.is_some() || in_force_before != in_force_after;
+        has_turned.then_some(FlagTurn {
+            before: recorded,
+            after,
+            in_force_before,
+            in_force_after,
+        })
+    };
+    named
+        .filter_map(|name| Some((name.clone(), turn(name)?)))
+        .collect()
+}
+
 /// What happened, in sentences; for a new file also what is new in it.
 fn notes(before: &World, command: &Command, decision: &Decision) -> Vec<String> {
     let said = decision.notes.iter().map(|note| note.message.clone());
@@ -225,6 +250,7 @@ fn audit_entry(
         via: asked.via.into(),
         action: command.verb().into(),
         service: command.service().cloned(),
+        flag: command.flag().cloned(),
         reason: asked.reason.clone(),
         result: result.into(),
         revision,

@@ -1,7 +1,9 @@
 //! What changes for the control thread while another process takes over.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use switchback_config::model::Name;
 use switchback_proxy::fence::Fence;
 use tokio::sync::oneshot;
 
@@ -11,7 +13,7 @@ use crate::controller::Decision;
 use crate::evidence::Record;
 use crate::handover::Relay;
 use crate::history::AuditEntry;
-use crate::state::State;
+use crate::state::{FlagState, State};
 use crate::store::Commit;
 
 /// Whether the state has been lent.
@@ -82,11 +84,20 @@ impl Keeper {
     fn do_as(&mut self, state: State) -> Arc<Fence> {
         let decision = Decision {
             services: state.services,
+            flags: self.followed_flags(state.flags),
             stable_only: state.stable_only,
             ..Decision::nothing(&self.world)
         };
         self.numbered = self.numbered.max(state.revision);
         self.carry_out(&decision, state.revision, false)
+    }
+
+    /// The flags of another process; those that it does not record any more are as in the file.
+    fn followed_flags(&self, mut flags: BTreeMap<Name, FlagState>) -> BTreeMap<Name, FlagState> {
+        for name in self.world.state.flags.keys() {
+            flags.entry(name.clone()).or_default();
+        }
+        flags
     }
 
     /// Has a change that is in force persisted, by whoever writes the state; what is known of it then comes

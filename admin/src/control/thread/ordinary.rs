@@ -137,7 +137,11 @@ impl Keeper {
                     .keys()
                     .any(|backend| now.weight(backend) == 0 && after.weight(backend) > 0)
             });
-        if undoes {
+        // Nor what was just turned off.
+        let mut on = again.flags.iter().filter(|(_, flag)| flag.off.is_none());
+        let flags = &self.world.state.flags;
+        let turns_on = on.any(|(name, _)| flags.get(name).is_some_and(|flag| flag.off.is_some()));
+        if undoes || turns_on {
             return self.refuse(request, Refusal::Overtaken);
         }
         if !again.changes(&self.world) && request.material.is_none() {

@@ -23,6 +23,7 @@ use switchback_config::defaults::COMMAND_QUEUE;
 use switchback_config::model::{Config, LogPath, OnFailure};
 use switchback_proxy::access_log::AccessLog;
 use switchback_proxy::data_plane::DataPlane;
+use switchback_proxy::flag::Trust;
 use switchback_proxy::health::Probed;
 use switchback_proxy::outcome::Finding;
 use switchback_proxy::snapshot::Snapshot;
@@ -153,6 +154,7 @@ impl<'a> Simulation<'a> {
             events: Events::new(self.now().at),
             clock: SteadyClock::start(),
             follower: tokio::sync::watch::channel(handover::NOBODY).1,
+            trust: Trust::new(std::time::Instant::now()),
         };
         let (urgent, urgent_queue) = sync_channel(COMMAND_QUEUE);
         let (ordinary, ordinary_queue) = sync_channel(COMMAND_QUEUE);

@@ -28,6 +28,7 @@ impl Play {
         let command = Command::Restore {
             revision: 7,
             services: BTreeMap::from([(shop(), settled.clone())]),
+            flags: BTreeMap::new(),
             force,
         };
         let decision = self.decide(&command)?;
@@ -278,6 +279,7 @@ fn restore_of_several_services_is_all_or_nothing() {
         let command = Command::Restore {
             revision: 1,
             services,
+            flags: BTreeMap::new(),
             force,
         };
         play.decide(&command)

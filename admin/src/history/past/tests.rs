@@ -39,6 +39,7 @@ fn revision(number: u64, name: &str, before: Option<u32>, after: Option<u32>) ->
         reason: None,
         notes: Vec::new(),
         changes: BTreeMap::from([(name.to_owned(), change)]),
+        flags: BTreeMap::new(),
     }
 }
 

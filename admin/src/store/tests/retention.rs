@@ -17,6 +17,7 @@ fn settled(version: u32) -> Settled {
         version: version.to_string(),
         endpoints: Vec::new(),
         tls: Default::default(),
+        off_on_rollback: Vec::new(),
     };
     Settled {
         stable: "blue".into(),

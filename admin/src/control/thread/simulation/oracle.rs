@@ -6,6 +6,7 @@
 //! * What was acknowledged as durable is found again, whatever was lost beside it. What was refused is
 //!   not.
 //! * Nothing moves all traffic onto backends that do not work, unless somebody insists.
+//! * A flag that was turned off is off when that is answered, and one that was turned on is on.
 //! * Workers are told what is in force, and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +16,7 @@ use switchback_proxy::snapshot::{Service, Snapshot};
 
 use super::Keeper;
 use crate::builder::find;
-use crate::command::Command;
+use crate::command::{Command, FlagChange};
 use crate::control::Published;
 use crate::effective::Effective;
 use crate::state::State;
@@ -117,6 +118,15 @@ impl Oracle {
     /// Somebody hears that a change is in force.
     pub(super) fn applied(&mut self, command: &Command, published: &Published) {
         self.causes.push(command.clone());
+        if let Command::ChangeFlag { flag, change } = command {
+            let live = published.flags.flags.get(flag);
+            let enabled = live.is_some_and(|live| live.flag.enabled);
+            match change {
+                FlagChange::Off => assert!(!enabled, "{flag} is on"),
+                FlagChange::On => assert!(enabled, "{flag} is off"),
+                _ => {}
+            }
+        }
         let Some(service) = command.service() else {
             return;
         };

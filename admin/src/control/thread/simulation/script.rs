@@ -8,10 +8,11 @@ use switchback_config::model::{Bake, Config, Name, Step};
 use switchback_config::units::{Percent, TimeSpan};
 
 use super::Chance;
-use crate::command::{Command, StartRollout};
+use crate::command::{Command, FlagChange, StartRollout};
 
 const SERVICES: [&str; 2] = ["shop", "cart"];
 const BACKENDS: [&str; 3] = ["blue", "green", "red"];
+const FLAGS: [&str; 2] = ["checkout", "search"];
 
 /// Files, as they might follow one another.
 pub(crate) fn files() -> Vec<Arc<Config>> {
@@ -69,7 +70,7 @@ pub(super) fn backend(chance: &mut Chance) -> (Name, Name) {
 pub(super) fn command(chance: &mut Chance, files: &[Arc<Config>]) -> Command {
     let (service, backend) = backend(chance);
     let force = chance.one_in(8);
-    match chance.below(24) {
+    match chance.below(26) {
         0..5 => weights(chance, service),
         5..7 => Command::Rollback {
             service,
@@ -103,9 +104,26 @@ pub(super) fn command(chance: &mut Chance, files: &[Arc<Config>]) -> Command {
         19 => Command::Pause { service },
         20 => Command::Resume { service },
         21 => Command::Acknowledge,
+        22..24 => flag(chance),
         _ => Command::Reload {
             config: file(chance, files),
         },
+    }
+}
+
+/// A flag that the file does not name: made, turned off and on again, forgotten.
+fn flag(chance: &mut Chance) -> Command {
+    let change = match chance.below(4) {
+        0 => FlagChange::Off,
+        1 => FlagChange::On,
+        2 => FlagChange::Unset,
+        _ => FlagChange::Set(Box::new(
+            switchback_config::parse_flag("default: true").expect("a flag"),
+        )),
+    };
+    Command::ChangeFlag {
+        flag: FLAGS[chance.below(2)].into(),
+        change,
     }
 }
 
