@@ -15,7 +15,9 @@ mod incident;
 mod look;
 mod rollout;
 mod show;
+mod top;
 mod verbs;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -169,10 +171,14 @@ fn online(target: &Target, verb: Verb) -> Result<u8, Failed> {
             // Hooks may be asked first, and each has its deadline on the other side.
             client.patience = defaults::UNTIL_DEADLINE_MAX;
         }
+        if let Verb::Status { watch: true, .. } = &verb {
+            client.patience = watch::PATIENCE;
+        }
         match verb {
             Verb::Status { service, watch } => {
                 show::status(&client, service.as_deref(), watch).await
             }
+            Verb::Top => top::top(client).await,
             Verb::History(args) => history::history(&client, args).await,
             Verb::Explain { service } => explain::explain(&client, &service).await,
             Verb::Diff(args) => history::diff(&client, args).await,

@@ -56,6 +56,7 @@ mod strict;
 mod support;
 mod takeover;
 mod tls;
+mod top;
 mod upgrades;
 mod upstream_framing;
 mod upstream_h2;

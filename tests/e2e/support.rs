@@ -9,6 +9,7 @@ mod prometheus;
 mod proxy;
 mod receiver;
 mod relay;
+mod tmux;
 pub(crate) mod wire;
 
 pub(crate) use client::{Answer, Http, RawClient};
@@ -19,6 +20,7 @@ pub(crate) use prometheus::Prometheus;
 pub(crate) use proxy::{HEAD, Proxy, blue_green, log_in, run};
 pub(crate) use receiver::{Mood, Receiver};
 pub(crate) use relay::Relay;
+pub(crate) use tmux::Terminal;
 
 use std::time::{Duration, Instant};
 

@@ -177,6 +177,11 @@ pub enum Verb {
         #[arg(long)]
         watch: bool,
     },
+    /// Watch all services live, and act: roll back, pause and resume rollouts
+    #[command(
+        after_help = "Example: switchback top\nExample: NO_COLOR=1 switchback top --admin http://127.0.0.1:9900"
+    )]
+    Top,
     /// Tell why traffic goes where it goes, what comes next, and what to do
     #[command(after_help = "Example: switchback explain checkout")]
     Explain {

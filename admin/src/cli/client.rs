@@ -219,6 +219,26 @@ impl Client {
         Err(ClientError::problem(status, value))
     }
 
+    /// Where it is.
+    pub(super) fn url(&self) -> String {
+        self.url.to_string()
+    }
+
+    /// The text of an endpoint that needs no token.
+    pub(super) async fn open_text(&self, path: &str) -> Result<String, ClientError> {
+        let request = request(Method::GET, path, None, None, Vec::new())?;
+        let response = self
+            .server
+            .fetch(request, self.patience, ANSWER_BYTES_MAX)
+            .await
+            .map_err(|error| self.unreachable(error))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(String::from_utf8_lossy(response.body()).into_owned());
+        }
+        Err(ClientError::problem(status, Value::Null))
+    }
+
     /// The status of an endpoint that needs no token.
     pub(super) async fn open_status(&self, path: &str) -> Result<StatusCode, ClientError> {
         Ok(self

@@ -1,6 +1,8 @@
 //! How things look in a terminal: one kind of table, one way to write numbers and times.
 
-use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{
+    Attribute, Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table, presets,
+};
 use serde_json::Value;
 
 use super::args::Color;
@@ -36,6 +38,23 @@ pub(super) fn right(table: &mut Table, columns: &[usize]) {
     for column in columns {
         if let Some(column) = table.column_mut(*column) {
             column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+}
+
+/// Leaves columns out, one after the other, until the rest fits the terminal. Elsewhere there is room.
+pub(super) fn spare(table: &mut Table, columns: &[usize]) {
+    let Some(width) = table.width() else { return };
+    let widths = table.column_max_content_widths();
+    let padded = |width: &u16| usize::from(*width) + 2;
+    let mut total: usize = widths.iter().map(padded).sum();
+    for index in columns {
+        if total <= usize::from(width) {
+            return;
+        }
+        if let Some(column) = table.column_mut(*index) {
+            column.set_constraint(ColumnConstraint::Hidden);
+            total -= widths.get(*index).map_or(0, padded);
         }
     }
 }
@@ -88,6 +107,26 @@ pub(super) fn microseconds(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn columns_are_left_out_until_the_rest_fits() {
+        let heads = |width: u16| {
+            let mut table = table(&["ONE", "TWO", "THREE"]);
+            table.set_width(width).add_row(vec!["1", "2", "3"]);
+            spare(&mut table, &[2, 0]);
+            table
+                .to_string()
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let shown = [17, 16, 10, 9].map(|width| {
+            let line = anstream::adapter::strip_str(&heads(width)).to_string();
+            line.split_whitespace().collect::<Vec<_>>().join(" ")
+        });
+        assert_eq!(shown, ["ONE TWO THREE", "ONE TWO", "ONE TWO", "TWO"]);
+    }
 
     #[test]
     fn numbers_are_written_for_people() {

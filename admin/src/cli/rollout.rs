@@ -136,13 +136,22 @@ fn print_rollout(view: &Value) {
         println!("{} ({version}): {status}: {reason}", name.bold());
         return;
     }
-    let stage = match view["stage"]["kind"].as_str() {
+    println!("{} ({version}): {}", name.bold(), standing(view));
+}
+
+/// How far a rollout has come.
+pub(super) fn stage(view: &Value) -> String {
+    match view["stage"]["kind"].as_str() {
         Some("step") => format!(
             "step {} of {}",
             view["stage"]["number"], view["stage"]["of"]
         ),
         _ => "bake".to_owned(),
-    };
+    }
+}
+
+/// Where a rollout that is under way stands, and what it waits for.
+pub(super) fn standing(view: &Value) -> String {
     let waits = &view["waits_for"];
     let waits = match waits["for"].as_str() {
         Some("resume") => {
@@ -158,11 +167,11 @@ fn print_rollout(view: &Value) {
         Some("approval") => "waits for switchback rollout promote".to_owned(),
         _ => "goes on".to_owned(),
     };
-    println!(
-        "{} ({version}): {stage}, {} of the traffic, {waits}",
-        name.bold(),
-        text(&view["weight"]),
-    );
+    format!(
+        "{}, {} of the traffic, {waits}",
+        stage(view),
+        text(&view["weight"])
+    )
 }
 
 /// Registers a version, waits for its health, rolls it out, and waits for the end.

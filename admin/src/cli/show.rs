@@ -1,14 +1,15 @@
 //! Verbs that show something.
 
+use std::fmt::{self, Write as _};
+
 use anstream::{print, println};
-use comfy_table::{Cell, Color};
+use comfy_table::{Cell, Color, Table};
 use owo_colors::OwoColorize;
 use serde_json::Value;
 
 use super::Failed;
-use super::args::Output;
 use super::client::Client;
-use super::look::{grouped, percent, right, table, time};
+use super::look::{grouped, percent, right, spare, table, time};
 use super::verbs::{print_json_or, text};
 
 /// A table of services and their backends.
@@ -17,38 +18,74 @@ pub(super) async fn status(
     service: Option<&str>,
     watch: bool,
 ) -> Result<u8, Failed> {
-    let mut ticks = tokio::time::interval(std::time::Duration::from_secs(1));
-    loop {
-        ticks.tick().await;
-        let path = service.map_or_else(
-            || "/v1/services".to_owned(),
-            |service| format!("/v1/services/{service}"),
-        );
-        let answer = client.get(&path).await?;
-        if watch && client.output != Output::Json {
-            // Home, and clear what is below.
-            print!("\u{1b}[H\u{1b}[J");
-        }
-        print_json_or(client, &answer, print_services);
-        if !watch {
-            return Ok(0);
-        }
+    let path = service.map_or_else(
+        || "/v1/services".to_owned(),
+        |service| format!("/v1/services/{service}"),
+    );
+    if watch {
+        return super::watch::watch(client, &path).await;
     }
+    let answer = client.get(&path).await?;
+    print_json_or(client, &answer, |answer| print!("{}", services(answer)));
+    Ok(0)
 }
 
-fn print_services(answer: &Value) {
+/// Services and their backends as people read them.
+pub(super) fn services(answer: &Value) -> String {
+    let mut out = String::new();
+    write_services(&mut out, answer).expect("memory takes everything");
+    out
+}
+
+fn write_services(out: &mut String, answer: &Value) -> fmt::Result {
     let one = [answer.clone()];
     let services = answer["services"]
         .as_array()
         .map_or(&one[..], Vec::as_slice);
     if answer["stable_only"] == true {
-        println!(
+        writeln!(
+            out,
             "{}",
             "the recorded state was lost: stable only, until switchback acknowledge"
                 .red()
                 .bold()
-        );
+        )?;
     }
+    writeln!(out, "{}", backends(services))?;
+    for service in services {
+        for (backend, judge) in service["judge"].as_object().into_iter().flatten() {
+            if judge["verdict"] == "hold" {
+                writeln!(
+                    out,
+                    "{} {backend}: {} ({})",
+                    text(&service["name"]),
+                    text(&judge["hold"]),
+                    text(&judge["sentence"])
+                )?;
+            }
+        }
+        write_mirror(out, &service["name"], &service["mirror"])?;
+        for signal in service["signals"].as_array().into_iter().flatten() {
+            write_signal(out, &text(&service["name"]), signal)?;
+        }
+        for firing in service["rules_firing"].as_array().into_iter().flatten() {
+            let [backend, sentence] = ["backend", "sentence"].map(|key| text(&firing[key]));
+            let fires = "rule fires".red();
+            writeln!(
+                out,
+                "{} {backend}: {fires}: {sentence}",
+                text(&service["name"])
+            )?;
+        }
+        for conflict in service["conflicts"].as_array().into_iter().flatten() {
+            write_conflict(out, &text(&service["name"]), conflict)?;
+        }
+    }
+    Ok(())
+}
+
+/// A row for each backend.
+fn backends(services: &[Value]) -> Table {
     let mut table = table(&[
         "SERVICE",
         "BACKEND",
@@ -75,37 +112,14 @@ fn print_services(answer: &Value) {
             ));
         }
     }
-    println!("{table}");
-    for service in services {
-        for (backend, judge) in service["judge"].as_object().into_iter().flatten() {
-            if judge["verdict"] == "hold" {
-                println!(
-                    "{} {backend}: {} ({})",
-                    text(&service["name"]),
-                    text(&judge["hold"]),
-                    text(&judge["sentence"])
-                );
-            }
-        }
-        print_mirror(&service["name"], &service["mirror"]);
-        for signal in service["signals"].as_array().into_iter().flatten() {
-            print_signal(&text(&service["name"]), signal);
-        }
-        for firing in service["rules_firing"].as_array().into_iter().flatten() {
-            let [backend, sentence] = ["backend", "sentence"].map(|key| text(&firing[key]));
-            let fires = "rule fires".red();
-            println!("{} {backend}: {fires}: {sentence}", text(&service["name"]));
-        }
-        for conflict in service["conflicts"].as_array().into_iter().flatten() {
-            print_conflict(&text(&service["name"]), conflict);
-        }
-    }
+    spare(&mut table, &[7, 4, 8, 9]);
+    table
 }
 
 /// How the copies of a service's requests did, if there are any.
-fn print_mirror(service: &Value, mirror: &Value) {
+fn write_mirror(out: &mut String, service: &Value, mirror: &Value) -> fmt::Result {
     if mirror.is_null() {
-        return;
+        return Ok(());
     }
     let counts = ["mirrored", "failed", "mismatched", "dropped"].map(|key| text(&mirror[key]));
     let [mirrored, failed, mismatched, dropped] = counts;
@@ -117,35 +131,37 @@ fn print_mirror(service: &Value, mirror: &Value) {
         .as_str()
         .map(|why| format!("; none now, it is {why}"))
         .unwrap_or_default();
-    println!(
+    writeln!(
+        out,
         "{}: mirrors {} to {} ({}): {mirrored} copies, {failed} failed, {mismatched} differed, {dropped} dropped{times}{stopped}",
         text(service),
         text(&mirror["share"]),
         text(&mirror["to"]),
         text(&mirror["version"]),
-    );
+    )
 }
 
 /// Where the file and what is in force disagree: by somebody's choice, or because it must not be.
-fn print_conflict(service: &str, conflict: &Value) {
+fn write_conflict(out: &mut String, service: &str, conflict: &Value) -> fmt::Result {
     let kind = match conflict["kind"].as_str() {
         Some("refused") => "conflict".yellow().to_string(),
         _ => "differs".dimmed().to_string(),
     };
-    println!("{service}: {kind}: {}", text(&conflict["sentence"]));
-    println!(
+    writeln!(out, "{service}: {kind}: {}", text(&conflict["sentence"]))?;
+    writeln!(
+        out,
         "  {}",
         format!("to end it: {}", text(&conflict["ends"])).dimmed()
-    );
+    )
 }
 
 /// A signal that somebody should look at.
-fn print_signal(service: &str, signal: &Value) {
+fn write_signal(out: &mut String, service: &str, signal: &Value) -> fmt::Result {
     let state = text(&signal["state"]);
     let state = match state.as_str() {
         "firing" => state.red().to_string(),
         "missing" | "pending" => state.yellow().to_string(),
-        _ => return,
+        _ => return Ok(()),
     };
     let [name, backend, source, threshold, span] =
         ["name", "backend", "source", "threshold", "for"].map(|key| text(&signal[key]));
@@ -154,7 +170,10 @@ fn print_signal(service: &str, signal: &Value) {
         (_, Value::Null) => "no answer yet".into(),
         (_, value) => format!("{value}, bad: {threshold} for {span}"),
     };
-    println!("{service} {backend}: signal {name} ({source}) is {state}: {seen}");
+    writeln!(
+        out,
+        "{service} {backend}: signal {name} ({source}) is {state}: {seen}"
+    )
 }
 
 fn backend_row(service: String, backend: &str, view: &Value, evidence: Option<f64>) -> Vec<Cell> {
