@@ -131,7 +131,7 @@ async fn top_says_what_is_wrong_before_it_takes_the_terminal() {
     assert!(code == 2 && err.contains("status --watch -o json"), "{err}");
     let top = Terminal::start(&proxy, "top --admin http://127.0.0.1:1", WIDE);
     assert_eq!(top.ends(), 69);
-    assert!(top.screen().contains("is switchback running"));
+    assert!(top.screen().contains("Connection refused"));
     let top = Terminal::start(&proxy, "top --token-file /dev/null", WIDE);
     assert_eq!(top.ends(), 77);
 }

@@ -123,7 +123,11 @@ pub(super) async fn watch(
             Ok(Err(error)) => News::Lost(error.to_string()),
             Err(_) => News::Lost(format!("no answer within {} s", PATIENCE.as_secs())),
         };
-        let pause = (began.elapsed() * PAUSE_FACTOR).clamp(PAUSE, PAUSE_MAX);
+        let pause = match &seen {
+            News::Look(_) => (began.elapsed() * PAUSE_FACTOR).clamp(PAUSE, PAUSE_MAX),
+            // A server that does not answer has nothing to do, and is missed.
+            _ => PAUSE,
+        };
         if news.send(seen).await.is_err() {
             return;
         }

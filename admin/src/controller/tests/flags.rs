@@ -3,7 +3,7 @@
 use switchback_config::parse_flag;
 
 use super::*;
-use crate::command::FlagChange;
+use crate::command::{Failing, FlagChange};
 use crate::state::flag_in_force;
 
 const FLAGS: &str =
@@ -150,11 +150,13 @@ fn flags_go_off_with_the_version_that_loses_its_weight_and_only_then() {
 
     let mut condemned = play();
     assert!(condemned.must(Command::Condemn {
-        service: shop(),
-        backend: "green".into(),
-        version: "2".into(),
+        failing: Failing {
+            service: shop(),
+            backend: "green".into(),
+            version: "2".into(),
+            sentence: "it fails".into(),
+        },
         cause: Cause::Judge,
-        sentence: "it fails".into(),
     }));
     assert_eq!(off(&condemned), [true, false, true]);
 
