@@ -13,7 +13,8 @@ use std::time::Duration;
 use switchback_config::defaults::{EJECT_FAILURES, EJECT_TIME, EJECT_TIME_MAX};
 
 /// Whether a connection was not even tried because this process or its machine has run out of something:
-/// descriptors, ports, memory. That says nothing about the endpoint.
+/// descriptors, memory. That says nothing about the endpoint. An address that cannot be had (`EADDRNOTAVAIL`) is
+/// not among these: mostly the machine has no way to such addresses, IPv6 say, and another endpoint helps.
 #[must_use]
 pub fn is_own_want(error: &io::Error) -> bool {
     /// `ENFILE`, `EMFILE`, `ENOBUFS`.
@@ -21,11 +22,7 @@ pub fn is_own_want(error: &io::Error) -> bool {
     let is_want = error
         .raw_os_error()
         .is_some_and(|code| WANTS.contains(&code));
-    is_want
-        || matches!(
-            error.kind(),
-            io::ErrorKind::OutOfMemory | io::ErrorKind::AddrNotAvailable
-        )
+    is_want || error.kind() == io::ErrorKind::OutOfMemory
 }
 
 /// What active probes say.

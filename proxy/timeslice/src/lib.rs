@@ -25,8 +25,9 @@ pub fn ask(length: Duration) -> io::Result<()> {
     let nice = rustix::process::getpriority_process(None)?;
     let wish = libc::sched_attr {
         size: u32::try_from(size_of::<libc::sched_attr>()).map_err(io::Error::other)?,
-        sched_policy: u32::try_from(libc::SCHED_OTHER).map_err(io::Error::other)?,
-        sched_flags: 0,
+        sched_policy: 0,
+        // Whoever started this may have chosen another one.
+        sched_flags: u64::try_from(libc::SCHED_FLAG_KEEP_POLICY).map_err(io::Error::other)?,
         sched_nice: nice,
         sched_priority: 0,
         sched_runtime: u64::try_from(length.as_nanos()).map_err(io::Error::other)?,

@@ -81,8 +81,12 @@ async fn descriptors_that_really_run_out_end_nothing_and_are_waited_for() {
     before_it.write(post("before").as_bytes()).await;
     eventually("it is in flight", || blue.deliveries().len() == 1);
     // It has reckoned with far more: from here on the kernel says no.
-    let open = std::fs::read_dir(format!("/proc/{}/fd", proxy.pid().as_raw_nonzero()));
-    let room = open.unwrap().count() as u64 + 8;
+    let descriptors = || {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", proxy.pid().as_raw_nonzero()));
+        open.unwrap().count() as u64
+    };
+    let open = descriptors();
+    let room = open + 8;
     let files = rustix::process::Resource::Nofile;
     let before = rustix::process::getrlimit(files);
     let limit = rustix::process::Rlimit {
@@ -91,6 +95,7 @@ async fn descriptors_that_really_run_out_end_nothing_and_are_waited_for() {
     };
     rustix::process::prlimit(Some(proxy.pid()), files, limit).unwrap();
     let mut first = RawClient::connect(proxy.web).await;
+    eventually("the first is let in", || descriptors() > open);
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
         clients.push(RawClient::connect(proxy.web).await);

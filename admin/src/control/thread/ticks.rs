@@ -29,7 +29,6 @@ impl Keeper {
         }
         let clock = self.clock();
         self.last_tick = clock.now;
-        self.outgoing.release();
         for notice in self.observer.tick(clock, alarmed) {
             match notice {
                 Notice::Failing(alert) => self.heed(alert),
@@ -57,6 +56,7 @@ impl Keeper {
                 }
             }
         }
+        self.outgoing.release();
     }
 
     fn count_recovery(&mut self, service: Name, amendment: &Amendment) {
