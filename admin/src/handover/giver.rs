@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use switchback_config::defaults::{
     COMMAND_QUEUE, FENCE_TIME, TAKEOVER_AUDIT_MAX, TAKEOVER_HELLO_TIME, TAKEOVER_PEERS_MAX,
-    TAKEOVER_TIME,
+    TAKEOVER_RETIRED_TIME, TAKEOVER_TIME,
 };
 use switchback_proxy::data_plane::DataPlane;
 use switchback_proxy::fence::Fence;
@@ -346,8 +346,18 @@ impl Giver {
 }
 
 impl Given {
-    /// Follows the new process for as long as it is asked to. To be called once nothing is accepted or
-    /// decided here any more.
+    /// Says the last words: what only this process knows, and that it decides nothing any more. To be called
+    /// once that is so, and before this process may end.
+    pub(crate) async fn part(&mut self) {
+        let part = tokio::time::timeout(TAKEOVER_RETIRED_TIME, self.talk.part());
+        match part.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "the new process listens no more"),
+            Err(_) => tracing::warn!("the new process takes no last words"),
+        }
+    }
+
+    /// Follows the new process for as long as it is asked to. To be called after [`Given::part`].
     pub(crate) async fn follow(self, controls: &Controls) {
         let Self { mut talk, .. } = self;
         if let Err(error) = talk.follow(controls).await {
@@ -387,7 +397,6 @@ impl Talk {
     }
 
     async fn follow(&mut self, controls: &Controls) -> io::Result<()> {
-        self.part().await?;
         let mut behind = None;
         loop {
             let heard = tokio::select! {

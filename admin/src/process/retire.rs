@@ -37,7 +37,7 @@ impl Process {
     }
 
     /// Lets connections end, following the process that serves now. `hurry` cuts the wait short.
-    pub(super) async fn retire(mut self, given: Given, hurry: Arc<AtomicBool>) -> Ended {
+    pub(super) async fn retire(mut self, mut given: Given, hurry: Arc<AtomicBool>) -> Ended {
         tracing::info!(
             pid = given.pid,
             "another process has taken over; connections may end, a signal ends now"
@@ -54,6 +54,7 @@ impl Process {
             chore.abort();
         }
         self.plane.retire();
+        given.part().await;
         let limits = &self.controls.published().config.limits;
         let patience = limits.shutdown_timeout.map(|span| span.0);
         let (plane, life) = (self.plane.clone(), self.life.clone());
