@@ -173,13 +173,15 @@ impl Process {
         let mut parts = Parts::prepare(options).await?;
         let (store, found, succession) = parts.open_state().await?;
         let (followed, follower) = watch::channel(NOBODY);
+        let state = recover(found, &parts.events);
+        parts.look_up_set(&state).await;
         let start = Start {
             plane: parts.plane.clone(),
             config: parts.config.clone(),
             config_before: last_config(&parts.state_dir),
             material: parts.material.clone(),
             addresses: parts.addresses.clone(),
-            state: recover(found, &parts.events),
+            state,
             store: store.clone(),
             events: parts.events.clone(),
             clock: SteadyClock::start(),
