@@ -19,7 +19,7 @@ use switchback_config::model::Name;
 use switchback_proxy::data_plane::DataPlane;
 use switchback_proxy::flag::Trust;
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use crate::api::{Api, Entrance, Life, serve};
 use crate::auth::TokenError;
@@ -418,6 +418,7 @@ impl Process {
         let mut hup = signal(SignalKind::hangup())?;
         let mut usr1 = signal(SignalKind::user_defined1())?;
         let giver = self.giver()?;
+        let mut reloads = JoinSet::new();
         let given = {
             let mut giving = pin!(giver.run());
             let given = loop {
@@ -425,10 +426,13 @@ impl Process {
                     given = &mut giving => break given,
                     _ = term.recv() => break None,
                     _ = int.recv() => break None,
-                    _ = hup.recv() => {
+                    // One at a time. Other signals are heard however long it takes.
+                    _ = hup.recv(), if reloads.is_empty() => {
+                        let reloader = self.reloader.clone();
                         // The outcome is told by an event.
-                        let _ = self.reloader.reload(None).await;
+                        reloads.spawn(async move { drop(reloader.reload(None).await) });
                     }
+                    Some(_) = reloads.join_next() => {}
                     _ = usr1.recv() => self.reopen_logs(),
                 }
             };
