@@ -44,6 +44,8 @@ pub enum Command {
         failing: Failing,
         /// What brought it about.
         cause: Cause,
+        /// Even if the target has no healthy endpoint: the process that decided it knew better.
+        force: bool,
     },
     /// The judge's block of a version without weight, which failed the copies it got.
     Reject {

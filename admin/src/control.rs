@@ -98,8 +98,9 @@ pub struct Applied {
     durable: Durable,
 }
 
+/// Whether a command is persisted.
 #[derive(Debug)]
-enum Durable {
+pub(crate) enum Durable {
     Known(bool),
     UnderWay(oneshot::Receiver<bool>),
 }
@@ -138,18 +139,25 @@ impl Applied {
             Some(fence) => fence.wait(FENCE_TIME).await?,
             None => Duration::ZERO,
         };
-        let durable = match &mut self.durable {
-            Durable::Known(durable) => *durable,
-            Durable::UnderWay(receiver) => {
-                let answer = tokio::time::timeout(DURABLE_TIME, receiver).await;
-                matches!(answer, Ok(Ok(true)))
-            }
-        };
+        let durable = self.durable.known().await;
         Ok(Confirmed {
             applied: self,
             applied_in,
             durable,
         })
+    }
+}
+
+impl Durable {
+    /// Waits for the disk, as far as it is waited for.
+    pub(crate) async fn known(&mut self) -> bool {
+        match self {
+            Self::Known(durable) => *durable,
+            Self::UnderWay(receiver) => {
+                let answer = tokio::time::timeout(DURABLE_TIME, receiver).await;
+                matches!(answer, Ok(Ok(true)))
+            }
+        }
     }
 }
 
@@ -183,15 +191,18 @@ impl Controls {
     }
 
     /// Carries out what an older process has decided, and therefore follows already. `record`: what it has
-    /// seen.
+    /// seen. Every worker follows once this returns; the disk is not waited for.
     pub(crate) async fn carry_out(
         &self,
         command: Command,
         asked: Asked,
         record: Option<Box<Record>>,
-    ) -> Result<Confirmed, AskError> {
+    ) -> Result<Durable, AskError> {
         let applied = self.request(command, asked, None, record).await?;
-        applied.confirm().await
+        if let Some(fence) = &applied.fence {
+            fence.wait(FENCE_TIME).await?;
+        }
+        Ok(applied.durable)
     }
 
     async fn request(

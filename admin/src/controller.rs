@@ -146,7 +146,11 @@ fn carry_out(case: &mut Case<'_>, world: &World, command: &Command) -> Result<()
             ..
         } => settings::set_backend(case, backend, version, endpoints, *force),
         Command::Rollback { force, cut, .. } => roles::rollback(case, *force, *cut),
-        Command::Condemn { failing, cause } => roles::condemn(case, failing, *cause),
+        Command::Condemn {
+            failing,
+            cause,
+            force,
+        } => roles::condemn(case, failing, *cause, *force),
         Command::Reject { failing } => roles::reject(case, failing),
         Command::Switch { to, force, .. } => roles::switch(case, to, *force),
         Command::Block { backend, force, .. } => roles::block(case, backend, *force),

@@ -70,7 +70,7 @@ impl Urgent {
     pub(crate) fn of(command: &Command) -> Option<Self> {
         Some(match command.clone() {
             Command::Rollback { service, cut, .. } => Self::Rollback { service, cut },
-            Command::Condemn { failing, cause } => Self::Condemn { failing, cause },
+            Command::Condemn { failing, cause, .. } => Self::Condemn { failing, cause },
             Command::Reject { failing } => Self::Reject { failing },
             Command::Block {
                 service, backend, ..
@@ -94,7 +94,11 @@ impl Urgent {
                 cut,
                 force,
             },
-            Self::Condemn { failing, cause } => Command::Condemn { failing, cause },
+            Self::Condemn { failing, cause } => Command::Condemn {
+                failing,
+                cause,
+                force,
+            },
             Self::Reject { failing } => Command::Reject { failing },
             Self::Block { service, backend } => Command::Block {
                 service,

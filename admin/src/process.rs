@@ -19,7 +19,7 @@ use switchback_config::model::Name;
 use switchback_proxy::data_plane::DataPlane;
 use switchback_proxy::flag::Trust;
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use crate::api::{Api, Entrance, Life, serve};
 use crate::auth::TokenError;
@@ -173,13 +173,15 @@ impl Process {
         let mut parts = Parts::prepare(options).await?;
         let (store, found, succession) = parts.open_state().await?;
         let (followed, follower) = watch::channel(NOBODY);
+        let state = recover(found, &parts.events);
+        parts.look_up_set(&state).await;
         let start = Start {
             plane: parts.plane.clone(),
             config: parts.config.clone(),
             config_before: last_config(&parts.state_dir),
             material: parts.material.clone(),
             addresses: parts.addresses.clone(),
-            state: recover(found, &parts.events),
+            state,
             store: store.clone(),
             events: parts.events.clone(),
             clock: SteadyClock::start(),
@@ -416,6 +418,7 @@ impl Process {
         let mut hup = signal(SignalKind::hangup())?;
         let mut usr1 = signal(SignalKind::user_defined1())?;
         let giver = self.giver()?;
+        let mut reloads = JoinSet::new();
         let given = {
             let mut giving = pin!(giver.run());
             let given = loop {
@@ -423,10 +426,13 @@ impl Process {
                     given = &mut giving => break given,
                     _ = term.recv() => break None,
                     _ = int.recv() => break None,
-                    _ = hup.recv() => {
+                    // One at a time. Other signals are heard however long it takes.
+                    _ = hup.recv(), if reloads.is_empty() => {
+                        let reloader = self.reloader.clone();
                         // The outcome is told by an event.
-                        let _ = self.reloader.reload(None).await;
+                        reloads.spawn(async move { drop(reloader.reload(None).await) });
                     }
+                    Some(_) = reloads.join_next() => {}
                     _ = usr1.recv() => self.reopen_logs(),
                 }
             };

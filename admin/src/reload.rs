@@ -11,7 +11,9 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -40,7 +42,11 @@ use crate::signals;
 use crate::store::Store;
 pub use listeners::{Listeners, Prepared, raise_descriptor_limit, set_connection_limit};
 
-/// A file could not be taken over. The last good one stays in force.
+/// How long a reload waits until the copy of its file is on disk. The file is in force by then, and the copy
+/// is written all the same.
+const COPY_TIME: Duration = Duration::from_secs(2);
+
+/// A file could not be taken over. The last good one stays in force, unless it is only not confirmed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
     /// The process was started without a file.
@@ -90,7 +96,7 @@ pub enum ReloadError {
         /// The endpoint.
         endpoint: Endpoint,
     },
-    /// The controller refused it.
+    /// The controller refused it; or it is in force, and not everybody has confirmed that in time.
     #[error(transparent)]
     Refused(#[from] AskError),
 }
@@ -325,7 +331,8 @@ impl Reloader {
     /// Reads the file and makes it the truth; with `if_revision` only if the state is still that one.
     ///
     /// # Errors
-    /// When anything is wrong with it; nothing has changed then.
+    /// When anything is wrong with it; nothing has changed then. Also when it is in force, and a worker or the
+    /// process that served before has not confirmed that in time.
     ///
     /// # Cancel safety
     /// Not safe: run it in a task of its own.
@@ -336,14 +343,18 @@ impl Reloader {
             let before = this.last().error;
             this.note(result.as_ref().err().map(ToString::to_string));
             match &result {
-                Ok(report) if report.changed => {
+                Ok((report, confirmed)) if report.changed => {
                     let paths: Vec<&str> = report
                         .changes
                         .iter()
                         .map(|change| change.path.as_str())
                         .collect();
-                    let message =
-                        format!("the file was taken over; changed: {}", shortened(&paths));
+                    let doubt = confirmed.as_ref().err().map(|error| format!("; {error}"));
+                    let message = format!(
+                        "the file was taken over; changed: {}{}",
+                        shortened(&paths),
+                        doubt.unwrap_or_default()
+                    );
                     this.events
                         .emit("reloaded", None, "file", message, Some(report.revision));
                 }
@@ -357,7 +368,9 @@ impl Reloader {
                         .emit("reload_failed", None, "file", message, None);
                 }
             }
-            result
+            let (report, confirmed) = result?;
+            confirmed?;
+            Ok::<_, ReloadError>(report)
         });
         task.await
             .unwrap_or(Err(ReloadError::Refused(AskError::Refused(
@@ -432,7 +445,11 @@ impl Reloader {
         })
     }
 
-    async fn try_reload(&self, if_revision: Option<u64>) -> Result<Report, ReloadError> {
+    /// What was done, and whether everybody has confirmed it.
+    async fn try_reload(
+        &self,
+        if_revision: Option<u64>,
+    ) -> Result<(Report, Result<(), AskError>), ReloadError> {
         // One reload at a time.
         let mut listeners = self.listeners.lock().await;
         let checked = self.check(&listeners)?;
@@ -456,7 +473,13 @@ impl Reloader {
         };
         let material = checked.material;
         let new_material = checked.has_new_material.then(|| material.clone());
-        let confirmed = self.controls.ask_with(command, asked, new_material).await?;
+        let answer = self.controls.ask_with(command, asked, new_material).await;
+        let (revision, confirmed) = match answer {
+            Ok(confirmed) => (confirmed.applied.published.state.revision, Ok(())),
+            Err(refused @ AskError::Refused(_)) => return Err(refused.into()),
+            // Requests go by it already, so all else that it says comes into force too.
+            Err(error) => (self.controls.published().state.revision, Err(error)),
+        };
         listeners.open(&self.plane, checked.prepared);
         self.certificates.send_replace(listeners.certificates());
         if let (Some(current), Some(next)) = (&self.admin_tls, checked.admin_tls) {
@@ -468,14 +491,24 @@ impl Reloader {
             self.auth.set_tokens(tokens);
         }
         *self.material.lock().unwrap_or_else(PoisonError::into_inner) = material;
-        self.store.save_config(text).await;
-        let revision = confirmed.applied.published.state.revision;
-        Ok(Report {
+        let mut saved = pin!(self.store.save_config(text));
+        // Copies are handed over in the order of the files. Nobody else waits for the disk.
+        let is_saved = tokio::select! {
+            biased;
+            () = &mut saved => true,
+            () = std::future::ready(()) => false,
+        };
+        drop(listeners);
+        if !is_saved && tokio::time::timeout(COPY_TIME, saved).await.is_err() {
+            tracing::warn!("the copy of the file is not on disk yet");
+        }
+        let report = Report {
             changed: !checked.changes.is_empty(),
             revision,
             changes: checked.changes,
             dry_run: false,
-        })
+        };
+        Ok((report, confirmed))
     }
 }
 

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
+use futures_util::{Stream, StreamExt, stream};
 use hickory_resolver::TokioResolver;
 use switchback_config::check_endpoint_address;
 use switchback_config::defaults::RESOLVE_MIN;
@@ -21,11 +21,12 @@ use crate::builder::Addresses;
 use crate::control::{Controls, Extent, Published};
 use crate::controller::{allowed, own_addresses};
 use crate::own::leads_here;
+use crate::state::State;
 
 /// How long one lookup may take.
 const LOOKUP_TIME: Duration = Duration::from_secs(3);
 
-/// Lookups under way when a file is read.
+/// Lookups under way when many names are looked up at once.
 const LOOKUPS_AT_ONCE: usize = 16;
 
 /// A name and port to look up.
@@ -58,14 +59,39 @@ impl Resolver {
         };
         let known = known.map(names_of).unwrap_or_default();
         let wanted: Vec<Wanted> = names_of(config).difference(&known).cloned().collect();
-        let lookups = stream::iter(wanted).map(|wanted| async move {
+        self.look_up_all(config, wanted, true).collect().await
+    }
+
+    /// The addresses of all names that were set over the API and are not in `known`, as far as they are
+    /// found in the time of one lookup: whoever waits for them has taken the state already.
+    pub(crate) async fn look_up_set(
+        &self,
+        config: &Config,
+        state: &State,
+        known: &Addresses,
+    ) -> Addresses {
+        let wanted = names_set(state).into_iter();
+        let wanted: Vec<Wanted> = wanted.filter(|name| !known.contains_key(name)).collect();
+        let found = self.look_up_all(config, wanted, false);
+        let late = tokio::time::sleep(LOOKUP_TIME);
+        found.take_until(late).collect().await
+    }
+
+    /// The addresses that may be used, of each name that has any.
+    fn look_up_all<'a>(
+        &'a self,
+        config: &'a Config,
+        wanted: Vec<Wanted>,
+        from_file: bool,
+    ) -> impl Stream<Item = (Wanted, Vec<SocketAddr>)> + 'a {
+        let lookups = stream::iter(wanted).map(move |wanted| async move {
             let found = self.look_up(&wanted).await;
             let (mut addresses, _) = found?;
-            addresses.retain(|address| is_usable(config, &wanted, *address, true));
+            addresses.retain(|address| is_usable(config, &wanted, *address, from_file));
             Some((wanted, addresses)).filter(|(_, addresses)| !addresses.is_empty())
         });
         let found = lookups.buffer_unordered(LOOKUPS_AT_ONCE);
-        found.filter_map(std::future::ready).collect().await
+        found.filter_map(std::future::ready)
     }
 
     async fn look_up(&self, (name, port): &Wanted) -> Option<(Vec<SocketAddr>, Instant)> {
@@ -185,10 +211,11 @@ fn all_names(published: &Published) -> (BTreeSet<Wanted>, BTreeSet<Wanted>) {
         .services
         .values()
         .flat_map(|service| service.backends.values());
-    let set = published
-        .state
-        .services
-        .values()
-        .flat_map(|state| state.backends.values());
-    (names(from_file), names(set.map(|set| &set.value)))
+    (names(from_file), names_set(&published.state))
+}
+
+fn names_set(state: &State) -> BTreeSet<Wanted> {
+    let services = state.services.values();
+    let set = services.flat_map(|state| state.backends.values());
+    names(set.map(|set| &set.value))
 }

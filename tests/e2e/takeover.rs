@@ -15,7 +15,8 @@ use peers::Taker;
 use serde_json::{Value, json};
 
 use crate::support::{
-    HEAD, Http, Load, Origin, Protocol, Proxy, blue_green, eventually, log_in, python, run,
+    HEAD, Http, Load, Origin, Protocol, Proxy, blue_green, eventually, eventually_async, log_in,
+    python, run,
 };
 
 /// How often a new version is installed under load.
@@ -135,6 +136,38 @@ async fn connections_of_the_old_process_follow_the_new_one() {
         "a write is in force everywhere once it is answered"
     );
     assert_eq!(wait(&mut before), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endpoint_set_by_name_serves_from_the_first_request_of_a_new_process() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let mut proxy = Proxy::blue_green(&blue, &green, "");
+    let named = Origin::start().await;
+    let by_name = format!("http://localhost:{}", named.address.port());
+    // Of stable, so that nobody else serves in its place.
+    let body = json!({"version": "1", "endpoints": [by_name], "force": true});
+    let path = "/v1/services/shop/backends/blue";
+    let answer = proxy.api("PUT", path, body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    eventually_async("the named endpoint serves", || async {
+        let answer = Http::connect(proxy.web).await.get("/").await;
+        answer.status == 200 && named.received() > 0
+    })
+    .await;
+    let (to_named, to_others) = (named.received(), blue.received() + green.received());
+    let load = Load::start(proxy.web, Protocol::Http1, 4);
+    for _ in 0..UPGRADES {
+        let enough = load.done() + 200;
+        let mut before = proxy.take_over();
+        eventually("the load goes on", || load.done() > enough);
+        assert_eq!(wait(&mut before), Some(0));
+    }
+    let requests = load.finish().await;
+    proxy.crash_and_restart();
+    assert_eq!(Http::connect(proxy.web).await.get("/").await.status, 200);
+    assert!(named.received() > to_named + requests);
+    assert_eq!(blue.received() + green.received(), to_others);
+    println!("{UPGRADES} upgrades with an endpoint by name: {requests} requests, 0 failed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -304,7 +337,7 @@ async fn rollbacks_pressed_all_the_time_survive_upgrades() {
     let origin = Origin::start().await;
     let mut proxy = Proxy::start(&many(&origin));
     let put = async |proxy: &Proxy, path: String, body: Value| {
-        crate::support::eventually_async("it is set", || async {
+        eventually_async("it is set", || async {
             let answer = proxy.api("PUT", &path, body.clone()).await;
             assert!([200, 503].contains(&answer.status), "{}", answer.text());
             answer.status == 200

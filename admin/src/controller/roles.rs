@@ -47,7 +47,12 @@ pub(super) fn rollback(case: &mut Case<'_>, force: bool, cut: bool) -> Result<()
 }
 
 /// The judge's rollback of one backend.
-pub(super) fn condemn(case: &mut Case<'_>, failing: &Failing, cause: Cause) -> Result<(), Refusal> {
+pub(super) fn condemn(
+    case: &mut Case<'_>,
+    failing: &Failing,
+    cause: Cause,
+    force: bool,
+) -> Result<(), Refusal> {
     let Failing {
         backend,
         version,
@@ -61,13 +66,13 @@ pub(super) fn condemn(case: &mut Case<'_>, failing: &Failing, cause: Cause) -> R
     if *backend == case.before.stable {
         let on_trial = case.before.trial_at(case.at).is_some();
         return match return_target(case).filter(|_| on_trial) {
-            Some(previous) => return_to(case, &previous, false, cause, Some(sentence)),
+            Some(previous) => return_to(case, &previous, force, cause, Some(sentence)),
             None => Ok(()),
         };
     }
     let losers = BTreeSet::from([backend.clone()]);
     let stable = case.before.stable.clone();
-    guard(case, &stable, &losers, false)?;
+    guard(case, &stable, &losers, force)?;
     take_weight(case, &losers, Some(sentence));
     block_all(case, &losers, cause, Some(sentence));
     case.note(

@@ -13,6 +13,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::command::{Cause, Failing};
+use crate::handover::Urgent;
 
 const FILE: &str = r#"
 version: 1
@@ -152,6 +153,7 @@ fn condemn(backend: &str, version: &str) -> Command {
     Command::Condemn {
         failing: failing(backend, version, "it fails"),
         cause: Cause::Judge,
+        force: false,
     }
 }
 
@@ -314,6 +316,26 @@ fn traffic_is_never_taken_from_the_last_backend_that_works() {
         play.must(rollback()),
         "nothing works: there is nothing to lose"
     );
+}
+
+#[test]
+fn what_another_process_has_decided_is_carried_out_whatever_is_healthy_here() {
+    for command in [rollback(), condemn("green", "2"), block("green")] {
+        let mut play = Play::new();
+        play.unhealthy = vec!["blue"];
+        let carried = Urgent::of(&command).map(Urgent::into_command);
+        assert!(play.must(carried.unwrap_or(command)));
+        assert_eq!(play.weights(), [100, 0, 0]);
+    }
+    // So is the return from a stable on trial.
+    let mut play = Play::new();
+    assert!(play.must(switch("green")));
+    play.unhealthy = vec!["blue"];
+    let command = condemn("green", "2");
+    assert!(play.act(command.clone()).is_err());
+    let carried = Urgent::of(&command).map(Urgent::into_command);
+    assert!(play.must(carried.unwrap_or(command)));
+    assert_eq!(play.effective().stable, "blue");
 }
 
 #[test]

@@ -121,6 +121,7 @@ impl Play {
                 sentence: "canary failed 3 of 9".into(),
             },
             cause: Cause::Judge,
+            force: false,
         })
     }
 

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use switchback_config::defaults::{TAKEOVER_RETIRED_TIME, TAKEOVER_TIME};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::wire::{PROTOCOL, ToNew, ToOld, receive, receive_descriptors, send};
 use super::{Author, Urgent, socket_path};
-use crate::control::{Controls, Published};
+use crate::control::{Controls, Durable, Published};
 use crate::evidence::Record;
 use crate::inherit::{ADMIN, Inherited};
 use crate::store::Store;
@@ -108,7 +108,7 @@ impl Predecessor {
 /// A hand-over after the state has changed hands. The old process may end at any time without harm.
 #[derive(Debug)]
 pub(crate) struct Succession {
-    writer: OwnedWriteHalf,
+    writer: Arc<Mutex<OwnedWriteHalf>>,
     messages: mpsc::Receiver<ToNew>,
     /// The revision of the state as it was found.
     found: u64,
@@ -121,7 +121,7 @@ impl Succession {
     pub(crate) fn new(stream: UnixStream, store: Store, found: u64) -> Self {
         let (reader, writer) = stream.into_split();
         Self {
-            writer,
+            writer: Arc::new(Mutex::new(writer)),
             messages: read(reader),
             found,
             store,
@@ -139,7 +139,7 @@ impl Succession {
     /// [`TAKEOVER_RETIRED_TIME`]. After that the old process may still accept connections and carry out
     /// rollbacks, which [`Succession::lead`] heeds; that it follows is not confirmed until it does.
     pub(crate) async fn succeed(&mut self, controls: &Controls) {
-        if let Err(error) = send(&mut self.writer, &ToOld::Serving).await {
+        if let Err(error) = say(&self.writer, &ToOld::Serving).await {
             tracing::warn!(%error, "the process that served before is gone");
             return;
         }
@@ -166,10 +166,7 @@ impl Succession {
         loop {
             let state = published.borrow_and_update().state.clone();
             let state = Box::new((*state).clone());
-            if send(&mut self.writer, &ToOld::Follow { state })
-                .await
-                .is_err()
-            {
+            if say(&self.writer, &ToOld::Follow { state }).await.is_err() {
                 break;
             }
             if !self.hear(&controls, &mut published, &followed).await {
@@ -215,16 +212,24 @@ impl Succession {
                 record,
             } => {
                 // What is in the state already is not done twice: a second rollback would go further back.
-                let durable = if revision > self.found {
+                let carried = if revision > self.found {
                     carry_out(controls, urgent, author, record).await
                 } else {
                     if let Some(record) = record {
                         self.store.save_rollback(record);
                     }
-                    true
+                    Some(Durable::Known(true))
                 };
-                // If it is gone it does not matter.
-                let _ = send(&mut self.writer, &ToOld::Done { number, durable }).await;
+                let writer = self.writer.clone();
+                // What comes next must not wait until this one is on disk.
+                tokio::spawn(async move {
+                    let durable = match carried {
+                        Some(mut durable) => durable.known().await,
+                        None => false,
+                    };
+                    // If it is gone it does not matter.
+                    let _ = say(&writer, &ToOld::Done { number, durable }).await;
+                });
                 false
             }
             ToNew::Audit { entries } => {
@@ -244,15 +249,18 @@ async fn carry_out(
     urgent: Urgent,
     author: Author,
     record: Option<Box<Record>>,
-) -> bool {
+) -> Option<Durable> {
     let (command, asked) = (urgent.into_command(), author.into_asked());
-    match controls.carry_out(command, asked, record).await {
-        Ok(confirmed) => confirmed.durable,
-        Err(error) => {
-            tracing::error!(%error, "carry out what the process before has decided");
-            false
-        }
-    }
+    let carried = controls.carry_out(command, asked, record).await;
+    let carried = carried.inspect_err(
+        |error| tracing::error!(%error, "carry out what the process before has decided"),
+    );
+    carried.ok()
+}
+
+/// One message at a time, each of them whole.
+async fn say(writer: &Mutex<OwnedWriteHalf>, message: &ToOld) -> io::Result<()> {
+    send(&mut *writer.lock().await, message).await
 }
 
 fn read(mut reader: OwnedReadHalf) -> mpsc::Receiver<ToNew> {

@@ -139,6 +139,13 @@ impl Parts {
         Ok((store, found, None))
     }
 
+    /// Looks up the names that were set over the API: they have addresses before anybody is sent to them.
+    pub(super) async fn look_up_set(&mut self, state: &State) {
+        let (config, known) = (&self.config, &self.addresses);
+        let found = self.resolver.look_up_set(config, state, known).await;
+        self.addresses.extend(found);
+    }
+
     /// Accepts connections.
     pub(super) fn accept(&mut self) {
         set_connection_limit(&self.plane, &self.config.limits);

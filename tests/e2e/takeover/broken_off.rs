@@ -167,6 +167,84 @@ async fn write_is_unconfirmed_while_the_old_process_does_not_follow() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn file_is_in_force_as_a_whole_though_the_old_process_does_not_confirm_it() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let config = blue_green(&blue.url(), &green.url(), "");
+    let mut proxy = Proxy::start(&config);
+    let mut kept = Http::connect(proxy.web).await;
+    assert_eq!(kept.get("/").await.status, 200);
+    let mut before = proxy.take_over();
+    let old = Pid::from_child(&before);
+    kill_process(old, Signal::STOP).unwrap();
+    // A port that was free a moment ago.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let free = free.local_addr().unwrap();
+    let web = "  web: {address: \"127.0.0.1:0\"}\n";
+    let more = format!("{web}  more: {{address: \"{free}\"}}\n");
+    let new = config.replace(web, &more);
+    let new = new.replace("blue: 100, green: 0", "blue: 0, green: 100");
+    proxy.write_config(&new);
+    let answer = proxy.post("/v1/reload", Value::Null).await;
+    kill_process(old, Signal::CONT).unwrap();
+    assert_eq!(answer.status, 504, "{}", answer.text());
+    assert_eq!(answer.json()["code"], "apply_unconfirmed");
+    let to_green = green.received();
+    let through_more = Http::connect(free).await.get("/").await;
+    assert_eq!(through_more.status, 200, "its listener is open");
+    assert_eq!(green.received(), to_green + 1);
+    let copy = proxy.state_dir().join("config.yaml");
+    eventually("it is the last good one", || {
+        std::fs::read_to_string(&copy).unwrap() == new
+    });
+    eventually("it is told", || {
+        proxy.log().contains("the file was taken over")
+    });
+    assert!(!proxy.log().contains("the file was refused"));
+    let metrics = proxy.api("GET", "/metrics", Value::Null).await.text();
+    let is_taken = "\nswitchback_config_last_reload_successful 1\n";
+    assert!(metrics.contains(is_taken), "{metrics}");
+    drop(kept);
+    assert_eq!(wait(&mut before), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_that_are_sent_along_all_at_once_are_all_answered() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let mut proxy = Proxy::blue_green(&blue, &green, "");
+    proxy.weights(50, 50).await;
+    proxy.signal(Signal::TERM);
+    proxy.wait();
+    let giver = Giver::hold(&proxy.state_dir());
+    let numbers: Vec<u64> = (0..20).collect();
+    let sent = numbers.clone();
+    let (_giver, mut done) = taken_over_from(&mut proxy, giver, move |mut talk| {
+        let author = json!({"by": "ops", "via": "api", "how": null, "reason": null});
+        let urgent = json!({"verb": "rollback", "service": "shop", "cut": false});
+        for number in &sent {
+            talk.send(
+                &json!({"say": "carry", "number": number, "revision": number + 1_000,
+                "urgent": urgent, "author": author, "record": null}),
+            );
+        }
+        let (mut done, mut serves) = (Vec::new(), false);
+        while done.len() < sent.len() || !serves {
+            let said = talk.receive();
+            if said["say"] == "done" {
+                done.push(said["number"].as_u64().unwrap());
+            }
+            serves |= said["say"] == "serving";
+        }
+        talk.send(&json!({"say": "retired"}));
+        done
+    });
+    done.sort_unstable();
+    assert_eq!(done, numbers);
+    let service = proxy.service().await;
+    assert_eq!(service["weights"], json!({"blue": 100, "green": 0}));
+    assert!(!service["backends"]["green"]["blocked"].is_null());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn peers_that_say_nothing_do_not_keep_another_process_from_taking_over() {
     let (blue, green) = (Origin::start().await, Origin::start().await);
     let mut proxy = Proxy::blue_green(&blue, &green, "");

@@ -111,7 +111,11 @@ impl Keeper {
             version,
             sentence: sentence.clone(),
         };
-        let command = Command::Condemn { failing, cause };
+        let command = Command::Condemn {
+            failing,
+            cause,
+            force: false,
+        };
         match self.decide(&command, &asked) {
             Ok(decision) if decision.changes(&self.world) => {
                 self.apply_now(&command, &asked, &decision);

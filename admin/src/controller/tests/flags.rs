@@ -157,6 +157,7 @@ fn flags_go_off_with_the_version_that_loses_its_weight_and_only_then() {
             sentence: "it fails".into(),
         },
         cause: Cause::Judge,
+        force: false,
     }));
     assert_eq!(off(&condemned), [true, false, true]);
 
