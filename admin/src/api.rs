@@ -4,7 +4,7 @@
 //! time, bodies are small, and nothing is routed before [`guard`] has let it pass. The API never
 //! decides anything: it asks the control thread and describes the answer.
 
-mod body;
+pub(crate) mod body;
 mod condition;
 mod dashboard;
 #[cfg(feature = "api-docs")]
@@ -13,8 +13,8 @@ mod document;
 mod explain;
 mod extract;
 mod flags;
-mod guard;
-mod guests;
+pub(crate) mod guard;
+pub(crate) mod guests;
 mod head;
 mod history;
 mod hooks;
@@ -253,7 +253,7 @@ pub async fn serve(entrance: Entrance, api: Api) -> io::Result<()> {
         guests: Guests::default(),
         doors: Doors {
             address,
-            allowed_hosts: entrance.allowed_hosts,
+            allowed_hosts: Some(entrance.allowed_hosts),
         },
         auth: entrance.auth,
         router: router(api),

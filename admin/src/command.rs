@@ -161,6 +161,8 @@ pub struct Failing {
 pub enum FlagChange {
     /// Off, whatever the file says, until it is turned on again.
     Off,
+    /// The same as decided by the process before, whose file may name a flag that is not there any more.
+    KeepOff,
     /// On again.
     On,
     /// Another share of keys for each variant.
@@ -255,7 +257,7 @@ impl Asked {
 impl FlagChange {
     const fn verb(&self) -> &'static str {
         match self {
-            Self::Off => "flag_off",
+            Self::Off | Self::KeepOff => "flag_off",
             Self::On => "flag_on",
             Self::Shares(_) => "flag_shares",
             Self::Set(_) => "flag_set",
@@ -275,7 +277,7 @@ impl Command {
                 | Self::Reject { .. }
                 | Self::Block { .. }
                 | Self::ChangeFlag {
-                    change: FlagChange::Off,
+                    change: FlagChange::Off | FlagChange::KeepOff,
                     ..
                 }
         )

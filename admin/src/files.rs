@@ -365,6 +365,13 @@ pub fn named(config: &Config) -> Vec<PathBuf> {
         paths.extend([tls.certificate.clone(), tls.key.clone()]);
         paths.extend(tls.client_ca.clone());
     }
+    if let Some(ofrep) = &config.ofrep {
+        paths.extend(ofrep.tokens_file.clone());
+        if let Some(tls) = &ofrep.tls {
+            paths.extend([tls.certificate.clone(), tls.key.clone()]);
+            paths.extend(tls.client_ca.clone());
+        }
+    }
     for tls in config
         .listeners
         .values()
@@ -409,3 +416,28 @@ pub fn named(config: &Config) -> Vec<PathBuf> {
 
 /// TLS settings by the contents of the files they were made from.
 pub type ByContents = HashMap<[u8; 32], Arc<ClientConfig>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_where_flags_are_asked_for_are_named() {
+        let text = "version: 1
+listeners: {web: {address: \"127.0.0.1:0\"}}
+ofrep:
+  address: \"127.0.0.1:0\"
+  tokens_file: apps.yaml
+  tls: {certificate: o.pem, key: o.key, client_ca: o-ca.pem}
+routes: [{service: shop}]
+services:
+  shop: {stable: blue, backends: {blue: {version: \"1\", endpoints: [\"http://127.0.0.1:1\"]}}}
+";
+        let parsed = switchback_config::parse(text);
+        let config = parsed
+            .config
+            .unwrap_or_else(|| panic!("{:?}", parsed.diagnostics));
+        let expected = ["apps.yaml", "o-ca.pem", "o.key", "o.pem"].map(PathBuf::from);
+        assert_eq!(named(&config), expected);
+    }
+}

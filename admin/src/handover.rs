@@ -78,7 +78,7 @@ impl Urgent {
             Command::Pause { service } => Self::Pause { service },
             Command::ChangeFlag {
                 flag,
-                change: FlagChange::Off,
+                change: FlagChange::Off | FlagChange::KeepOff,
             } => Self::FlagOff { flag },
             _ => return None,
         })
@@ -108,7 +108,7 @@ impl Urgent {
             Self::Pause { service } => Command::Pause { service },
             Self::FlagOff { flag } => Command::ChangeFlag {
                 flag,
-                change: FlagChange::Off,
+                change: FlagChange::KeepOff,
             },
         }
     }

@@ -12,6 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -23,11 +24,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use switchback_config::defaults::{
     ADMIN_HEADER_BYTES, ADMIN_HEADERS, ADMIN_REQUEST_TIME, ADMIN_WRITE_STALL, OFREP_BODY_BYTES,
-    OFREP_IDLE_TIME, OFREP_RETIRE_TIME,
+    OFREP_HEAD_TIME, OFREP_IDLE_TIME, OFREP_RETIRE_TIME,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
+use crate::api::guard::{Doors, pass_application};
+use crate::api::guests::{Guest, Guests};
 use crate::api::stall::Impatient;
 use crate::api::{Life, discard};
 use crate::auth::{Auth, Rejection};
@@ -92,6 +95,11 @@ async fn serve(entrance: Entrance, controls: Controls, life: Arc<Life>) -> io::R
     let socket = TcpListener::from_std(entrance.socket)?;
     let places = life.applications.clone();
     let door = Arc::new(Door {
+        doors: Doors {
+            address: socket.local_addr()?,
+            allowed_hosts: None,
+        },
+        guests: Guests::default(),
         locks: entrance.locks,
         controls,
         life: life.clone(),
@@ -99,21 +107,25 @@ async fn serve(entrance: Entrance, controls: Controls, life: Arc<Life>) -> io::R
     let mut connections = tokio::task::JoinSet::new();
     let mut retired = pin!(life.is_retired());
     loop {
+        while connections.try_join_next().is_some() {}
         let next = async {
-            let place = places.clone().acquire_owned().await;
-            (place, socket.accept().await)
+            let accepted = socket.accept().await;
+            if accepted.is_ok() && places.available_permits() == 0 {
+                door.guests.send_one_away();
+            }
+            (accepted, places.clone().acquire_owned().await)
         };
-        let (place, accepted) = tokio::select! {
+        let (accepted, place) = tokio::select! {
             biased;
             () = &mut retired => break,
-            Some(_) = connections.join_next() => continue,
             next = next => next,
         };
         match accepted {
             Ok((stream, peer)) => {
                 let door = door.clone();
+                let guest = door.guests.enter();
                 connections.spawn(async move {
-                    door.welcome(stream, peer).await;
+                    door.connection(stream, peer, guest).await;
                     drop(place);
                 });
             }
@@ -130,21 +142,31 @@ async fn serve(entrance: Entrance, controls: Controls, life: Arc<Life>) -> io::R
 }
 
 struct Door {
+    doors: Doors,
+    guests: Guests,
     locks: Locks,
     controls: Controls,
     life: Arc<Life>,
 }
 
 impl Door {
-    async fn welcome(&self, stream: TcpStream, peer: SocketAddr) {
+    async fn connection(&self, stream: TcpStream, peer: SocketAddr, guest: Guest) {
         let _ = stream.set_nodelay(true);
+        tokio::select! {
+            () = self.welcome(stream, peer, &guest) => {}
+            () = guest.is_sent_away() => {}
+        }
+        self.guests.strike(&guest);
+    }
+
+    async fn welcome(&self, stream: TcpStream, peer: SocketAddr, guest: &Guest) {
         let Some(tls) = &self.locks.tls else {
-            return self.serve(stream, peer).await;
+            return self.serve(stream, peer, guest).await;
         };
         let acceptor = TlsAcceptor::from(tls.load_full());
         let handshake = tokio::time::timeout(ADMIN_REQUEST_TIME, acceptor.accept(stream));
         if let Ok(Ok(stream)) = handshake.await {
-            self.serve(stream, peer).await;
+            self.serve(stream, peer, guest).await;
         }
     }
 
@@ -152,11 +174,19 @@ impl Door {
         &self,
         stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
         peer: SocketAddr,
+        guest: &Guest,
     ) {
-        let service =
-            service_fn(
-                |request| async move { Ok::<_, Infallible>(self.answer(request, peer).await) },
-            );
+        let heard = AtomicBool::new(false);
+        let service = service_fn(|request| {
+            heard.store(true, Ordering::Relaxed);
+            async move { Ok::<_, Infallible>(self.answer(request, peer, guest).await) }
+        });
+        let silent = async {
+            tokio::time::sleep(OFREP_HEAD_TIME).await;
+            if heard.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+        };
         let mut builder = hyper::server::conn::http1::Builder::new();
         builder
             .timer(TokioTimer::new())
@@ -167,6 +197,7 @@ impl Door {
         let mut connection = pin!(builder.serve_connection(stream, service));
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
+            () = silent => return,
             () = self.life.is_retired() => {
                 // Whoever is just asking is still answered.
                 match tokio::time::timeout(OFREP_RETIRE_TIME, connection.as_mut()).await {
@@ -183,8 +214,22 @@ impl Door {
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Full<Bytes>> {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        guest: &Guest,
+    ) -> Response<Full<Bytes>> {
         let (parts, mut body) = request.into_parts();
+        // Whoever is refused has been heard: a connection that is closed before is reset.
+        if let Some(refused) = self.refusal(&parts, peer) {
+            discard(body).await;
+            return refused;
+        }
+        let needs_token = self.locks.auth.is_some();
+        if needs_token {
+            self.guests.strike(guest);
+        }
         let whole = Limited::new(&mut body, OFREP_BODY_BYTES).collect();
         let body = match tokio::time::timeout(ADMIN_REQUEST_TIME, whole).await {
             Ok(Ok(body)) => body.to_bytes(),
@@ -196,9 +241,8 @@ impl Door {
             Ok(Err(_)) => return fault(StatusCode::BAD_REQUEST, "PARSE_ERROR", "it broke off"),
             Err(_) => return fault(StatusCode::REQUEST_TIMEOUT, "GENERAL", "it took too long"),
         };
-        // Whoever is refused has been heard: a connection that is closed before is reset.
-        if let Some(refused) = self.refusal(&parts, peer) {
-            return refused;
+        if !needs_token {
+            self.guests.strike(guest);
         }
         let question = Question {
             method: &parts.method,
@@ -221,6 +265,16 @@ impl Door {
         request: &http::request::Parts,
         peer: SocketAddr,
     ) -> Option<Response<Full<Bytes>>> {
+        let needs_token = self.locks.auth.is_some();
+        if let Err(problem) = pass_application(&self.doors, needs_token, request) {
+            let (status, detail, closes) = problem.in_short();
+            let mut refused = fault(status, "GENERAL", detail);
+            if closes {
+                let close = HeaderValue::from_static("close");
+                refused.headers_mut().insert(header::CONNECTION, close);
+            }
+            return Some(refused);
+        }
         let auth = self.locks.auth.as_ref()?;
         let token = crate::auth::bearer(&request.headers);
         let rejection = auth.check(peer.ip(), token).err()?;

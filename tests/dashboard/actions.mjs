@@ -59,6 +59,17 @@ describe("actions", () => {
     await close();
   });
 
+  test("a dialog needs nothing that browsers keep for pages with TLS", async () => {
+    const { page, complaints, close } = await enter(chrome, proxy, { hash: "#/services/shop" });
+    await page.evaluate(() => delete Crypto.prototype.randomUUID);
+    assert.equal(await page.evaluate(() => typeof crypto.randomUUID), "undefined");
+    await page.getByRole("button", { name: "Adjust split…" }).click();
+    const dialog = page.getByRole("dialog", { name: "Adjust the split of shop" });
+    await dialog.getByText("Nothing would change").waitFor();
+    assert.deepEqual(complaints, []);
+    await close();
+  });
+
   test("a split of less than a percent can be set, and for a while only", async () => {
     const { page, close } = await enter(chrome, proxy, { hash: "#/services/shop" });
     await page.getByRole("button", { name: "Adjust split…" }).click();

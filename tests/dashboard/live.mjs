@@ -66,6 +66,13 @@ describe("live", () => {
     await close();
   });
 
+  test("an address that was mistyped shows a page all the same", async () => {
+    const { page, complaints, close } = await enter(chrome, proxy, { hash: "#/activity/%" });
+    await page.getByRole("heading", { name: "What happened" }).waitFor();
+    assert.deepEqual(complaints, []);
+    await close();
+  });
+
   test("a page that is cut off says since when, hides old numbers, and goes on by itself", async () => {
     const { page, close } = await enter(chrome, proxy, { hash: "#/services/shop" });
     const share = page.locator(".backends [data-live]").first();

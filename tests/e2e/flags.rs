@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, HEAD, Http, Origin, Proxy, python};
+use crate::support::{Answer, HEAD, Http, Origin, Proxy, RawClient, python};
 
 /// Flags of every kind, and where they are asked for.
 const FLAGS: &str = "ofrep: {address: \"127.0.0.1:0\"}
@@ -309,16 +309,90 @@ async fn what_makes_no_sense_is_refused_with_a_code() {
         ("POST", "/v1/flags", "{}", 404, "GENERAL"),
     ] {
         let mut client = Http::connect(ofrep(&proxy)).await;
+        let json = [("content-type", "application/json")];
         let answer = client
-            .send(method, path, &[], body.as_bytes())
+            .send(method, path, &json, body.as_bytes())
             .await
             .unwrap();
         assert_eq!(answer.status, status, "{path} {body}: {}", answer.text());
         assert_eq!(answer.json()["errorCode"], code, "{path} {body}");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff");
+    }
+    // With the two around it.
+    for (depth, status) in [(30, 200), (31, 400)] {
+        let inner = "[".repeat(depth) + &"]".repeat(depth);
+        let body = format!("{{\"context\": {{\"x\": {inner}}}}}");
+        let body: Value = serde_json::from_str(&body).unwrap();
+        let answer = post(ofrep(&proxy), one, &[], &body).await;
+        assert_eq!(answer.status, status, "{depth}: {}", answer.text());
     }
     let large = json!({"context": {"x": "y".repeat(300 << 10)}});
     let answer = post(ofrep(&proxy), one, &[], &large).await;
     assert_eq!(answer.status, 413);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn page_of_another_site_cannot_ask() {
+    let (_blue, _green, proxy) = start(FLAGS).await;
+    let address = ofrep(&proxy);
+    let (own, local) = (
+        format!("http://{address}"),
+        format!("localhost:{}", address.port()),
+    );
+    let json = ("content-type", "application/json");
+    for (headers, status) in [
+        (vec![json], 200),
+        (
+            vec![json, ("origin", &own), ("sec-fetch-site", "same-origin")],
+            200,
+        ),
+        (vec![json, ("host", &local)], 200),
+        (
+            vec![("content-type", "application/json; charset=utf-8")],
+            200,
+        ),
+        (vec![json, ("origin", "https://evil.example")], 403),
+        (vec![json, ("origin", "null")], 403),
+        (vec![json, ("sec-fetch-site", "cross-site")], 403),
+        (vec![json, ("host", "evil.example")], 421),
+        (vec![("content-type", "text/plain")], 415),
+        (vec![], 415),
+    ] {
+        let mut client = Http::connect(address).await;
+        let path = "/ofrep/v1/evaluate/flags/plain";
+        let answer = client.send("POST", path, &headers, b"{}").await.unwrap();
+        assert_eq!(answer.status, status, "{headers:?}: {}", answer.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silent_connections_give_way_to_whoever_asks() {
+    const PLACES: usize = 1_000;
+    let files = rustix::process::Resource::Nofile;
+    let mut limit = rustix::process::getrlimit(files);
+    limit.current = limit.maximum;
+    rustix::process::setrlimit(files, limit).unwrap();
+    let (_blue, _green, proxy) = start(FLAGS).await;
+    let address = ofrep(&proxy);
+    let mut waiting = Http::connect(address).await;
+    let path = "/ofrep/v1/evaluate/flags/plain";
+    let json = [("content-type", "application/json")];
+    let answer = waiting.send("POST", path, &json, b"{}").await.unwrap();
+    assert_eq!(answer.status, 200);
+    let mut silent = Vec::new();
+    for _ in 0..PLACES {
+        silent.push(RawClient::connect(address).await);
+    }
+    assert_eq!(said(&proxy, "plain").await, on());
+    let mut open = 0;
+    for client in &mut silent {
+        let mut byte = [0];
+        open += usize::from(client.stream.try_read(&mut byte).is_err());
+    }
+    // Had they only been waited for, all would have been closed by now.
+    assert!(open >= PLACES / 2, "{open} of {PLACES} are still open");
+    let answer = waiting.send("POST", path, &json, b"{}").await.unwrap();
+    assert_eq!(answer.status, 200, "who has asked before may be silent");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

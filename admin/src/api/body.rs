@@ -24,16 +24,19 @@ pub(super) fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
             .with("line", error.line().into())
             .with("column", error.column().into())
     };
-    let mut plain = serde_json::Deserializer::from_slice(text);
-    Plain { depth: 0 }
-        .deserialize(&mut plain)
-        .map_err(invalid)?;
+    check(text).map_err(invalid)?;
     serde_json::from_slice(text).or_else(|error| {
         // In JSON, 5 and 5.0 are the same number; serde tells them apart.
         let whole = serde_json::from_slice(text).ok().and_then(whole);
         let again = whole.and_then(|value| serde_json::from_value(value).ok());
         again.ok_or_else(|| invalid(error))
     })
+}
+
+/// Whether a text is an object, says nothing twice and is not too deep.
+pub(crate) fn check(text: &[u8]) -> serde_json::Result<()> {
+    let mut plain = serde_json::Deserializer::from_slice(text);
+    Plain { depth: 0 }.deserialize(&mut plain)
 }
 
 /// The same value with whole numbers written as such; none if there is nothing to change.

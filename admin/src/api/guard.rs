@@ -24,7 +24,8 @@ const OPEN_FILES: [&str; 2] = ["/ui/", "/docs/"];
 #[derive(Clone, Debug)]
 pub(crate) struct Doors {
     pub(crate) address: SocketAddr,
-    pub(crate) allowed_hosts: Vec<String>,
+    /// None: no other names can be configured.
+    pub(crate) allowed_hosts: Option<Vec<String>>,
 }
 
 /// Lets a request pass, with the caller if it needs one.
@@ -48,6 +49,24 @@ pub(crate) fn pass(
         check_content_type(&request.headers)?;
     }
     Ok(Some(caller))
+}
+
+/// Lets an application pass that asks for flags. Whoever has to show a token is no web page that was led
+/// astray; without tokens a page could ask whatever listens on the machine of who looks at it.
+pub(crate) fn pass_application(
+    doors: &Doors,
+    needs_token: bool,
+    request: &Parts,
+) -> Result<(), Problem> {
+    head::check(request)?;
+    if !needs_token {
+        check_host(doors, request)?;
+        check_site(doors, &request.headers)?;
+    }
+    match request.method {
+        Method::POST => check_content_type(&request.headers),
+        _ => Ok(()),
+    }
 }
 
 fn check_path(request: &Parts) -> Result<(), Problem> {
@@ -75,7 +94,10 @@ fn check_host(doors: &Doors, request: &Parts) -> Result<(), Problem> {
     if says_one && named.all(|host| is_own(doors, host)) {
         return Ok(());
     }
-    let detail = "this name is not served here; add it to admin.allowed_hosts if it should be";
+    let detail = match doors.allowed_hosts {
+        Some(_) => "this name is not served here; add it to admin.allowed_hosts if it should be",
+        None => "this name is not served here; use the address, or ofrep.tokens_file",
+    };
     Err(Problem::new(
         StatusCode::MISDIRECTED_REQUEST,
         "unknown_host",
@@ -94,6 +116,7 @@ fn is_own(doors: &Doors, host: &str) -> bool {
     if doors
         .allowed_hosts
         .iter()
+        .flatten()
         .any(|allowed| allowed.eq_ignore_ascii_case(host) || allowed.eq_ignore_ascii_case(name))
     {
         return true;

@@ -11,27 +11,27 @@ use tokio::sync::Notify;
 
 /// The guests, the oldest first. Never more than there are places.
 #[derive(Debug, Default)]
-pub(super) struct Guests(Mutex<VecDeque<Arc<Notify>>>);
+pub(crate) struct Guests(Mutex<VecDeque<Arc<Notify>>>);
 
 /// A connection's way to be told to leave.
 #[derive(Clone, Debug)]
-pub(super) struct Guest(Arc<Notify>);
+pub(crate) struct Guest(Arc<Notify>);
 
 impl Guests {
     /// A new connection is a guest.
-    pub(super) fn enter(&self) -> Guest {
+    pub(crate) fn enter(&self) -> Guest {
         let guest = Guest(Arc::default());
         self.lock().push_back(guest.0.clone());
         guest
     }
 
     /// It has ended, or somebody has shown a token on it.
-    pub(super) fn strike(&self, guest: &Guest) {
+    pub(crate) fn strike(&self, guest: &Guest) {
         self.lock().retain(|other| !Arc::ptr_eq(other, &guest.0));
     }
 
     /// Makes room, if there is a guest.
-    pub(super) fn send_one_away(&self) {
+    pub(crate) fn send_one_away(&self) {
         if let Some(oldest) = self.lock().pop_front() {
             oldest.notify_one();
         }
@@ -44,7 +44,7 @@ impl Guests {
 
 impl Guest {
     /// Ready when it has to leave.
-    pub(super) async fn is_sent_away(&self) {
+    pub(crate) async fn is_sent_away(&self) {
         self.0.notified().await;
     }
 }

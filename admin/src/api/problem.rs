@@ -81,6 +81,11 @@ impl Problem {
         self.status == StatusCode::PRECONDITION_FAILED
     }
 
+    /// For whoever answers in another form: the status, what went wrong, and whether the connection ends.
+    pub(crate) fn in_short(&self) -> (StatusCode, &str, bool) {
+        (self.status, &self.detail, self.closes)
+    }
+
     /// What is answered, or a member of an answer about several services.
     pub(crate) fn body(&self) -> ProblemBody {
         ProblemBody {

@@ -25,7 +25,7 @@ pub(super) fn change(
     let file = world.config.flags.get(name);
     let before = world.state.flags.get(name).cloned().unwrap_or_default();
     let now = flag_in_force(file, Some(&before));
-    let is_new = matches!(change, FlagChange::Set(_));
+    let is_new = matches!(change, FlagChange::Set(_) | FlagChange::KeepOff);
     if now.is_none() && !is_new {
         return Err(Refusal::UnknownFlag(name.clone()));
     }
@@ -36,7 +36,7 @@ pub(super) fn change(
         asked,
     };
     match change {
-        FlagChange::Off => turn.turn_off(asked.reason.clone()),
+        FlagChange::Off | FlagChange::KeepOff => turn.turn_off(asked.reason.clone()),
         FlagChange::On => turn.turn_on(),
         FlagChange::Shares(shares) => {
             check_shares(now.as_ref(), shares)?;
@@ -51,8 +51,8 @@ pub(super) fn change(
         }
         FlagChange::Unset => turn.state.set = None,
     }
-    // What is not there cannot be off.
-    if flag_in_force(file, Some(&turn.state)).is_none() {
+    // What is not there cannot be off, unless it was there for whoever turned it off.
+    if flag_in_force(file, Some(&turn.state)).is_none() && *change != FlagChange::KeepOff {
         turn.state = FlagState::default();
     }
     let mut decision = Decision::nothing(world);
@@ -148,7 +148,10 @@ fn check_room(world: &World, name: &Name) -> Result<(), Refusal> {
 /// What became of a flag, in words.
 fn sentence(name: &Name, before: Option<&Flag>, after: Option<Flag>) -> String {
     let Some(after) = after else {
-        return format!("flag {name} is gone");
+        return match before {
+            Some(_) => format!("flag {name} is gone"),
+            None => format!("flag {name}, which is not there, is off when it comes back"),
+        };
     };
     match before {
         None => format!("flag {name} is new"),
@@ -220,7 +223,7 @@ pub(super) fn reload(world: &World, config: &Config, decision: &mut Decision) {
     }
 }
 
-/// Brings back a flag as it was. One that is off by now stays off.
+/// Brings back flags as they were. One that is off by now stays off, by whatever it is.
 pub(super) fn restore(
     world: &World,
     at: Timestamp,
@@ -232,19 +235,27 @@ pub(super) fn restore(
     for (name, flag) in then {
         let file = world.config.flags.get(name);
         let before = world.state.flags.get(name).cloned().unwrap_or_default();
+        let now = flag_in_force(file, Some(&before));
+        if now.as_ref() == Some(flag) {
+            continue;
+        }
         let mut turn = Turn {
             file,
             state: before.clone(),
             at,
             asked,
         };
+        // Only what was made anew is on because it was on then.
+        let enabled = turn.base().is_none_or(|base| base.enabled);
         turn.set(Flag {
-            enabled: true,
+            enabled,
             ..flag.clone()
         });
         if !flag.enabled {
-            turn.turn_off(Some(format!("it was off after revision {revision}")));
-        } else if turn.state.off.is_some() {
+            if now.is_none_or(|now| now.enabled) {
+                turn.turn_off(Some(format!("it was off after revision {revision}")));
+            }
+        } else if !enabled || turn.state.off.is_some() {
             let message = format!("flag {name} was on then, and stays off until it is turned on");
             decision.note("conflict", None, message);
         }

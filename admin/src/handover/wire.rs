@@ -26,7 +26,7 @@ use crate::state::State;
 
 /// What both sides have to agree on. A new process that speaks another one is refused, and the old
 /// one goes on.
-pub(super) const PROTOCOL: u32 = 2;
+pub(super) const PROTOCOL: u32 = 3;
 
 /// Longest message: a state of a hundred thousand services would still fit.
 const MESSAGE_BYTES_MAX: u32 = 256 << 20;

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use switchback_proxy::flag::{Asker, FlagTable, LiveFlag, evaluate};
 use switchback_proxy::split::key_hash;
 
+use crate::api::body::check;
 use crate::auth::hex;
 
 /// Below this, each flag has its own path.
@@ -96,8 +97,9 @@ type Read = (Map<String, Value>, Option<u64>);
 /// Reads the body of a question, or says what is wrong with it: the code, and in words.
 fn read(body: &Bytes) -> Result<Read, (&'static str, String)> {
     let text: &[u8] = if body.is_empty() { b"{}" } else { body };
-    let mut asked: Map<String, Value> =
-        serde_json::from_slice(text).map_err(|error| ("PARSE_ERROR", error.to_string()))?;
+    let unreadable = |error: serde_json::Error| ("PARSE_ERROR", error.to_string());
+    check(text).map_err(unreadable)?;
+    let mut asked: Map<String, Value> = serde_json::from_slice(text).map_err(unreadable)?;
     let context = match asked.remove("context") {
         None | Some(Value::Null) => Map::new(),
         Some(Value::Object(context)) => context,
@@ -199,6 +201,8 @@ fn response(status: StatusCode, body: Vec<u8>) -> Response<Full<Bytes>> {
         headers.insert(header::CONTENT_TYPE, json);
     }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let nosniff = HeaderValue::from_static("nosniff");
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
     response
 }
 

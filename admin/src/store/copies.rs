@@ -9,6 +9,7 @@ use atomic_write_file::AtomicWriteFile;
 use serde::{Deserialize, Serialize};
 
 use super::checksum;
+use super::look::Flaw;
 use crate::state::State;
 
 /// The last config file that was taken over.
@@ -79,25 +80,27 @@ pub(super) fn write_state(directory: &Path, state: &State, commits: u64) -> io::
 }
 
 /// Whether the copies that are there are what was written.
-pub(super) fn look(directory: &Path) -> Result<(), String> {
+pub(super) fn look(directory: &Path) -> Result<(), Flaw> {
     for name in [STATE, STATE_BEFORE] {
         return match std::fs::read(directory.join(name)) {
             Ok(text) if valid(&text).is_some() => Ok(()),
-            Ok(_) => Err(format!("{name} is damaged")),
+            Ok(_) => Err(Flaw::Seen(format!("{name} is damaged"))),
             // It is being replaced, or could not be.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => Err(format!("read {name}: {error}")),
+            Err(error) => Err(Flaw::of(name, &error)),
         };
     }
     match directory.join(IN_USE).exists() {
-        true => Err(format!("{STATE} is missing")),
+        true => Err(Flaw::Seen(format!("{STATE} is missing"))),
         false => Ok(()),
     }
 }
 
 /// Writes the copy anew if it is not what was written, from a database that is.
 pub(super) fn repair(directory: &Path, state: &State, commits: u64) {
-    let Err(reason) = look(directory) else { return };
+    let Err(Flaw::Seen(reason)) = look(directory) else {
+        return;
+    };
     tracing::warn!(%reason, "the copy of the state is written anew");
     if let Err(error) = write_state(directory, state, commits) {
         tracing::warn!(%error, "write the copy of the state");

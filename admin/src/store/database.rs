@@ -13,6 +13,7 @@ use redb::{AccessGuard, ReadableDatabase, ReadableTable, TableDefinition, WriteT
 use serde::Serialize;
 use switchback_config::model::Name;
 
+use super::look::Flaw;
 use super::{Commit, outbox, seal, unseal};
 use crate::history::past::Record;
 use crate::history::{AuditEntry, Revision};
@@ -103,13 +104,13 @@ pub(super) fn opener(directory: &Path) -> Opener {
 const MAGIC: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
 
 /// Whether the file is there and begins like a database. The rest of it is checked when it is opened.
-pub(super) fn look(directory: &Path) -> Result<(), String> {
+pub(super) fn look(directory: &Path) -> Result<(), Flaw> {
     let mut start = [0; MAGIC.len()];
     let read = std::fs::File::open(directory.join(FILE)).and_then(|mut f| f.read_exact(&mut start));
-    read.map_err(|error| format!("read {FILE}: {error}"))?;
+    read.map_err(|error| Flaw::of(FILE, &error))?;
     match start == MAGIC {
         true => Ok(()),
-        false => Err(format!("{FILE} is damaged")),
+        false => Err(Flaw::Seen(format!("{FILE} is damaged"))),
     }
 }
 

@@ -33,7 +33,10 @@ pub const OFREP_CONNECTIONS: usize = 1_000;
 /// Largest body of a question about flags, which carries the whole context.
 pub const OFREP_BODY_BYTES: usize = 256 << 10;
 
-/// How long a connection of an application may be silent: they ask again and again.
+/// How long a new connection of an application may take until its first question has a whole head.
+pub const OFREP_HEAD_TIME: Duration = Duration::from_secs(10);
+
+/// How long a connection of an application may be silent afterwards: they ask again and again.
 pub const OFREP_IDLE_TIME: Duration = Duration::from_secs(60);
 
 /// How long a connection of an application stays open for a question once another process serves.

@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::{Application, FLAGS, config, off, ofrep, on, post, said, start};
-use crate::support::{Http, Origin, Proxy};
+use crate::support::{Http, Origin, Proxy, RawClient};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_of_applications_open_flags_and_nothing_else() {
@@ -34,6 +34,15 @@ async fn tokens_of_applications_open_flags_and_nothing_else() {
         }
     };
     assert_eq!(post(ofrep(&proxy), one, &[], &json!({})).await.status, 401);
+    // Nobody has to take in a body for that, or to send all of it.
+    let mut unknown = RawClient::connect(ofrep(&proxy)).await;
+    let host = ofrep(&proxy);
+    let head = format!(
+        "POST {one} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: 262144\r\n\r\n{{"
+    );
+    unknown.write(head.as_bytes()).await;
+    let refused = unknown.read_until("\r\n\r\n").await;
+    assert!(refused.starts_with("HTTP/1.1 401 "), "{refused}");
     assert_eq!(ask(token).await, 200);
     assert_eq!(
         ask(&proxy.token).await,

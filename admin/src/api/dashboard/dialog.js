@@ -33,9 +33,15 @@ let open = null;
 
 let timer = /** @type {any} */ (0);
 
+/** What nobody else thinks of. `randomUUID` is missing where the page came without TLS from another machine. */
+function chance() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 /** @param {Plan} plan */
 export function consider(plan) {
-  open = { plan, asked: 0, known: null, problem: null, sending: false, reason: "", force: false, tries: crypto.randomUUID() };
+  open = { plan, asked: 0, known: null, problem: null, sending: false, reason: "", force: false, tries: chance() };
   preview();
   redraw();
 }

@@ -23,7 +23,16 @@ const ROLLBACKS = "/v1/rollbacks?limit=100";
 /** Where one is. */
 function route() {
   const [, page = "", ...rest] = location.hash.replace(/^#/, "").split("/");
-  return { page, name: decodeURIComponent(rest.join("/")) };
+  return { page, name: decoded(rest.join("/")) };
+}
+
+/** What stands for a name in an address; one that was mistyped stands for itself. @param {string} name */
+function decoded(name) {
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return name;
+  }
 }
 
 /** Asks for what the page is about. @param {{page: string, name: string}} place */

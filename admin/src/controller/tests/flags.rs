@@ -1,5 +1,7 @@
 //! Flags: what beats what, and which go off with a version.
 
+use std::collections::BTreeMap;
+
 use switchback_config::parse_flag;
 
 use super::*;
@@ -185,6 +187,77 @@ fn flags_go_off_with_the_version_that_loses_its_weight_and_only_then() {
         None,
         "whoever was first is on record"
     );
+}
+
+#[test]
+fn off_of_the_process_before_holds_for_a_flag_that_comes_back() {
+    let mut play = play();
+    play.reload(FILE);
+    assert!(play.must(change("plain", FlagChange::KeepOff)));
+    assert!(
+        !play.must(change("plain", FlagChange::KeepOff)),
+        "idempotent"
+    );
+    assert_eq!(flag(&play, "plain"), None);
+    play.reload(&file(FLAGS));
+    assert!(!is_on(&play, "plain"));
+    assert!(play.must(change("plain", FlagChange::On)));
+    assert!(play.world.state.flags.is_empty());
+}
+
+/// The kinds of what a restore notes.
+fn restore(
+    play: &mut Play,
+    flags: &BTreeMap<String, switchback_config::model::Flag>,
+) -> Vec<&'static str> {
+    let command = Command::Restore {
+        revision: 1,
+        services: BTreeMap::new(),
+        flags: flags.clone(),
+        force: false,
+    };
+    let decision = play.decide(&command).expect("restored");
+    play.world = decision.follow(&play.world, play.world.state.revision + 1);
+    decision.notes.iter().map(|note| note.kind).collect()
+}
+
+#[test]
+fn restore_turns_no_flag_on_and_leaves_alone_what_is_as_it_was() {
+    let mut play = play();
+    let all = |play: &Play| {
+        let flags = ["plain", "half", "risky"].map(|name| {
+            let flag = flag(play, name).expect("a flag");
+            (name.to_owned(), flag)
+        });
+        BTreeMap::from(flags)
+    };
+    let on = all(&play);
+    assert!(restore(&mut play, &on).is_empty());
+
+    let unused = FLAGS.replace("{default: true}", "{default: true, enabled: false}");
+    play.reload(&file(&unused));
+    assert_eq!(restore(&mut play, &on), ["conflict"]);
+    assert!(!is_on(&play, "plain"), "off by the file");
+    let off = all(&play);
+    assert!(restore(&mut play, &off).is_empty());
+    assert!(play.world.state.flags.is_empty(), "nothing is hidden");
+
+    let set = FlagChange::Set(parsed("{share: 10%, enabled: false}"));
+    assert!(play.must(change("half", set)));
+    assert_eq!(
+        restore(&mut play, &on),
+        ["conflict", "restored", "conflict"]
+    );
+    let expected = switchback_config::model::Flag {
+        enabled: false,
+        ..on["half"].clone()
+    };
+    assert_eq!(flag(&play, "half"), Some(expected), "off as it was set");
+
+    play.reload(&file(FLAGS));
+    assert!(is_on(&play, "plain"), "nothing was left behind");
+    assert_eq!(restore(&mut play, &off), ["conflict", "restored"]);
+    assert!(!is_on(&play, "plain"), "on now, and off then");
 }
 
 #[test]

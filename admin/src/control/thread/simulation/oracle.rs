@@ -122,7 +122,7 @@ impl Oracle {
             let live = published.flags.flags.get(flag);
             let enabled = live.is_some_and(|live| live.flag.enabled);
             match change {
-                FlagChange::Off => assert!(!enabled, "{flag} is on"),
+                FlagChange::Off | FlagChange::KeepOff => assert!(!enabled, "{flag} is on"),
                 FlagChange::On => assert!(enabled, "{flag} is off"),
                 _ => {}
             }
