@@ -177,8 +177,9 @@ async fn file_is_in_force_as_a_whole_though_the_old_process_does_not_confirm_it(
     let old = Pid::from_child(&before);
     kill_process(old, Signal::STOP).unwrap();
     // A port that was free a moment ago.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let free = free.local_addr().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let free = listener.local_addr().unwrap();
+    drop(listener);
     let web = "  web: {address: \"127.0.0.1:0\"}\n";
     let more = format!("{web}  more: {{address: \"{free}\"}}\n");
     let new = config.replace(web, &more);

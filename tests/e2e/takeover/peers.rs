@@ -103,7 +103,7 @@ impl Taker {
     }
 
     pub(super) fn hello(&mut self) {
-        let hello = json!({"say": "hello", "protocol": 2, "pid": std::process::id()});
+        let hello = json!({"say": "hello", "protocol": 3, "pid": std::process::id()});
         self.talk.send(&hello);
         let sockets = self.talk.receive();
         assert_eq!(sockets["say"], "sockets", "{sockets}");
