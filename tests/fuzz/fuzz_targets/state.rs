@@ -52,7 +52,7 @@ fn state(revision: u64) -> State {
     let mut service = ServiceState::default();
     service.blocked.insert(format!("4{revision}"), block);
     let services = ["cart", "shop"].map(|name| (name.to_owned(), service.clone()));
-    State { revision, services: BTreeMap::from(services), stable_only: false }
+    State { revision, services: BTreeMap::from(services), ..State::default() }
 }
 
 fn commit(revision: u64) -> Commit {
@@ -64,6 +64,7 @@ fn commit(revision: u64) -> Commit {
         via: "api".into(),
         action: "rollback".into(),
         service: Some("shop".into()),
+        flag: None,
         reason: None,
         result: "done".into(),
         revision: Some(revision),
