@@ -48,7 +48,7 @@ describe("actions", () => {
     await dialog.getByText("Nothing would change").waitFor();
     assert.ok(await dialog.getByRole("button", { name: "Set the split" }).isDisabled());
     await dialog.getByLabel("Share of green").fill("15");
-    assert.equal(await dialog.getByLabel("Weight of blue").inputValue(), "85", "what green gets is taken from stable");
+    await eventually("what green gets is taken from stable", async () => (await dialog.getByLabel("Weight of blue").inputValue()) === "85");
     await dialog.getByRole("row", { name: "weights.green from 0 to 15" }).waitFor();
     await dialog.getByLabel("Reason, for the record").fill("a first look");
     await dialog.getByRole("button", { name: "Set the split" }).click();
