@@ -4,6 +4,7 @@
 //! time, bodies are small, and nothing is routed before [`guard`] has let it pass. The API never
 //! decides anything: it asks the control thread and describes the answer.
 
+mod asset;
 pub(crate) mod body;
 mod condition;
 mod dashboard;

@@ -101,8 +101,15 @@ impl Effective {
 
 fn effective_backends(file: &Service, state: &ServiceState) -> IndexMap<Name, Backend> {
     let effective = file.backends.iter().map(|(name, backend)| {
-        let set = state.backends.get(name).map(|set| &set.value);
-        (name.clone(), set.unwrap_or(backend).clone())
+        let value = match state.backends.get(name) {
+            None => backend.clone(),
+            // Only the file can say which flags belong to a backend.
+            Some(set) => Backend {
+                off_on_rollback: backend.off_on_rollback.clone(),
+                ..set.value.clone()
+            },
+        };
+        (name.clone(), value)
     });
     effective.collect()
 }

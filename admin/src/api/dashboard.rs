@@ -5,9 +5,9 @@
 //! with the token that somebody gives them. Nothing comes from elsewhere, and the policy that is sent along
 //! makes browsers see to that.
 
-use axum::response::{IntoResponse, Redirect, Response};
-use http::{HeaderName, HeaderValue, header};
+use axum::response::{Redirect, Response};
 
+use super::asset;
 use super::extract::Named;
 use super::problem::Problem;
 
@@ -88,7 +88,7 @@ pub(super) async fn moved() -> Redirect {
 #[utoipa::path(get, path = "/ui/", operation_id = "dashboard", tag = "process", security(()),
     responses((status = 200, body = String, content_type = "text/html; charset=utf-8")))]
 pub(super) async fn page() -> Response {
-    answer(HTML, PAGE)
+    asset::answer(HTML, PAGE, POLICY)
 }
 
 /// Files of the dashboard.
@@ -99,18 +99,5 @@ pub(super) async fn page() -> Response {
 pub(super) async fn file(Named(name): Named<String>) -> Result<Response, Problem> {
     let file = FILES.iter().find(|(own, ..)| *own == name);
     let (_, kind, text) = file.ok_or_else(|| Problem::not_found("there is no such file"))?;
-    Ok(answer(kind, text))
-}
-
-fn answer(kind: &'static str, text: &'static str) -> Response {
-    let policy = HeaderName::from_static("content-security-policy");
-    let mut response = text.into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(policy, HeaderValue::from_static(POLICY));
-    headers.insert(
-        header::REFERRER_POLICY,
-        HeaderValue::from_static("no-referrer"),
-    );
-    response
+    Ok(asset::answer(kind, *text, POLICY))
 }

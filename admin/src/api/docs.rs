@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 
-use axum::response::{IntoResponse, Redirect, Response};
-use http::{HeaderName, HeaderValue, header};
+use axum::response::{Redirect, Response};
+use http::{HeaderValue, header};
 use utoipa_swagger_ui::Config;
 
+use super::asset;
 use super::extract::Named;
 use super::problem::Problem;
 
@@ -80,17 +81,12 @@ pub(super) async fn file(Named(name): Named<String>) -> Result<Response, Problem
 }
 
 fn answer(kind: &'static str, bytes: &[u8], is_gzip: bool) -> Response {
-    let policy = HeaderName::from_static("content-security-policy");
-    let mut response = bytes.to_vec().into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(policy, HeaderValue::from_static(POLICY));
-    headers.insert(
-        header::REFERRER_POLICY,
-        HeaderValue::from_static("no-referrer"),
-    );
+    let mut response = asset::answer(kind, bytes.to_vec(), POLICY);
     if is_gzip {
-        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        let gzip = HeaderValue::from_static("gzip");
+        response
+            .headers_mut()
+            .insert(header::CONTENT_ENCODING, gzip);
     }
     response
 }

@@ -365,7 +365,7 @@ pub enum Verb {
         #[command(subcommand)]
         verb: TokenVerb,
     },
-    /// Ask whether the server is ready: exit 0 or 1
+    /// Ask whether switchback is ready: exit 0, 1 if it is not, 69 if nothing listens
     #[command(after_help = "Example: switchback healthcheck --admin http://127.0.0.1:9900")]
     Healthcheck,
     /// Print completions for a shell

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use switchback_config::model::{Config, Name, Service};
+use switchback_config::model::{Backend, Config, Name, Service};
 
 use super::settings::note_new_version;
 use super::{Case, Decision, Health, Outlook, World, flags, roles, rollout};
@@ -138,7 +138,10 @@ fn drop_overtaken(case: &mut Case<'_>) {
         .state
         .backends
         .iter()
-        .filter(|(name, set)| file.backends.get(*name) != Some(&set.file))
+        .filter(|(name, set)| {
+            let now = file.backends.get(*name);
+            !now.is_some_and(|now| is_same_deployment(now, &set.file))
+        })
         .map(|(name, _)| name.clone())
         .collect();
     for backend in overtaken {
@@ -146,6 +149,11 @@ fn drop_overtaken(case: &mut Case<'_>) {
         let message = format!("the file's {backend} changed and wins over the one set at run time");
         case.note("override_ended", message);
     }
+}
+
+/// Whether the file says the same of what can be set at run time.
+fn is_same_deployment(one: &Backend, other: &Backend) -> bool {
+    one.version == other.version && one.endpoints == other.endpoints && one.tls == other.tls
 }
 
 /// A rollout goes on through reloads, unless the file changed what it works on.
@@ -170,7 +178,16 @@ fn follow_roles(case: &mut Case<'_>, stable_only: bool) {
         case.note("conflict", conflict.clone());
     }
     let from = case.before.stable.clone();
-    if after.stable != from && after.backends.contains_key(&from) {
+    if after.stable != from && after.blocked.contains(&from) {
+        // What is kept out is nothing to go back to, and what stays instead has not been chosen anew.
+        case.state.previous = None;
+        case.state.on_trial = None;
+        let message = format!(
+            "{from} has a version that is blocked; {} is stable",
+            after.stable
+        );
+        case.note("switched", message);
+    } else if after.stable != from && after.backends.contains_key(&from) {
         case.state.previous = Some(from.clone());
         roles::put_on_trial(case, &after.stable);
         case.note(

@@ -2,6 +2,7 @@
 
 mod flags;
 mod lease;
+mod reload;
 mod restore;
 mod rollout;
 

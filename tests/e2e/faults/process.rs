@@ -41,15 +41,7 @@ async fn without_descriptors_accepting_pauses_without_spinning_and_recovers() {
     eventually("there is no room for more", || {
         !blue.deliveries().is_empty()
     });
-    // A loop that spins would use up a processor; one that pauses looks fifty times a second.
-    let (started, used) = (Instant::now(), cpu_ticks(&proxy));
-    let mut ticks = tokio::time::interval(std::time::Duration::from_millis(100));
-    for _ in 0..20 {
-        ticks.tick().await;
-    }
-    let seconds = started.elapsed().as_secs_f64();
-    let share = (cpu_ticks(&proxy) - used) as f64 / 100.0 / seconds;
-    assert!(share < 0.5, "{share:.2} of a processor while it waits");
+    let share = share_while_it_waits(&proxy).await;
     let served = blue.deliveries().len();
     assert!(
         served < CLIENTS,
@@ -103,14 +95,7 @@ async fn descriptors_that_really_run_out_end_nothing_and_are_waited_for() {
     eventually("the kernel says no", || {
         proxy.log().contains("accept; pausing")
     });
-    let (started, used) = (Instant::now(), cpu_ticks(&proxy));
-    let mut ticks = tokio::time::interval(std::time::Duration::from_millis(100));
-    for _ in 0..20 {
-        ticks.tick().await;
-    }
-    let seconds = started.elapsed().as_secs_f64();
-    let share = (cpu_ticks(&proxy) - used) as f64 / 100.0 / seconds;
-    assert!(share < 0.5, "{share:.2} of a processor while it waits");
+    let share = share_while_it_waits(&proxy).await;
     // Who was let in is told when there is nothing left for the way to the origin.
     first.write(post("first").as_bytes()).await;
     let answer = first.read_all().await;
@@ -145,6 +130,20 @@ async fn descriptors_that_really_run_out_end_nothing_and_are_waited_for() {
         "the backend is not to blame: {stable}"
     );
     assert_eq!(Http::connect(proxy.web).await.get("/").await.status, 200);
+}
+
+/// How much of a processor it takes for two seconds in which it lets nobody in. A loop that spins would use up
+/// all of one; one that pauses looks fifty times a second.
+async fn share_while_it_waits(proxy: &Proxy) -> f64 {
+    let (started, used) = (Instant::now(), cpu_ticks(proxy));
+    let mut ticks = tokio::time::interval(std::time::Duration::from_millis(100));
+    for _ in 0..20 {
+        ticks.tick().await;
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    let share = (cpu_ticks(proxy) - used) as f64 / 100.0 / seconds;
+    assert!(share < 0.5, "{share:.2} of a processor while it waits");
+    share
 }
 
 /// A request that must arrive once, the last of its connection.

@@ -31,6 +31,16 @@ fn taken_over_from<T: Send + 'static>(
     talking.join().unwrap()
 }
 
+/// A proxy that has ended, and whose place the test holds.
+async fn held_by_another(blue: &Origin, green: &Origin) -> (Proxy, Giver) {
+    let mut proxy = Proxy::blue_green(blue, green, "");
+    proxy.weights(50, 50).await;
+    proxy.signal(Signal::TERM);
+    proxy.wait();
+    let giver = Giver::hold(&proxy.state_dir());
+    (proxy, giver)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn evidence_of_a_rollback_during_a_hand_over_reaches_the_new_process() {
     let (blue, green) = (Origin::start().await, Origin::start().await);
@@ -90,11 +100,7 @@ async fn evidence_of_a_rollback_during_a_hand_over_reaches_the_new_process() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn new_process_serves_its_api_though_the_old_one_never_says_that_it_is_done() {
     let (blue, green) = (Origin::start().await, Origin::start().await);
-    let mut proxy = Proxy::blue_green(&blue, &green, "");
-    proxy.weights(50, 50).await;
-    proxy.signal(Signal::TERM);
-    proxy.wait();
-    let giver = Giver::hold(&proxy.state_dir());
+    let (mut proxy, giver) = held_by_another(&blue, &green).await;
     let (_giver, mut talk) = taken_over_from(&mut proxy, giver, |mut talk| {
         assert_eq!(talk.receive(), json!({"say": "serving"}));
         talk
@@ -211,11 +217,7 @@ async fn file_is_in_force_as_a_whole_though_the_old_process_does_not_confirm_it(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commands_that_are_sent_along_all_at_once_are_all_answered() {
     let (blue, green) = (Origin::start().await, Origin::start().await);
-    let mut proxy = Proxy::blue_green(&blue, &green, "");
-    proxy.weights(50, 50).await;
-    proxy.signal(Signal::TERM);
-    proxy.wait();
-    let giver = Giver::hold(&proxy.state_dir());
+    let (mut proxy, giver) = held_by_another(&blue, &green).await;
     let numbers: Vec<u64> = (0..20).collect();
     let sent = numbers.clone();
     let (_giver, mut done) = taken_over_from(&mut proxy, giver, move |mut talk| {
