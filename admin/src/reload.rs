@@ -73,7 +73,10 @@ pub enum ReloadError {
     #[error(transparent)]
     File(#[from] FileError),
     /// It changes what only a restart can change.
-    #[error("only a restart can change {}", paths(.0))]
+    #[error(
+        "{}: only a restart can change this, so nothing of the file is in force; restart, upgrade in place, or take it out of the file until then",
+        paths(.0)
+    )]
     RestartOnly(Vec<Change>),
     /// A listener's address cannot be bound.
     #[error("listeners.{name}: bind {address}: {cause}")]

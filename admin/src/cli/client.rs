@@ -108,7 +108,7 @@ impl Client {
         let url = target
             .admin
             .clone()
-            .unwrap_or_else(|| configured_url().unwrap_or_else(|| "http://127.0.0.1:9900".into()));
+            .unwrap_or_else(|| configured_url().unwrap_or_else(|| DEFAULT_URL.into()));
         let usage = |reason: &str| ClientError::Usage(format!("{url} is no admin URL: {reason}"));
         let parsed: Uri = url
             .trim_end_matches('/')
@@ -204,7 +204,7 @@ impl Client {
         body: Option<Value>,
         headers: Vec<(header::HeaderName, String)>,
     ) -> Result<Value, ClientError> {
-        let token = self.token.clone().map_err(ClientError::NoToken)?;
+        let token = self.token().await?;
         let request = request(method, path, Some(&token), body, headers)?;
         let response = self
             .server
@@ -253,7 +253,7 @@ impl Client {
         path: &str,
         last: Option<&str>,
     ) -> Result<Incoming, ClientError> {
-        let token = self.token.clone().map_err(ClientError::NoToken)?;
+        let token = self.token().await?;
         let name = header::HeaderName::from_static("last-event-id");
         let headers = last.map(|last| (name, last.to_owned()));
         let headers = headers.into_iter().collect();
@@ -268,6 +268,17 @@ impl Client {
         let text = body.ok().and_then(Result::ok).map(Collected::to_bytes);
         let value = serde_json::from_slice(&text.unwrap_or_default());
         Err(ClientError::problem(status, value.unwrap_or_default()))
+    }
+
+    /// The token. That nobody listens is worse news than that there is none.
+    async fn token(&self) -> Result<String, ClientError> {
+        match &self.token {
+            Ok(token) => Ok(token.clone()),
+            Err(missing) => {
+                self.open_status("/livez").await?;
+                Err(ClientError::NoToken(missing.clone()))
+            }
+        }
     }
 
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Incoming>, ClientError> {
@@ -323,10 +334,24 @@ pub(super) fn config_candidates() -> Vec<PathBuf> {
     }
 }
 
-/// The admin URL of the config file that `run` would find here.
+/// Where the admin API listens unless a file says otherwise.
+const DEFAULT_URL: &str = "http://127.0.0.1:9900";
+
+/// The admin URL of the config file that `run` would find here. One that cannot be read says nothing, and is not
+/// passed over in silence: whoever is asked instead may be another switchback.
 fn configured_url() -> Option<String> {
     let path = config_candidates().into_iter().find(|path| path.exists())?;
-    let config = switchback_config::parse(&std::fs::read_to_string(path).ok()?).config?;
+    let text = std::fs::read_to_string(&path);
+    let config = text
+        .ok()
+        .and_then(|text| switchback_config::parse(&text).config);
+    let Some(config) = config else {
+        let path = path.display();
+        anstream::eprintln!(
+            "switchback: {path} cannot be used (`switchback check {path}` says why); asking {DEFAULT_URL}, choose another with --admin"
+        );
+        return None;
+    };
     let scheme = if config.admin.tls.is_some() {
         "https"
     } else {

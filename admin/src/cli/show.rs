@@ -51,6 +51,16 @@ fn write_services(out: &mut String, answer: &Value) -> fmt::Result {
                 .bold()
         )?;
     }
+    let last = &answer["last_reload"];
+    if last["successful"] == false {
+        let error = text(&last["error"]);
+        let first = error.lines().next().unwrap_or_default();
+        let said = format!(
+            "the file was refused at {}, and the last good one is in force: {first}; switchback check says more",
+            time(&last["at"])
+        );
+        writeln!(out, "{}", said.red())?;
+    }
     writeln!(out, "{}", services_table(services))?;
     for service in services {
         write_notes(out, service)?;
@@ -192,7 +202,8 @@ fn backend_row(service: String, backend: &str, view: &Value, evidence: Option<f6
         true => Cell::new(text(&view["role"])),
         false => Cell::new(format!("{}, blocked", text(&view["role"]))).fg(Color::Red),
     };
-    let evidence = evidence.filter(|_| view["weight"] != 0);
+    // Before the first request there is only the head start of a change.
+    let evidence = evidence.filter(|_| view["weight"] != 0 && view["requests"] != 0);
     vec![
         Cell::new(service),
         Cell::new(backend),

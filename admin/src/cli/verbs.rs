@@ -49,8 +49,9 @@ pub(super) async fn write(client: &Client, verb: Verb) -> Result<u8, Failed> {
             let answer = client
                 .write(Method::POST, "/v1/acknowledge", json!({}), &options)
                 .await?;
-            print_json_or(client, &answer, |_| {
-                println!("acknowledged: the file's weights are in force")
+            print_json_or(client, &answer, |answer| match answer["changed"] == true {
+                true => println!("acknowledged: the file's weights are in force"),
+                false => println!("nothing to acknowledge: the recorded state was not lost"),
             });
             Ok(0)
         }
@@ -310,7 +311,11 @@ pub(super) fn print_answer(answer: &Value) {
         .collect();
     let service = text(&answer["service"]);
     if answer["dry_run"] == true {
-        println!("{service}: would be {}", weights.join(" "));
+        if answer["changed"] == false {
+            println!("{service}: nothing would change: {}", weights.join(" "));
+        } else {
+            println!("{service}: would be {}", weights.join(" "));
+        }
         for line in answer["diff"].as_str().into_iter().flat_map(str::lines) {
             println!("  {}", line.cyan());
         }

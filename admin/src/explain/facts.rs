@@ -9,7 +9,7 @@ use switchback_proxy::snapshot::Backend;
 
 use crate::age;
 use crate::builder::{find, health};
-use crate::command::{Asked, Command, Refusal};
+use crate::command::{Asked, Cause, Command, Failing, Refusal};
 use crate::control::Published;
 use crate::controller::{Decision, Outlook, World, apply};
 use crate::effective::Effective;
@@ -32,6 +32,10 @@ pub(crate) struct Judged {
     pub(crate) evidence: f64,
     /// Its numbers, if it has any.
     pub(crate) reading: Option<Reading>,
+    /// Requests that it has heard of since the share changed.
+    pub(crate) requests: u64,
+    /// Why its verdict would take no traffic away.
+    pub(crate) refused: Option<Refusal>,
 }
 
 /// A service at one moment.
@@ -64,13 +68,6 @@ impl<'a> Facts<'a> {
         let state = published.state.services.get(service).unwrap_or(unrecorded);
         let live = find(&published.snapshot, service)?;
         let seen = live.backends.iter();
-        let judges = status.gauges.iter().map(|(name, gauge)| {
-            let judged = Judged {
-                evidence: gauge.evidence(),
-                reading: gauge.nearest(),
-            };
-            (name.clone(), judged)
-        });
         let rollout = state.rollout.as_ref();
         let standing = rollout.map(|rollout| crate::rollout::standing(published, service, rollout));
         let world = World {
@@ -82,6 +79,16 @@ impl<'a> Facts<'a> {
             health: &health,
             standing: &|_, _| Standing::default(),
         };
+        let judges = status.gauges.iter().map(|(name, gauge)| {
+            let verdict = condemn(service, name, status.effective.version(name));
+            let judged = Judged {
+                evidence: gauge.evidence(),
+                reading: gauge.nearest(),
+                requests: gauge.standing().requests,
+                refused: follow(&world, service, outlook, at, &verdict).err(),
+            };
+            (name.clone(), judged)
+        });
         Some(Self {
             service,
             revision: published.state.revision,
@@ -175,8 +182,33 @@ pub(crate) fn press(
         force: false,
         cut: false,
     };
+    follow(world, service, outlook, at, &command)
+}
+
+/// The verdict of a judge.
+pub(crate) fn condemn(service: &Name, backend: &Name, version: &str) -> Command {
+    Command::Condemn {
+        failing: Failing {
+            service: service.clone(),
+            backend: backend.clone(),
+            version: version.into(),
+            sentence: String::new(),
+        },
+        cause: Cause::Judge,
+        force: false,
+    }
+}
+
+/// What would be in force after a command; none: what is now.
+pub(crate) fn follow(
+    world: &World,
+    service: &Name,
+    outlook: Outlook<'_>,
+    at: Timestamp,
+    command: &Command,
+) -> Result<Option<Effective>, Refusal> {
     let asked = Asked::by_itself("explain", None);
-    let decision: Decision = apply(world, at, outlook, &command, &asked)?;
+    let decision: Decision = apply(world, at, outlook, command, &asked)?;
     let after = decision.services.get(service);
     let file = decision.config.services.get(service);
     Ok(after

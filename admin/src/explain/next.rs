@@ -40,10 +40,26 @@ pub(super) fn sentences(facts: &Facts<'_>) -> Vec<String> {
             facts.ahead(lease.until)
         ));
     }
+    said.extend(dead_stable(facts));
     if said.is_empty() {
         said.push("Nothing changes by itself.".into());
     }
     said
+}
+
+/// Traffic to a stable that nobody judges and that does not work stays there.
+fn dead_stable(facts: &Facts<'_>) -> Option<String> {
+    let stable = &facts.effective.stable;
+    if facts.is_usable(stable) || facts.effective.weight(stable) == 0 {
+        return None;
+    }
+    Some(if facts.panics() {
+        "Health checks are believed again as soon as an endpoint with weight works.".into()
+    } else {
+        format!(
+            "{stable} gets its traffic back as soon as one of its endpoints works; until then nothing is rolled back onto it."
+        )
+    })
 }
 
 fn waits(facts: &Facts<'_>, rollout: &RolloutState) -> String {
@@ -100,6 +116,11 @@ fn watch(facts: &Facts<'_>, backend: &Name) -> Option<String> {
         false => target,
     };
     let does = consequence(facts, backend, target, alone);
+    if judged.requests == 0 {
+        return Some(format!(
+            "If {backend} fails more than {than}, {does}. The judge has not seen a request yet."
+        ));
+    }
     let evidence = percent(judged.evidence);
     let reading = judged.reading.as_ref();
     let numbers = reading.map_or(String::new(), |reading| format!(": {}", reading.sentence));
@@ -120,6 +141,12 @@ fn consequence(facts: &Facts<'_>, backend: &Name, target: &Name, alone: bool) ->
             return "it gets no more, but keeps what it has (on_failure: hold)".into();
         }
         OnFailure::Notify => return "somebody is told, nothing else (on_failure: notify)".into(),
+    }
+    let judged = facts.judges.get(backend);
+    if let Some(refusal) = judged.and_then(|judged| judged.refused.as_ref()) {
+        let why = refusal.to_string();
+        let why = why.strip_suffix("; force overrides").unwrap_or(&why);
+        return format!("somebody is told, nothing else: {why}");
     }
     let Some(changed) = facts.state.changed.filter(|_| alone) else {
         return back;

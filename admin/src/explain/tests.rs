@@ -10,7 +10,7 @@ use indexmap::IndexMap;
 use jiff::{SignedDuration, Timestamp};
 use switchback_config::model::{Config, Name};
 
-use super::facts::{Judged, Seen, press};
+use super::facts::{Judged, Seen, condemn, follow, press};
 use super::*;
 use crate::command::{Asked, Cause, Command, Failing, Refusal, StartRollout};
 use crate::controller::{Health, Outlook, World, apply};
@@ -163,14 +163,18 @@ impl Play {
             };
             (name.clone(), seen)
         });
-        let judged = Judged {
-            evidence: 0.125,
-            reading: None,
-        };
-        let judges = effective
-            .backends
-            .keys()
-            .map(|name| (name.clone(), judged.clone()));
+        let judges = effective.backends.keys().map(|name| {
+            let verdict = condemn(&service, name, effective.version(name));
+            let refused =
+                self.outlook(|outlook| follow(&self.world, &service, outlook, self.now, &verdict));
+            let judged = Judged {
+                evidence: 0.125,
+                reading: None,
+                requests: self.standing.requests,
+                refused: refused.err(),
+            };
+            (name.clone(), judged)
+        });
         let facts = Facts {
             service: &service,
             revision: self.world.state.revision,

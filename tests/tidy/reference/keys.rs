@@ -12,6 +12,8 @@ Every key, with what may be written and what it means. Made from `switchback sch
 while it is written; [deploy/switchback.yaml](../deploy/switchback.yaml) has all keys in one file, and
 [concepts](concepts.md) tells how they belong together.
 
+* A changed file is in force without a restart, but for `workers`, `admin.address`, `admin.tls`, `access_log.path` and
+  `ofrep`: a file that changes one of these is refused by the running process, and `check` cannot know.
 * Unknown and repeated keys are errors, with the nearest key as a suggestion. A file is taken over as a whole or not at
   all.
 * Durations carry their unit: `250ms`, `30s`, `5m`, `48h`. So do sizes (`64KiB`, `1MiB`) and percents (`5%`).
