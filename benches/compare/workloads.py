@@ -109,6 +109,9 @@ def switch(rate):
     """Weights go from 100/0 to 0/100 under load: how long, and what breaks."""
 
     def measure(bench, proxy, _seconds):
+        # Told once what holds already, all peers alike: what this program and theirs do only the first time (load
+        # modules, make connections) is not a switch.
+        proxy.peer.switch(proxy.place, 100, 0)
         log = bench.directory / "switch.log"
         seconds = SWITCH_LEAD_SECONDS + proxy.peer.settles
         arguments = load.loadgen_arguments(proxy.place.http, seconds, rate, CONNECTIONS, log)
