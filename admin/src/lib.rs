@@ -32,6 +32,7 @@ pub mod inherit;
 mod metrics;
 pub mod observer;
 mod ofrep;
+mod otel;
 mod outbound;
 mod own;
 pub mod prober;

@@ -144,6 +144,12 @@ fn about_connections(api: &Api, families: &mut Families) {
         dropped,
     );
     families.counter(
+        "switchback_spans_lost_total",
+        "Spans of requests that were lost on the way to the collector of traces, or that it did not take.",
+        &[],
+        api.plane.spans_lost(),
+    );
+    families.counter(
         "switchback_tls_handshake_failures_total",
         "Failed TLS handshakes of clients.",
         &[],

@@ -34,6 +34,7 @@ use crate::handover::{NOBODY, Predecessor, TakeoverError};
 use crate::hooks::Hooks;
 use crate::inherit::{InheritError, Inherited};
 use crate::ofrep;
+use crate::otel::{Exporting, SettingError};
 use crate::prober;
 use crate::reload::{ReloadError, Reloader, Source};
 use crate::resolver::Resolver;
@@ -99,6 +100,9 @@ pub enum StartError {
         #[source]
         cause: io::Error,
     },
+    /// What the environment says of traces.
+    #[error(transparent)]
+    Traces(#[from] SettingError),
     /// Threads, or the access log.
     #[error("{what}: {cause}")]
     Resources {
@@ -121,9 +125,9 @@ impl StartError {
             | Self::Config(ReloadError::Bind { .. })
             | Self::Inherited(InheritError::Unusable { .. }) => 73,
             Self::Takeover(_) => 75,
-            Self::Config(_) | Self::File(_) | Self::Inherited(_) => 78,
+            Self::Traces(SettingError::Start(_)) | Self::Resources { .. } => 1,
+            Self::Config(_) | Self::File(_) | Self::Inherited(_) | Self::Traces(_) => 78,
             Self::Token(_) => 77,
-            Self::Resources { .. } => 1,
         }
     }
 }
@@ -145,6 +149,7 @@ pub struct Process {
     /// The same of where flags are asked for.
     ofrep_socket: Option<TcpListener>,
     listeners: Vec<(Name, SocketAddr)>,
+    exporting: Option<Exporting>,
     /// What nobody waits for, and what ends when another process takes over.
     chores: Vec<AbortHandle>,
 }
@@ -248,6 +253,7 @@ impl Process {
             admin_socket: Some(parts.admin.1),
             ofrep_socket,
             listeners,
+            exporting: parts.exporting,
             chores: Vec::new(),
         };
         process.spawn_tasks(parts.entrance, parts.resolver, parts.addresses, parts.base);
@@ -383,7 +389,7 @@ impl Process {
     }
 
     /// Stops accepting, lets requests finish, and ends. `hurry` cuts the wait short when it is set.
-    pub async fn stop(self, hurry: Arc<AtomicBool>) -> Ended {
+    pub async fn stop(mut self, hurry: Arc<AtomicBool>) -> Ended {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         self.life.set_ready(false);
         let patience = self
@@ -395,6 +401,9 @@ impl Process {
             .map(|span| span.0);
         let plane = self.plane.clone();
         let drained = tokio::task::spawn_blocking(move || plane.drain(patience, &hurry)).await;
+        if let Some(exporting) = self.exporting.take() {
+            exporting.end().await;
+        }
         self.life.retire();
         self.life.is_quiet().await;
         self.controls.stop();

@@ -20,46 +20,62 @@ use switchback_config::model::{LogFormat, LogPath};
 
 use crate::head::{Name, RequestHead};
 
-/// What a line tells about a request. Field names are stable.
+/// What is known of a request when it is over: a line of the log, and the attributes of a span. Field names are
+/// stable.
 #[derive(Debug, Serialize)]
-pub(crate) struct Record {
+pub struct Record {
     /// When the request began, RFC 3339 with milliseconds.
-    pub(crate) time: String,
-    pub(crate) client: IpAddr,
-    pub(crate) listener: Arc<str>,
-    pub(crate) method: String,
-    pub(crate) host: String,
-    pub(crate) path: String,
+    pub time: String,
+    /// The client, as trusted proxies name it.
+    pub client: IpAddr,
+    /// Where it came in.
+    pub listener: Arc<str>,
+    /// As the client wrote it.
+    pub method: String,
+    /// As the client wrote it.
+    pub host: String,
+    /// As the client wrote it.
+    pub path: String,
+    /// What follows the question mark.
     #[serde(skip_serializing_if = "String::is_empty")]
-    pub(crate) query: String,
-    pub(crate) protocol: &'static str,
-    pub(crate) status: u16,
+    pub query: String,
+    /// `HTTP/1.1` and so on.
+    pub protocol: &'static str,
+    /// What the client was answered; 0: nothing.
+    pub status: u16,
     /// Bytes of the response body sent.
-    pub(crate) bytes: u64,
-    pub(crate) duration_ms: f64,
+    pub bytes: u64,
+    /// Until the last byte was sent.
+    pub duration_ms: f64,
+    /// Where it was routed to.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) service: Option<Arc<str>>,
+    pub service: Option<Arc<str>>,
     /// The backend that answered.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) backend: Option<Arc<str>>,
+    pub backend: Option<Arc<str>>,
+    /// What that backend runs.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) version: Option<Arc<str>>,
+    pub version: Option<Arc<str>>,
     /// `preview` or `diverted`; absent for split traffic.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) pick: Option<&'static str>,
+    pub pick: Option<&'static str>,
     /// The canary whose failed attempt was repeated on stable, and how it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) rescued_from: Option<Arc<str>>,
+    pub rescued_from: Option<Arc<str>>,
+    /// A class of outcomes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) rescued_outcome: Option<&'static str>,
+    pub rescued_outcome: Option<&'static str>,
     /// The stable code of a failure.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) error: Option<&'static str>,
-    pub(crate) request_id: String,
+    pub error: Option<&'static str>,
+    /// `x-request-id` as the backend saw it.
+    pub request_id: String,
+    /// As the client wrote it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) user_agent: Option<String>,
+    pub user_agent: Option<String>,
+    /// As the client wrote it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) referer: Option<String>,
+    pub referer: Option<String>,
 }
 
 impl Record {
@@ -304,10 +320,9 @@ impl Writer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record() -> Box<Record> {
+impl Record {
+    /// A request as strange as they come.
+    pub(crate) fn sample() -> Box<Self> {
         let text = b"GET /a?b=\"c HTTP/1.1\r\nHost: h\r\nUser-Agent: \\x\r\nCookie: secret\r\nAuthorization: secret\r\n\r\n";
         let limits = crate::h1::facts::HeadLimits {
             bytes: 4096,
@@ -318,16 +333,21 @@ mod tests {
         let mut head = RequestHead::default();
         crate::h1::request_head::parse(text, &mut 0, &limits, &mut head).expect("valid");
         let time = Duration::from_millis(1_795_509_187_123);
-        let mut record = Record::begin(&head, [127, 0, 0, 1].into(), "web".into(), time);
+        let mut record = Self::begin(&head, [127, 0, 0, 1].into(), "web".into(), time);
         record.status = 200;
         record.bytes = 12;
         record
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn json_lines_have_stable_names_and_no_secrets() {
         let mut out = Vec::new();
-        record().write(LogFormat::Json, &mut out);
+        Record::sample().write(LogFormat::Json, &mut out);
         let line = String::from_utf8(out).expect("utf-8");
         let value: serde_json::Value = serde_json::from_str(&line).expect("json");
         assert_eq!(value["time"], "2026-11-24T08:33:07.123Z");
@@ -346,7 +366,7 @@ mod tests {
     #[test]
     fn combined_lines_escape_quotes() {
         let mut out = Vec::new();
-        record().write(LogFormat::Combined, &mut out);
+        Record::sample().write(LogFormat::Combined, &mut out);
         let expected = "127.0.0.1 - - [24/Nov/2026:08:33:07 +0000] \"GET /a?b=\\x22c HTTP/1.1\" 200 12 \"-\" \"\\x5cx\"\n";
         assert_eq!(String::from_utf8(out).expect("utf-8"), expected);
     }
@@ -360,7 +380,7 @@ mod tests {
             dropped: std::cell::Cell::new(0),
         };
         for _ in 0..3 {
-            buffer.write(&record(), LogFormat::Json);
+            buffer.write(&Record::sample(), LogFormat::Json);
             buffer.flush();
         }
         assert_eq!(buffer.take_dropped(), 2);

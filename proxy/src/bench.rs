@@ -206,7 +206,9 @@ pub fn count(cells: &JudgeCells, requests: u64, failures: u64) {
 /// Ids of a request from a stranger.
 fn new_ids(worker: &Worker, head: &RequestHead) -> Ids {
     let unix_ms = u64::try_from(worker.unix_time(worker.now()).as_millis());
-    Ids::new(head, false, unix_ms.unwrap_or(0), || worker.random_id())
+    Ids::new(head, false, unix_ms.unwrap_or(0), None, || {
+        worker.random_id()
+    })
 }
 
 /// A worker of its own, which follows a snapshot.
@@ -223,7 +225,7 @@ fn worker(snapshot: &Arc<Snapshot>) -> io::Result<Rc<Worker>> {
         stats: vec![WorkerStats::default()],
     };
     let log = AccessLog::start(LogPath::File("/dev/null".into()))?;
-    Ok(Worker::new(0, Arc::new(shared), log.buffer()))
+    Ok(Worker::new(0, Arc::new(shared), log.buffer(), None))
 }
 
 fn listener() -> Arc<Listener> {

@@ -19,6 +19,7 @@ use crate::fence::Fence;
 use crate::server::{Connections, Listener, bind};
 use crate::snapshot::{Routing, Snapshot};
 use crate::stats::WorkerStats;
+use crate::trace::{Lost, SpanBuffer, Traces};
 use crate::worker::{Order, Shared, Worker, run};
 
 /// Orders a worker may have waiting; more means that it is stuck.
@@ -31,6 +32,7 @@ pub struct DataPlane {
     orders: Vec<mpsc::Sender<Order>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     log: AccessLog,
+    spans_lost: Lost,
 }
 
 /// Sockets bound to one address, one for each worker.
@@ -81,7 +83,8 @@ pub struct Drained {
 
 impl DataPlane {
     /// Starts `workers` threads that serve `snapshot`; they accept nothing before
-    /// [`DataPlane::listen`]. `start` is the zero of all durations that health and the judge see.
+    /// [`DataPlane::listen`]. `traces` is where spans go, if somebody collects them; `start` the zero of all
+    /// durations that health and the judge see.
     ///
     /// # Errors
     /// When threads or their runtimes cannot be made.
@@ -89,6 +92,7 @@ impl DataPlane {
         workers: usize,
         snapshot: Snapshot,
         log: AccessLog,
+        traces: Option<Traces>,
         start: Instant,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
@@ -105,13 +109,23 @@ impl DataPlane {
         for index in 0..workers {
             let (sender, receiver) = mpsc::channel(ORDERS);
             orders.push(sender);
-            threads.push(spawn(index, shared.clone(), log.clone(), receiver)?);
+            threads.push(spawn(
+                index,
+                shared.clone(),
+                log.clone(),
+                traces.as_ref().map(Traces::buffer),
+                receiver,
+            )?);
         }
         Ok(Self {
             shared,
             orders,
             threads: Mutex::new(threads),
             log,
+            // Its end of the queue goes: the queue ends with the workers.
+            spans_lost: traces
+                .map(|traces| traces.lost().clone())
+                .unwrap_or_default(),
         })
     }
 
@@ -230,6 +244,12 @@ impl DataPlane {
         &self.shared.stats
     }
 
+    /// Spans that reached nobody.
+    #[must_use]
+    pub fn spans_lost(&self) -> u64 {
+        self.spans_lost.get()
+    }
+
     /// Reopens the access log.
     pub fn reopen_log(&self) {
         self.log.reopen();
@@ -290,6 +310,7 @@ fn spawn(
     index: usize,
     shared: Arc<Shared>,
     log: AccessLog,
+    spans: Option<SpanBuffer>,
     orders: mpsc::Receiver<Order>,
 ) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new()
@@ -303,7 +324,7 @@ fn spawn(
                 .build_local(LocalOptions::default());
             match runtime {
                 Ok(runtime) => runtime.block_on(async {
-                    let worker = Worker::new(index, shared, log.buffer());
+                    let worker = Worker::new(index, shared, log.buffer(), spans);
                     run(worker, orders).await;
                 }),
                 Err(error) => tracing::error!(%error, index, "make the runtime of a worker"),

@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use switchback_config::model::HeaderChanges;
 
 use crate::head::{Field, FieldSink, Name, RequestHead, ResponseHead, Version, is_listed};
+use crate::trace::{Sampler, Trace, is_traceparent};
 
 /// What a request's headers are rewritten with.
 #[derive(Debug)]
@@ -46,22 +47,23 @@ pub(crate) type RequestId = SmallVec<[u8; 36]>;
 pub(crate) struct Ids {
     /// `x-request-id`: the trusted peer's, or a new UUIDv7. ASCII.
     pub(crate) request_id: RequestId,
-    /// A new `traceparent` when the client did not send a single one that is valid.
-    traceparent: Option<[u8; 55]>,
+    /// The trace that the request belongs to.
+    pub(crate) trace: Trace,
 }
 
 impl Ids {
     /// Takes over what may be taken over and makes the rest. `random` are 16 fresh random bytes
-    /// each time; `unix_ms` the time of day.
+    /// each time; `unix_ms` the time of day; `sampler` says which requests get a span, if any do.
     pub(crate) fn new(
         head: &RequestHead,
         peer_is_trusted: bool,
         unix_ms: u64,
+        sampler: Option<Sampler>,
         mut random: impl FnMut() -> [u8; 16],
     ) -> Self {
         let mut given_id = None;
         // Two of them are none: nobody can tell which one counts.
-        let (mut traces, mut traced) = (0_u32, false);
+        let (mut traces, mut given_trace) = (0_u32, None);
         for field in head.fields.list() {
             match field.known {
                 Name::XRequestId if peer_is_trusted => {
@@ -69,7 +71,8 @@ impl Ids {
                 }
                 Name::Traceparent => {
                     traces += 1;
-                    traced = traces == 1 && is_traceparent(head.fields.value(field));
+                    given_trace = Some(head.fields.value(field))
+                        .filter(|value| traces == 1 && is_traceparent(value));
                 }
                 _ => {}
             }
@@ -77,7 +80,7 @@ impl Ids {
         Self {
             request_id: given_id
                 .map_or_else(|| new_request_id(unix_ms, random()), RequestId::from_slice),
-            traceparent: (!traced).then(|| new_traceparent(random(), random())),
+            trace: Trace::new(given_trace, sampler, random),
         }
     }
 }
@@ -90,7 +93,7 @@ impl Ids {
 
     /// `traceparent` as the backend sees it.
     pub(crate) fn traceparent<'a>(&'a self, head: &'a RequestHead) -> &'a [u8] {
-        match &self.traceparent {
+        match &self.trace.traceparent {
             Some(made) => made,
             None => head.fields.first(Name::Traceparent).unwrap_or_default(),
         }
@@ -113,54 +116,17 @@ fn is_sane_id(value: &[u8]) -> bool {
     !value.is_empty() && value.len() <= 128 && value.iter().all(u8::is_ascii_graphic)
 }
 
-/// Whether this is a valid W3C `traceparent`: version, trace id, parent id and flags in lower-case
-/// hexadecimal, ids not zero; later versions may append fields.
-fn is_traceparent(value: &[u8]) -> bool {
-    if value.len() < 55 || value[2] != b'-' || value[35] != b'-' || value[52] != b'-' {
-        return false;
-    }
-    let hex = |range: std::ops::Range<usize>| {
-        value[range]
-            .iter()
-            .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let zero = |range: std::ops::Range<usize>| value[range].iter().all(|b| *b == b'0');
-    let version_ok = hex(0..2)
-        && &value[..2] != b"ff"
-        && (value.len() == 55 || (&value[..2] != b"00" && value[55] == b'-'));
-    version_ok && hex(3..35) && hex(36..52) && hex(53..55) && !zero(3..35) && !zero(36..52)
-}
-
-/// A new trace that nobody has decided to sample.
-fn new_traceparent(trace: [u8; 16], parent: [u8; 16]) -> [u8; 55] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = *b"00-00000000000000000000000000000001-0000000000000001-00";
-    let mut put = |at: usize, bytes: &[u8]| {
-        for (place, byte) in bytes.iter().enumerate() {
-            text[at + 2 * place] = DIGITS[usize::from(byte >> 4)];
-            text[at + 2 * place + 1] = DIGITS[usize::from(byte & 15)];
-        }
-    };
-    if trace != [0; 16] && parent[..8] != [0; 8] {
-        put(3, &trace);
-        put(36, &parent[..8]);
-    }
-    text
-}
-
 /// Writes what a backend gets to see, apart from the host and the framing.
 pub(crate) fn write_request<S: FieldSink>(
     sink: &mut S,
     head: &RequestHead,
     policy: &RequestPolicy<'_>,
 ) {
-    let restarts_trace = policy.ids.traceparent.is_some();
-    head.fields.copy_runs(sink, |field| {
-        keeps_request_field(head, policy, field, restarts_trace)
-    });
+    head.fields
+        .copy_runs(sink, |field| keeps_request_field(head, policy, field));
     write_forwarding(sink, head, policy);
     sink.field("x-request-id", &policy.ids.request_id);
-    if let Some(traceparent) = &policy.ids.traceparent {
+    if let Some(traceparent) = &policy.ids.trace.traceparent {
         sink.field("traceparent", traceparent);
     }
     sink.field("via", via(head.version));
@@ -194,12 +160,8 @@ const fn via(version: Version) -> &'static [u8] {
     }
 }
 
-fn keeps_request_field(
-    head: &RequestHead,
-    policy: &RequestPolicy<'_>,
-    field: &Field,
-    restarts_trace: bool,
-) -> bool {
+fn keeps_request_field(head: &RequestHead, policy: &RequestPolicy<'_>, field: &Field) -> bool {
+    let trace = &policy.ids.trace;
     let passes = match field.known {
         Name::Connection
         | Name::ContentLength
@@ -218,7 +180,7 @@ fn keeps_request_field(
         }
         // Whoever could claim to be a copy could keep a backend from doing what it is asked for.
         Name::XSwitchbackMirrored => return policy.peer_is_trusted && !policy.mirrored,
-        Name::Traceparent => return !restarts_trace,
+        Name::Traceparent => return trace.traceparent.is_none(),
         Name::Authorization
         | Name::ContentType
         | Name::Cookie
@@ -231,7 +193,7 @@ fn keeps_request_field(
     }
     let name = head.fields.name(field);
     let listed = !head.listed.is_empty() && is_listed(&head.listed, &head.fields, name);
-    let stale_trace = restarts_trace && name.eq_ignore_ascii_case(b"tracestate");
+    let stale_trace = trace.begins && name.eq_ignore_ascii_case(b"tracestate");
     // What a client says of flags is not what they say.
     let is_flags =
         (policy.flags).is_some_and(|(told, _)| name.eq_ignore_ascii_case(told.as_bytes()));

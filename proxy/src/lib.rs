@@ -57,3 +57,4 @@ pub mod snapshot;
 pub mod split;
 pub mod stats;
 pub mod tls;
+pub mod trace;

@@ -2,11 +2,11 @@
 //!
 //! Both happen exactly once. The finding belongs to the first backend that was picked, so it is
 //! taken out of the report when it is made; a rescue on stable later says nothing more to anyone.
-//! The line is written when the report is dropped, whichever way the request ended. Of requests to
-//! watched versions an [`Encounter`] is kept too.
+//! The line is written, and the span told, when the report is dropped, whichever way the request ended. Of
+//! requests to watched versions an [`Encounter`] is kept too.
 
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use switchback_config::model::LogFormat;
 
@@ -19,6 +19,7 @@ use crate::headers;
 use crate::mirror::Original;
 use crate::outcome::{CLASSES, Outcome};
 use crate::request::Request;
+use crate::trace::{Span, SpanContext};
 use crate::view::ServiceView;
 use crate::worker::Worker;
 
@@ -29,6 +30,7 @@ pub(crate) struct Report {
     started: Instant,
     format: LogFormat,
     record: Option<Box<Record>>,
+    span: Option<(SpanContext, Duration)>,
     judged: Option<Judged>,
     mirrored: Option<Box<Original>>,
     met: Option<Met>,
@@ -51,15 +53,17 @@ struct Judged {
 }
 
 impl Report {
-    /// An account that begins now. `record` makes the log line's beginning; it is not called when
-    /// there is no log.
+    /// An account that begins now. `span` is where the request stands in its trace, if somebody wants to know;
+    /// `record` makes the beginning of what is told, and is not called when nobody reads it.
     pub(crate) fn new(
         worker: &Rc<Worker>,
         format: LogFormat,
+        span: Option<SpanContext>,
         record: impl FnOnce() -> Box<Record>,
     ) -> Self {
-        let record = (format != LogFormat::Off).then(record);
+        let record = (format != LogFormat::Off || span.is_some()).then(record);
         Self {
+            span: span.map(|span| (span, worker.unix_time(worker.now()))),
             worker: worker.clone(),
             started: worker.now(),
             format,
@@ -77,6 +81,7 @@ impl Report {
             started: worker.now(),
             format: LogFormat::Off,
             record: None,
+            span: None,
             judged: None,
             mirrored: None,
             met: None,
@@ -213,13 +218,34 @@ impl Report {
     }
 }
 
+impl Report {
+    fn tell_span(&mut self, took: Duration, record: Box<Record>) {
+        let (Some((context, begun)), Some(spans)) = (self.span.take(), &self.worker.spans) else {
+            return;
+        };
+        spans.push(Span {
+            context,
+            begun,
+            took,
+            record,
+        });
+    }
+}
+
 impl Drop for Report {
     fn drop(&mut self) {
         self.end_encounter();
         if let Some(mut record) = self.record.take() {
-            let took = self.worker.now().saturating_duration_since(self.started);
+            // The turn of the loop may have begun long ago; whoever wants a line wants the time it took, too.
+            let took = self
+                .worker
+                .read_clock()
+                .saturating_duration_since(self.started);
             record.duration_ms = (took.as_secs_f64() * 1e6).round() / 1e3;
-            self.worker.log.write(&record, self.format);
+            if self.format != LogFormat::Off {
+                self.worker.log.write(&record, self.format);
+            }
+            self.tell_span(took, record);
         }
     }
 }

@@ -72,7 +72,8 @@ pub(crate) async fn handle(
     let mut view = worker.view();
     let trusted = headers::contains(&view.snapshot.trusted_proxies, client.peer.ip());
     let unix_ms = u64::try_from(worker.unix_time(started).as_millis()).unwrap_or(0);
-    let ids = Ids::new(head, trusted, unix_ms, || worker.random_id());
+    let sampler = worker.spans.as_ref().map(|spans| spans.sampler);
+    let ids = Ids::new(head, trusted, unix_ms, sampler, || worker.random_id());
     let mut report = begin_report(worker, client, head, &view, &ids);
     if client.listener.underscores == Underscores::Reject && has_underscore(head) {
         let error = RequestError::Malformed("underscore in a header name");
@@ -452,7 +453,7 @@ fn begin_report(
     view: &View,
     ids: &Ids,
 ) -> Report {
-    Report::new(worker, view.snapshot.access_log, || {
+    Report::new(worker, view.snapshot.access_log, ids.trace.span, || {
         let address =
             headers::client_address(head, client.peer.ip(), &view.snapshot.trusted_proxies);
         let mut record = Record::begin(

@@ -26,6 +26,7 @@ use crate::snapshot::Routing;
 use crate::stats::WorkerStats;
 use crate::stopwatch;
 use crate::timer::{TICK, Wheel};
+use crate::trace::SpanBuffer;
 use crate::view::{BackendView, ServiceView, View};
 use crate::wait::Roster;
 
@@ -71,6 +72,8 @@ pub(crate) struct Worker {
     pub(crate) buffers: Rc<BufferPool>,
     pub(crate) wheel: Rc<Wheel>,
     pub(crate) log: LogBuffer,
+    /// Where spans go, if somebody collects them.
+    pub(crate) spans: Option<SpanBuffer>,
     /// Requests that must look again when the snapshot changes.
     pub(crate) changes: Roster,
     /// Connections that may have to end: the worker drains, or others need their place more.
@@ -88,7 +91,12 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(index: usize, shared: Arc<Shared>, log: LogBuffer) -> Rc<Self> {
+    pub(crate) fn new(
+        index: usize,
+        shared: Arc<Shared>,
+        log: LogBuffer,
+        spans: Option<SpanBuffer>,
+    ) -> Rc<Self> {
         let now = Instant::now();
         let mut rng = fastrand::Rng::new();
         let generation = shared.routing.generation();
@@ -100,6 +108,7 @@ impl Worker {
             buffers: Rc::new(BufferPool::default()),
             wheel: Wheel::new(now),
             log,
+            spans,
             changes: Roster::default(),
             waiting: Roster::default(),
             open_connections: Cell::new(0),
@@ -111,6 +120,14 @@ impl Worker {
             unix_base: Cell::new((now, unix_now())),
             shared,
         })
+    }
+
+    /// Hands over what has gathered for the log and of spans.
+    fn flush(&self) {
+        self.log.flush();
+        if let Some(spans) = &self.spans {
+            spans.flush();
+        }
     }
 
     /// The current view. One load while the snapshot is the same; otherwise the view follows first.
@@ -351,7 +368,7 @@ pub(crate) async fn run(worker: Rc<Worker>, mut orders: mpsc::Receiver<Order>) {
             fence.pass(worker.index);
         }
     }
-    worker.log.flush();
+    worker.flush();
 }
 
 async fn pass(worker: &Worker, fence: &Fence) {
@@ -367,7 +384,7 @@ async fn all_closed(worker: &Worker) {
     }
 }
 
-/// Log lines wait for at most so many ticks.
+/// Log lines and spans wait for at most so many ticks.
 const TICKS_PER_FLUSH: u32 = 10;
 
 /// Ticks: expires deadlines, and once a second looks after what nobody waits for.
@@ -385,7 +402,7 @@ async fn keep_time(worker: Rc<Worker>) {
             worker.waiting.wake_all();
         }
         ticks_to_flush = ticks_to_flush.checked_sub(1).unwrap_or_else(|| {
-            worker.log.flush();
+            worker.flush();
             TICKS_PER_FLUSH
         });
         if worker.now() >= next_sweep {

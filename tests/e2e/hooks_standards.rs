@@ -1,72 +1,20 @@
 //! Hooks as others understand them: Standard Webhooks and CloudEvents by the libraries of their makers,
 //! alerts by the real Alertmanager, messages for Slack by what its documentation asks for.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver as Lines, sync_channel};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::support::{
-    DEADLINE, Http, Origin, Proxy, Receiver, blue_green, eventually, eventually_async,
+    Http, Origin, Process, Proxy, Receiver, blue_green, client, eventually, eventually_async,
 };
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// A process that ends with the test, and what it prints.
-struct Process {
-    child: Child,
-    lines: Lines<String>,
-}
-
-impl Process {
-    /// `errors`: it talks on standard error.
-    fn start(command: &mut Command, errors: bool) -> Self {
-        command.stdin(Stdio::null());
-        match errors {
-            true => command.stdout(Stdio::null()).stderr(Stdio::piped()),
-            false => command.stdout(Stdio::piped()),
-        };
-        let mut child = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("{command:?}: {error}; tests/run installs it"));
-        let (sender, lines) = sync_channel(1_000);
-        let output: Box<dyn std::io::Read + Send> = match errors {
-            true => Box::new(child.stderr.take().unwrap()),
-            false => Box::new(child.stdout.take().unwrap()),
-        };
-        std::thread::spawn(move || {
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
-                let _ = sender.try_send(line);
-            }
-        });
-        Self { child, lines }
-    }
-
-    fn line(&self) -> String {
-        self.lines
-            .recv_timeout(DEADLINE)
-            .expect("it says something")
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// A receiver in Python, and its port.
 fn python_receiver(secret: &str) -> (Process, String) {
-    let made = format!("{}/target/test-venv/bin/python", env!("CARGO_MANIFEST_DIR"));
-    let python = std::env::var("SWITCHBACK_TEST_PYTHON").unwrap_or(made);
-    let script = format!(
-        "{}/tests/clients/hook_receiver.py",
-        env!("CARGO_MANIFEST_DIR")
-    );
-    let mut command = Command::new(python);
-    let receiver = Process::start(command.arg(script).env("HOOK_SECRET", secret), false);
+    let mut command = client("hook_receiver.py");
+    let receiver = Process::start(command.env("HOOK_SECRET", secret), false);
     let port = receiver.line();
     (receiver, port)
 }

@@ -63,6 +63,8 @@ mod support;
 mod takeover;
 mod tls;
 mod top;
+#[cfg(feature = "otel")]
+mod traces;
 mod upgrades;
 mod upstream_framing;
 mod upstream_h2;

@@ -15,6 +15,7 @@ use switchback_config::model::{Config, Workers};
 use switchback_proxy::access_log::AccessLog;
 use switchback_proxy::data_plane::DataPlane;
 use switchback_proxy::snapshot::Snapshot;
+use switchback_proxy::trace::Traces;
 
 use super::{Options, StartError};
 use crate::api::Entrance;
@@ -25,6 +26,7 @@ use crate::files;
 use crate::handover::{Predecessor, Succession};
 use crate::inherit::{ADMIN, Inherited, OFREP};
 use crate::ofrep;
+use crate::otel::{self, Exporting};
 use crate::reload::{
     Listeners, Prepared, Reloader, Source, base_of, raise_descriptor_limit, set_connection_limit,
 };
@@ -50,6 +52,8 @@ pub(super) struct Parts {
     /// Where applications ask for flags, and its socket once more.
     pub(super) ofrep: Option<(ofrep::Entrance, TcpListener)>,
     pub(super) plane: Arc<DataPlane>,
+    /// The thread that exports traces, if they are wanted.
+    pub(super) exporting: Option<Exporting>,
     pub(super) listeners: Listeners,
     pub(super) resolver: Resolver,
     pub(super) addresses: Addresses,
@@ -91,7 +95,9 @@ impl Parts {
             cause,
         })?;
         let ofrep = open_ofrep(&config, &base, &mut inherited)?;
-        let plane = start_plane(&config)?;
+        let events = Events::new(Timestamp::now());
+        let (traces, exporting) = otel::start(&events)?.unzip();
+        let plane = start_plane(&config, traces)?;
         let listeners = Listeners::default();
         let prepared = listeners.prepare(&plane, &config, &base, &mut inherited)?;
         prepared.require_no_circle(&config, admin.0)?;
@@ -107,12 +113,13 @@ impl Parts {
             base,
             state_dir,
             file_refused,
-            events: Events::new(Timestamp::now()),
+            events,
             material,
             entrance,
             admin,
             ofrep,
             plane,
+            exporting,
             listeners,
             resolver,
             addresses,
@@ -241,7 +248,10 @@ fn open_ofrep(
     Ok(Some((ofrep::Entrance { socket, locks }, again)))
 }
 
-pub(super) fn start_plane(config: &Config) -> Result<Arc<DataPlane>, StartError> {
+pub(super) fn start_plane(
+    config: &Config,
+    traces: Option<Traces>,
+) -> Result<Arc<DataPlane>, StartError> {
     let log = AccessLog::start(config.access_log.path.clone()).map_err(|cause| {
         StartError::Resources {
             what: "open the access log",
@@ -252,12 +262,18 @@ pub(super) fn start_plane(config: &Config) -> Result<Arc<DataPlane>, StartError>
         Workers::Count(count) => count,
         Workers::Auto => std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
     };
-    DataPlane::start(workers.get(), Snapshot::empty(), log, Instant::now())
-        .map(Arc::new)
-        .map_err(|cause| StartError::Resources {
-            what: "start the workers",
-            cause,
-        })
+    DataPlane::start(
+        workers.get(),
+        Snapshot::empty(),
+        log,
+        traces,
+        Instant::now(),
+    )
+    .map(Arc::new)
+    .map_err(|cause| StartError::Resources {
+        what: "start the workers",
+        cause,
+    })
 }
 
 /// The state to start from. A loss is never silent.

@@ -77,6 +77,9 @@ impl Process {
             // Whoever serves is gone or broken; what is left here ends all the same.
             cut = async { follow.await; std::future::pending().await } => cut,
         };
+        if let Some(exporting) = self.exporting.take() {
+            exporting.end().await;
+        }
         self.controls.stop();
         Ended { cut }
     }

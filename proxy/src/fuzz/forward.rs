@@ -71,7 +71,7 @@ pub fn forward_h2(
 }
 
 fn write(head: &RequestHead, content: &[u8], trailers: &FieldList, peer: Peer<'_>) -> Vec<u8> {
-    let ids = Ids::new(head, peer.is_trusted, 1, || [7; 16]);
+    let ids = Ids::new(head, peer.is_trusted, 1, None, || [7; 16]);
     let policy = RequestPolicy {
         peer: peer.address,
         peer_is_trusted: peer.is_trusted,

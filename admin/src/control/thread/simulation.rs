@@ -58,7 +58,7 @@ impl Scene {
     pub(crate) fn new() -> Self {
         let log = AccessLog::start(LogPath::File("/dev/null".into())).expect("a log");
         let start = std::time::Instant::now();
-        let plane = DataPlane::start(1, Snapshot::empty(), log, start).expect("a data plane");
+        let plane = DataPlane::start(1, Snapshot::empty(), log, None, start).expect("a data plane");
         let plane = Arc::new(plane);
         Self {
             files: files(),
