@@ -16,6 +16,7 @@ mod incident;
 mod init;
 mod look;
 mod rollout;
+mod runbook;
 mod show;
 mod top;
 mod verbs;
@@ -29,7 +30,8 @@ use switchback_config::defaults;
 use args::Output;
 pub use args::{
     Args, BackendVerb, Color, DemoArgs, DeployArgs, DiffArgs, FlagVerb, HistoryArgs, HooksVerb,
-    InitArgs, PlanArgs, RestoreArgs, RolloutVerb, RunArgs, Target, TokenVerb, Verb,
+    InitArgs, PlanArgs, RestoreArgs, RolloutVerb, RunArgs, RunbookVerb, Target, TokenVerb, Verb,
+    WayBack,
 };
 use client::ClientError;
 pub use files::{find_config, state_dir};
@@ -194,6 +196,7 @@ fn online(target: &Target, verb: Verb) -> Result<u8, Failed> {
             Verb::Healthcheck => show::healthcheck(&client).await,
             Verb::Rollout { verb } => rollout::carry_out(&client, verb).await,
             Verb::Hooks { verb } => hooks::carry_out(&client, verb).await,
+            Verb::Runbook { verb } => runbook::carry_out(&client, verb).await,
             Verb::Flag { verb } => flags::carry_out(&client, verb).await,
             Verb::Deploy(args) => rollout::deploy(&client, args).await,
             verb => verbs::write(&client, verb).await,

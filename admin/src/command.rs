@@ -4,6 +4,7 @@
 //! asked and why, since every change is recorded with it.
 
 mod refusal;
+mod runbook;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use utoipa::ToSchema;
 
 use crate::history::Settled;
 pub use refusal::Refusal;
+pub use runbook::{RunbookAct, RunbookCommand, RunbookStart, StepTurn};
 
 /// A change of runtime state.
 #[derive(Clone, Debug)]
@@ -134,6 +136,8 @@ pub enum Command {
         /// How.
         change: FlagChange,
     },
+    /// Begins, moves or ends the run of a runbook; moves no traffic.
+    Runbook(Box<RunbookCommand>),
     /// Takes over a new file.
     Reload {
         /// Its contents, valid.
@@ -320,6 +324,7 @@ impl Command {
             Self::Progress { .. } => "progress",
             Self::Restore { .. } => "restore",
             Self::ChangeFlag { change, .. } => change.verb(),
+            Self::Runbook(runbook) => runbook.act.verb(),
             Self::Reload { .. } => "reload",
             Self::Acknowledge => "acknowledge",
         }
@@ -341,6 +346,7 @@ impl Command {
             | Self::Progress { service } => Some(service),
             Self::Condemn { failing, .. } | Self::Reject { failing } => Some(&failing.service),
             Self::StartRollout(start) => Some(&start.service),
+            Self::Runbook(runbook) => Some(&runbook.service),
             Self::Reload { .. }
             | Self::Acknowledge
             | Self::Restore { .. }

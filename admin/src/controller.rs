@@ -14,6 +14,7 @@ mod reload;
 mod restore;
 mod roles;
 mod rollout;
+mod runbook;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -162,7 +163,11 @@ fn carry_out(case: &mut Case<'_>, world: &World, command: &Command) -> Result<()
         Command::Pause { .. } => rollout::pause(case),
         Command::Resume { .. } => rollout::resume(case),
         Command::Progress { .. } if world.state.stable_only => Ok(()),
-        Command::Progress { .. } => rollout::progress(case),
+        Command::Progress { .. } => {
+            runbook::progress(case);
+            rollout::progress(case)
+        }
+        Command::Runbook(command) => runbook::carry_out(case, &command.act),
         Command::Reload { .. }
         | Command::Acknowledge
         | Command::Restore { .. }

@@ -39,6 +39,7 @@ pub mod process;
 pub mod reload;
 pub mod resolver;
 mod rollout;
+mod runbook;
 pub mod signals;
 pub mod state;
 pub mod store;

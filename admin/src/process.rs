@@ -38,6 +38,7 @@ use crate::prober;
 use crate::reload::{ReloadError, Reloader, Source};
 use crate::resolver::Resolver;
 use crate::rollout;
+use crate::runbook::{self, Crew};
 use crate::signals;
 use crate::store::{OpenError, Store};
 use crate::trend::{self, Trends};
@@ -277,6 +278,13 @@ impl Process {
             address: self.admin,
         };
         let trends = api.trends.clone();
+        let crew = Crew {
+            controls: self.controls.clone(),
+            hooks: self.hooks.clone(),
+            store: self.store.clone(),
+            events: self.events.clone(),
+            trends: trends.clone(),
+        };
         tokio::spawn(async move {
             if let Err(error) = serve(entrance, api).await {
                 tracing::error!(%error, "serve the admin API");
@@ -287,6 +295,7 @@ impl Process {
             tokio::spawn(self.reloader.clone().watch()),
             tokio::spawn(prober::run(self.controls.clone(), self.events.clone())),
             tokio::spawn(rollout::run(self.controls.clone(), self.hooks.clone())),
+            tokio::spawn(runbook::run(crew)),
             tokio::spawn(self.hooks.clone().run()),
             tokio::spawn(signals::run(self.controls.clone(), base)),
             tokio::spawn(trend::run(self.controls.clone(), trends)),

@@ -397,7 +397,8 @@ impl Reloader {
     fn check(&self, listeners: &Listeners) -> Result<Checked, ReloadError> {
         let path = self.path.as_deref().ok_or(ReloadError::NoFile)?;
         let base = base_of(path);
-        let source = read(path)?;
+        let mut source = read(path)?;
+        files::runbooks(&mut source.config, base)?;
         for warning in &source.warnings {
             tracing::warn!(
                 "{}",

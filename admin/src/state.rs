@@ -7,6 +7,7 @@
 
 mod flag;
 mod rollout;
+mod runbook;
 
 use std::collections::BTreeMap;
 
@@ -21,6 +22,9 @@ use crate::api::views::schema;
 pub use flag::{FlagOff, FlagSet, FlagState, flag_in_force};
 pub(crate) use rollout::later;
 pub use rollout::{Ended, Hold, Outcome, Pause, RolloutState, Stage, Standing, Wait};
+pub use runbook::{
+    RunEnded, RunHold, RunHoldKind, RunOutcome, RunbookRun, StepRun, StepStatus,
+};
 
 /// The recorded state of all services.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -87,6 +91,9 @@ pub struct ServiceState {
     /// How often the streams of each backend were cut.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub cuts: BTreeMap<Name, u64>,
+    /// The runbook that is being carried out, or the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runbook: Option<RunbookRun>,
 }
 
 /// A value that beats the file's.

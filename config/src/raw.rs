@@ -6,6 +6,7 @@
 mod flags;
 mod hooks;
 mod rule;
+mod runbook;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -18,6 +19,7 @@ use crate::units::{ByteSize, Endpoint, Percent, Rate, TimeSpan};
 pub(crate) use flags::{Condition, Flag, FlagHeader, FlagRule, FlagValue, Number, Ofrep};
 pub(crate) use hooks::{Hook, Until};
 pub(crate) use rule::{Rule, RuleItem, Signal};
+pub(crate) use runbook::{RunbookItem, RunbookSource, RunbookStepItem};
 
 section! {
     /// Configuration of switchback.
@@ -46,6 +48,8 @@ section! {
         flags: Table<Flag>,
         /// Where applications ask for flags. Default: nowhere.
         ofrep: Ofrep,
+        /// What is done when a release has gone wrong, by name: here, or in a file of its own.
+        runbooks: Table<RunbookSource>,
     }
     later ["cluster", "otel", "telemetry"]
 }

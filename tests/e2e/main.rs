@@ -49,6 +49,7 @@ mod reload;
 mod rescue;
 mod rollout;
 mod routing;
+mod runbooks;
 mod samples;
 mod schemathesis;
 mod signals;

@@ -6,6 +6,7 @@ pub(super) mod gated;
 mod order;
 pub(super) mod process;
 pub(super) mod rollout;
+pub(super) mod runbook;
 pub(super) mod traffic;
 
 use std::time::Duration;

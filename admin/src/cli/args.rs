@@ -5,6 +5,7 @@ mod history;
 mod hooks;
 mod init;
 mod rollout;
+mod runbook;
 
 use std::path::PathBuf;
 
@@ -17,6 +18,7 @@ pub use history::{DiffArgs, HistoryArgs, RestoreArgs};
 pub use hooks::HooksVerb;
 pub use init::InitArgs;
 pub use rollout::{DeployArgs, PlanArgs, RolloutVerb};
+pub use runbook::{RunbookVerb, WayBack};
 
 /// The ingress that rolls bad releases back by itself.
 #[derive(Debug, Parser)]
@@ -340,6 +342,13 @@ pub enum Verb {
         /// What to do
         #[command(subcommand)]
         verb: FlagVerb,
+    },
+    /// Carry out runbooks: assess, decide, go back, verify, tell, and what is left to people
+    #[command(after_help = "Example: switchback runbook run checkout")]
+    Runbook {
+        /// What to do
+        #[command(subcommand)]
+        verb: RunbookVerb,
     },
     /// Work on hooks and the messages to them
     #[command(after_help = "Example: switchback hooks dead")]

@@ -102,6 +102,18 @@ hook_events! {
     RuleCleared = "rule_cleared", "rule_cleared";
     /// Stable itself is the one that fails.
     StableFailing = "stable_failing", "stable_failing";
+    /// A runbook was begun, by its trigger or by somebody.
+    RunbookStart = "runbook_start", "runbook_started";
+    /// A step of a runbook waits for somebody.
+    RunbookWait = "runbook_wait", "runbook_waits";
+    /// A step of a runbook takes longer than it should.
+    RunbookOverdue = "runbook_overdue", "runbook_overdue";
+    /// A way back did not help; the runbook goes on with the next one.
+    RunbookEscalate = "runbook_escalate", "runbook_escalated";
+    /// A text for a status page.
+    RunbookStatus = "runbook_status", "runbook_status";
+    /// A runbook is done, or was stopped.
+    RunbookEnd = "runbook_end", "runbook_ended";
     /// A hook did not agree with a switch, or did not answer.
     BeforeSwitchFailed = "before_switch_failed", "before_switch_failed";
 }

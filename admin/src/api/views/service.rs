@@ -8,7 +8,7 @@ use switchback_config::model::{self, Name};
 use switchback_proxy::health::Probed;
 use utoipa::ToSchema;
 
-use super::{backend, judge, mirror, rollout, schema};
+use super::{backend, judge, mirror, rollout, runbook, schema};
 use crate::builder::find;
 use crate::conflict::{Conflict, conflicts};
 use crate::control::Published;
@@ -51,6 +51,8 @@ pub(crate) struct Service {
     health: Health,
     /// The rollout that is under way, or the last one.
     rollout: Option<rollout::Rollout>,
+    /// The runbook that is being carried out, or the last one.
+    runbook: Option<runbook::RunView>,
     /// What its judges think, by backend.
     judge: IndexMap<Name, judge::View>,
     /// How copies of stable's requests do, if any are made.
@@ -154,6 +156,7 @@ pub(crate) fn service(published: &Published, name: &str) -> Option<Service> {
             panic: panics(published, name),
         },
         rollout: rollout::rollout(published, name),
+        runbook: runbook::run(published, name),
         judge: gauges
             .map(|(backend, gauge)| (backend.clone(), judge::view(gauge)))
             .collect(),
