@@ -13,6 +13,8 @@ use switchback_config::model::Name;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use utoipa::ToSchema;
 
+use crate::drill::shadow::{is_shadow, original};
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Event {
@@ -82,6 +84,11 @@ impl Events {
         revision: Option<u64>,
     ) {
         let message = message.into();
+        let (kind, service) = match service {
+            // Whoever waits for a rollback is not woken up by its rehearsal.
+            Some(shadow) if is_shadow(shadow) => ("drill", Some(original(shadow))),
+            service => (kind, service),
+        };
         log(kind, service, by, &message);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let event = Event {
@@ -153,6 +160,9 @@ const ALARMING: &[&str] = &[
     "rolled_back",
     "rollback_held",
     "rollback_did_not_help",
+    "drill_failed",
+    "runbook_escalated",
+    "runbook_overdue",
     "judge_hold",
     "judge_notify",
     "rule_fired",

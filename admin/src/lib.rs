@@ -16,6 +16,7 @@ mod conflict;
 pub mod control;
 pub mod controller;
 pub mod demo;
+pub mod drill;
 pub mod effective;
 pub mod events;
 pub mod evidence;

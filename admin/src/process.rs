@@ -27,6 +27,7 @@ use crate::builder::Addresses;
 use crate::certificates;
 use crate::clock::SteadyClock;
 use crate::control::{self, Controls, Start};
+use crate::drill::Drills;
 use crate::events::Events;
 use crate::files::FileError;
 use crate::flags::look;
@@ -275,8 +276,16 @@ impl Process {
             life: self.life.clone(),
             hooks: self.hooks.clone(),
             trends: Trends::default(),
+            drills: Drills::new(
+                self.controls.clone(),
+                self.store.clone(),
+                self.events.clone(),
+                self.reloader.clone(),
+                &base,
+            ),
             address: self.admin,
         };
+        let drills = api.drills.clone();
         let trends = api.trends.clone();
         let crew = Crew {
             controls: self.controls.clone(),
@@ -296,6 +305,7 @@ impl Process {
             tokio::spawn(prober::run(self.controls.clone(), self.events.clone())),
             tokio::spawn(rollout::run(self.controls.clone(), self.hooks.clone())),
             tokio::spawn(runbook::run(crew)),
+            tokio::spawn(drills.keep()),
             tokio::spawn(self.hooks.clone().run()),
             tokio::spawn(signals::run(self.controls.clone(), base)),
             tokio::spawn(trend::run(self.controls.clone(), trends)),

@@ -22,6 +22,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::command::{Asked, Command, RunbookAct, RunbookCommand, RunbookStart};
 use crate::control::{Controls, Published};
+use crate::drill::shadow::is_shadow;
 use crate::events::{Event, Events};
 use crate::hooks::Hooks;
 use crate::state::{Block, RunbookRun, ServiceState, later};
@@ -113,7 +114,8 @@ fn triggered(published: &Published, told: &[Event]) -> Vec<RunbookCommand> {
     let now = published.clock.now();
     let config = &published.config;
     let mut starts = Vec::new();
-    for service in published.services.keys() {
+    let services = published.services.keys();
+    for service in services.filter(|name| !is_shadow(name)) {
         let state = published.state.services.get(service);
         let last = state.and_then(|state| state.runbook.as_ref());
         if last.is_some_and(RunbookRun::is_running) {

@@ -5,6 +5,7 @@
 //! together with the file is worked out by [`crate::effective`], and only [`crate::controller`]
 //! changes it.
 
+mod drill;
 mod flag;
 mod rollout;
 mod runbook;
@@ -19,6 +20,7 @@ use utoipa::ToSchema;
 
 use crate::api::views::schema;
 
+pub use drill::{DrillCheck, DrillRecord};
 pub use flag::{FlagOff, FlagSet, FlagState, flag_in_force};
 pub(crate) use rollout::later;
 pub use rollout::{Ended, Hold, Outcome, Pause, RolloutState, Stage, Standing, Wait};
@@ -94,6 +96,9 @@ pub struct ServiceState {
     /// The runbook that is being carried out, or the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runbook: Option<RunbookRun>,
+    /// The last rehearsal of a rollback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<DrillRecord>,
 }
 
 /// A value that beats the file's.

@@ -383,6 +383,16 @@ pub struct Service {
     /// Which flags the backends are told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flags: Option<FlagHeader>,
+    /// How often a rollback is rehearsed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drill: Option<Drill>,
+}
+
+/// When a rollback is rehearsed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Drill {
+    /// From one rehearsal to the next.
+    pub every: TimeSpan,
 }
 
 /// One deployed version of a service.

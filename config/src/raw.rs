@@ -242,8 +242,18 @@ section! {
         limits: Limits,
         /// Which flags the backends are told, in a header of every request. Default: none.
         flags: FlagHeader,
+        /// When a rollback is rehearsed. Default: only when somebody asks for it.
+        drill: Drill,
     }
     later ["runbook"]
+}
+
+section! {
+    /// When a rollback is rehearsed, on a shadow of the service that no user meets.
+    Drill {
+        /// From one rehearsal to the next: 30d. The first one follows the start.
+        every: TimeSpan,
+    }
 }
 
 section! {

@@ -20,6 +20,7 @@ mod conditions;
 mod dashboard;
 mod deploy;
 mod docs;
+mod drill;
 mod edge;
 mod events;
 mod evidence;

@@ -2,6 +2,7 @@
 //!
 //! The endpoints themselves are in the files below, by what they change.
 
+pub(super) mod drill;
 pub(super) mod gated;
 mod order;
 pub(super) mod process;

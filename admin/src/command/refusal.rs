@@ -139,6 +139,15 @@ pub enum Refusal {
     /// They were not asked.
     #[error("hooks want to be asked before another backend of service {0:?} becomes stable")]
     BeforeSwitchDue(Name),
+    /// One drill at a time.
+    #[error("a drill is under way; wait for it")]
+    DrillRunning,
+    /// It cannot take place.
+    #[error("the drill cannot take place: {reason}")]
+    DrillImpossible {
+        /// Why.
+        reason: String,
+    },
     /// No such runbook for this service.
     #[error("there is no runbook {runbook:?} for this service; there are: {known}")]
     UnknownRunbook {
@@ -216,6 +225,8 @@ impl Refusal {
             Self::BeforeSwitchFailed { .. } => "before_switch_failed",
             Self::BeforeSwitchRunning(_) => "before_switch_running",
             Self::BeforeSwitchDue(_) => "before_switch_due",
+            Self::DrillRunning => "drill_running",
+            Self::DrillImpossible { .. } => "drill_impossible",
             Self::UnknownRunbook { .. } => "unknown_runbook",
             Self::InvalidRunbook(_) => "invalid_runbook",
             Self::RunbookRunning(_) => "runbook_running",
@@ -257,6 +268,8 @@ impl Refusal {
             | Self::BeforeSwitchFailed { .. }
             | Self::BeforeSwitchRunning(_)
             | Self::BeforeSwitchDue(_)
+            | Self::DrillRunning
+            | Self::DrillImpossible { .. }
             | Self::RunbookRunning(_)
             | Self::NoRunbook(_)
             | Self::NotThisStep { .. }

@@ -1,4 +1,4 @@
-//! Bounds of runbooks: they are recorded with every step that is done.
+//! Bounds of runbooks, which are recorded with every step that is done, and of drills.
 
 use std::time::Duration;
 
@@ -26,3 +26,6 @@ pub const RUNBOOK_LOOK_SECONDS: u32 = 10;
 /// How long after a rollback by a rule its runbook still begins: a process that was down for longer has
 /// missed it.
 pub const RUNBOOK_FRESH: Duration = Duration::from_secs(15 * 60);
+
+/// The shortest time from one drill of a service to the next.
+pub const DRILL_EVERY_MIN: Duration = Duration::from_secs(60);

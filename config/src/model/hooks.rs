@@ -102,6 +102,10 @@ hook_events! {
     RuleCleared = "rule_cleared", "rule_cleared";
     /// Stable itself is the one that fails.
     StableFailing = "stable_failing", "stable_failing";
+    /// A rollback was rehearsed, and everything held.
+    DrillPassed = "drill_passed", "drill_passed";
+    /// A rollback was rehearsed, and something did not hold.
+    DrillFailed = "drill_failed", "drill_failed";
     /// A runbook was begun, by its trigger or by somebody.
     RunbookStart = "runbook_start", "runbook_started";
     /// A step of a runbook waits for somebody.

@@ -18,10 +18,10 @@ use super::flags::{check_names, header};
 use super::limits::{self, Level};
 use super::{check_unique, require, texts, values};
 use crate::decode::{Context, Place, Spanned, Table};
-use crate::defaults::{self, BACKENDS_MAX, ENDPOINTS_MAX, SERVICES_MAX};
+use crate::defaults::{self, BACKENDS_MAX, DRILL_EVERY_MIN, ENDPOINTS_MAX, SERVICES_MAX};
 use crate::diagnostic::Code;
 use crate::model::{
-    Affinity, AffinityKey, Backend, Balance, Drain, Flag, HealthCheck, Name, Preview, Rescue,
+    Affinity, AffinityKey, Backend, Balance, Drain, Drill, Flag, HealthCheck, Name, Preview, Rescue,
     Service, UpstreamTls,
 };
 use crate::raw;
@@ -134,7 +134,19 @@ fn service(
         },
         limits,
         flags: header,
+        drill: raw.drill.as_ref().and_then(|written| drill(written, cx)),
     })
+}
+
+/// Reads when a rollback is rehearsed.
+fn drill(written: &Spanned<raw::Drill>, cx: &Context<'_>) -> Option<Drill> {
+    let every = require(written, written.value.every.as_ref(), "every", cx)?;
+    if every.value.0 < DRILL_EVERY_MIN {
+        let reason = "a drill takes some seconds: so often is load, not practice";
+        let repair = format!("use {} or more", TimeSpan(DRILL_EVERY_MIN));
+        cx.error(Code::OutOfRange, every, reason, repair);
+    }
+    Some(Drill { every: every.value })
 }
 
 fn backends(

@@ -13,6 +13,7 @@ use super::backend::{Health, endpoint_health, health};
 use super::{panics, schema};
 use crate::builder::find;
 use crate::conflict::conflicts;
+use crate::drill::shadow::is_shadow;
 use crate::control::{Published, ServiceStatus};
 use crate::reload::Last;
 use crate::signals::{SignalCondition, signals};
@@ -138,6 +139,7 @@ pub(in crate::api) fn overview(
     last_reload: Last,
 ) -> Overview {
     let services = published.services.iter();
+    let services = services.filter(|(name, _)| !is_shadow(name));
     Overview {
         revision: published.state.revision,
         at: Timestamp::now(),

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use super::{backend, judge, mirror, rollout, runbook, schema};
 use crate::builder::find;
 use crate::conflict::{Conflict, conflicts};
+use crate::drill::shadow::is_shadow;
 use crate::control::Published;
 use crate::observer::FiringRule;
 use crate::signals::{SignalView, signals};
@@ -130,7 +131,7 @@ pub(crate) fn services(published: &Published) -> Services {
 
 /// The view of one service; none if it is not configured.
 pub(crate) fn service(published: &Published, name: &str) -> Option<Service> {
-    let status = published.services.get(name)?;
+    let status = published.services.get(name).filter(|_| !is_shadow(name))?;
     let file = published.file(name)?;
     let effective = &status.effective;
     let backends = effective.backends.keys();
