@@ -7,6 +7,7 @@
 mod endpoint;
 mod exposures;
 mod mirror;
+mod mixture;
 mod route;
 mod slowness;
 
@@ -200,7 +201,10 @@ impl Builder {
             file.rollback.sample_paths,
             self.workers,
         );
+        let versions = mixture::versions(file, before.as_deref(), &backends, self.workers);
         let service = Service {
+            versions,
+            no_store: mixture::no_store(file, effective, &split, stable),
             name: before
                 .as_ref()
                 .map_or_else(|| name.as_str().into(), |before| before.name.clone()),
@@ -477,4 +481,6 @@ fn same_service(one: &Service, other: &Service) -> bool {
         && one.mirror.as_ref().map(Arc::as_ptr) == other.mirror.as_ref().map(Arc::as_ptr)
         && (one.drain_streams, &one.upstream) == (other.drain_streams, &other.upstream)
         && one.flags.as_ref().map(Arc::as_ptr) == other.flags.as_ref().map(Arc::as_ptr)
+        && mixture::same(one.versions.as_ref(), other.versions.as_ref())
+        && one.no_store == other.no_store
 }

@@ -6,6 +6,7 @@
 mod drill;
 mod flags;
 mod mirror;
+mod versions;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -49,6 +50,7 @@ pub(crate) fn render(api: &Api) -> String {
             );
             about_endpoints(&labels, backend, &mut families);
         }
+        versions::about_versions(service, &mut families);
     }
     let retired = published.retired.iter();
     for gone in retired.filter(|gone| !is_shadow(&gone.service)) {

@@ -383,6 +383,12 @@ pub struct Service {
     /// Which flags the backends are told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flags: Option<FlagHeader>,
+    /// The response header in which backends name their version, in lower case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version_header: Option<String>,
+    /// Whether caches are told to keep nothing of versions that may be rolled back.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_store_on_trial: bool,
     /// How often a rollback is rehearsed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drill: Option<Drill>,

@@ -242,6 +242,10 @@ section! {
         limits: Limits,
         /// Which flags the backends are told, in a header of every request. Default: none.
         flags: FlagHeader,
+        /// Response header in which backends name their version, to notice several behind one label. Default: none.
+        version_header: String,
+        /// Whether responses of canaries and of a stable on trial go out with Cache-Control: no-store. Default: false.
+        no_store_on_trial: bool,
         /// When a rollback is rehearsed. Default: only when somebody asks for it.
         drill: Drill,
     }

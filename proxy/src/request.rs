@@ -164,7 +164,10 @@ async fn attempt(
             Ok(answer) => {
                 note_time(service, request.stopwatch.stop(request.worker), report);
                 match should_rescue(request, service, &answer, course.tries) {
-                    false => return Ok((answer, notes)),
+                    false => {
+                        note_version(request, service, &answer);
+                        return Ok((answer, notes));
+                    }
                     true => give_up(*answer),
                 }
             }
@@ -212,6 +215,18 @@ async fn attempt(
         notes.show_backend(service, choice.backend);
         claim.end(outcome);
         (upload, timer) = (rest.again(), same_timer);
+    }
+}
+
+/// Counts an answer by the version that it names, where somebody wants to know.
+fn note_version(request: &Request<'_>, service: &ServiceView, answer: &Answer) {
+    let Some(versions) = &service.service.versions else {
+        return;
+    };
+    if let Some(mixture) = versions.backends.get(answer.claim.backend) {
+        let mut named = answer.head.fields.values(versions.header.as_bytes());
+        let worker = request.worker;
+        mixture.note(worker.index, named.next(), worker.now());
     }
 }
 

@@ -102,9 +102,9 @@ async fn nobody_reaches_the_shadow_by_a_host_or_a_name_of_their_own() {
         }
     };
     let (record, ()) = tokio::join!(drill, strangers);
-    let load = load.stop().await;
+    let (_, failed, first) = load.stop().await;
     assert_eq!(record.json()["passed"], true, "{}", record.text());
-    assert_eq!(load.failed, 0, "{:?}", load.first_failure);
+    assert_eq!(failed, 0, "{first:?}");
     for path in ["rollback", "switch"] {
         let refused = proxy.post(&format!("/v1/services/shop~drill/{path}"), json!({"to": "green"}));
         assert!(refused.await.status >= 400);
@@ -153,9 +153,9 @@ async fn live_drill_moves_a_hundredth_of_the_traffic_and_back() {
     let mut load = Load::start(proxy.web, Protocol::Http1, 2);
     let body = json!({"live": true});
     let record = proxy.post("/v1/services/shop/drill", body.clone()).await.json();
-    let load = load.stop().await;
+    let (_, failed, first) = load.stop().await;
     assert_eq!((&record["passed"], &record["live"]), (&json!(true), &json!(true)), "{record:#}");
-    assert_eq!(load.failed, 0, "{:?}", load.first_failure);
+    assert_eq!(failed, 0, "{first:?}");
     let (all, moved) = (blue.received() as f64, green.received() as f64);
     assert!(moved > 0.0 && moved < all * 0.02, "{moved} of {all}");
     let service = proxy.service().await;

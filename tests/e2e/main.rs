@@ -36,6 +36,7 @@ mod history;
 mod hooks;
 mod hooks_before_switch;
 mod hooks_standards;
+mod image_rollback;
 mod init;
 mod judge;
 mod limits;

@@ -116,6 +116,7 @@ pub(crate) fn shadow(file: &Service, stable: &Name, canary: &Name, set: &Set) ->
         upstream_host: None,
         flags: None,
         drill: None,
+        version_header: None,
         expose: true,
         ..file.clone()
     }
@@ -133,6 +134,7 @@ fn dry(hook: &Hook, set: &Set) -> Option<Hook> {
         on: vec![HookEvent::Rollback],
         action: Some(HookAction::Http(HttpHook {
             url: format!("http://{}/{}", set.hooks, set.host),
+            method: None,
             preset: Preset::Cloudevents,
             secret_file: None,
             headers: [].into(),

@@ -175,6 +175,9 @@ pub struct HttpHook {
     /// Whereto: an http or https URL.
     #[serde(rename = "http")]
     pub url: String,
+    /// The method, if it is not POST: PURGE or BAN, for caches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
     /// Shape of the body.
     pub preset: Preset,
     /// File with the secrets that sign it, one a line.

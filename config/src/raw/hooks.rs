@@ -16,6 +16,8 @@ section! {
         http: String,
         /// Program and arguments to run, without a shell.
         run: Vec<TextItem>,
+        /// Method of the request, such as PURGE for caches. Default: POST.
+        method: String,
         /// Body of the request: `cloudevents` (default), `slack` or `alertmanager`.
         preset: Preset,
         /// File with secrets that sign the request (Standard Webhooks), one a line; two while they change.

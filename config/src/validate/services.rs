@@ -134,6 +134,11 @@ fn service(
         },
         limits,
         flags: header,
+        version_header: raw
+            .version_header
+            .as_ref()
+            .and_then(|name| texts::header_name(&name.value, name.into(), cx)),
+        no_store_on_trial: raw.no_store_on_trial.as_ref().is_some_and(|on| on.value),
         drill: raw.drill.as_ref().and_then(|written| drill(written, cx)),
     })
 }
