@@ -32,9 +32,22 @@ pub struct Event {
     pub by: String,
     /// In words.
     pub message: String,
+    /// The version it is about, where that is what it tells.
+    #[serde(flatten)]
+    pub about: Option<About>,
     /// The state after it, if it changed one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<u64>,
+}
+
+/// A version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = EventVersion)]
+pub struct About {
+    /// The backend.
+    pub backend: Name,
+    /// Its label.
+    pub version: String,
 }
 
 /// Where events are put and read. Cheap to clone.
@@ -83,7 +96,29 @@ impl Events {
         message: impl Into<String>,
         revision: Option<u64>,
     ) {
-        let message = message.into();
+        self.put(kind, service, by, message.into(), None, revision);
+    }
+
+    /// Adds an event about a version.
+    pub(crate) fn emit_about(
+        &self,
+        kind: &'static str,
+        service: &str,
+        about: About,
+        message: String,
+    ) {
+        self.put(kind, Some(service), "switchback", message, Some(about), None);
+    }
+
+    fn put(
+        &self,
+        kind: &'static str,
+        service: Option<&str>,
+        by: &str,
+        message: String,
+        about: Option<About>,
+        revision: Option<u64>,
+    ) {
         let (kind, service) = match service {
             // Whoever waits for a rollback is not woken up by its rehearsal.
             Some(shadow) if is_shadow(shadow) => ("drill", Some(original(shadow))),
@@ -98,6 +133,7 @@ impl Events {
             service: service.map(str::to_owned),
             by: by.into(),
             message,
+            about,
             revision,
         };
         kept.next += 1;
@@ -150,6 +186,7 @@ impl Kept {
             service: None,
             by: "switchback".into(),
             message,
+            about: None,
             revision: None,
         })
     }

@@ -21,6 +21,7 @@ pub mod effective;
 pub mod events;
 pub mod evidence;
 mod explain;
+mod farewell;
 pub mod files;
 mod flags;
 #[cfg(fuzzing)]

@@ -29,6 +29,7 @@ use crate::clock::SteadyClock;
 use crate::control::{self, Controls, Start};
 use crate::drill::Drills;
 use crate::events::Events;
+use crate::farewell;
 use crate::files::FileError;
 use crate::flags::look;
 use crate::handover::{NOBODY, Predecessor, TakeoverError};
@@ -306,6 +307,7 @@ impl Process {
             tokio::spawn(rollout::run(self.controls.clone(), self.hooks.clone())),
             tokio::spawn(runbook::run(crew)),
             tokio::spawn(drills.keep()),
+            tokio::spawn(farewell::run(self.controls.clone(), self.events.clone())),
             tokio::spawn(self.hooks.clone().run()),
             tokio::spawn(signals::run(self.controls.clone(), base)),
             tokio::spawn(trend::run(self.controls.clone(), trends)),

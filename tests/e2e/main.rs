@@ -46,6 +46,7 @@ mod mirror_judge;
 mod monitoring;
 mod one_request;
 mod openapi;
+mod pitfalls;
 mod promises;
 mod reload;
 mod rescue;

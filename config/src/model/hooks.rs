@@ -102,6 +102,10 @@ hook_events! {
     RuleCleared = "rule_cleared", "rule_cleared";
     /// Stable itself is the one that fails.
     StableFailing = "stable_failing", "stable_failing";
+    /// A version gets no more requests: its workers should take no new jobs.
+    VersionClosed = "version_closed", "version_closed";
+    /// It has finished all requests that it had.
+    VersionDrained = "version_drained", "version_drained";
     /// A rollback was rehearsed, and everything held.
     DrillPassed = "drill_passed", "drill_passed";
     /// A rollback was rehearsed, and something did not hold.
