@@ -32,22 +32,15 @@ pub struct Event {
     pub by: String,
     /// In words.
     pub message: String,
-    /// The version it is about, where that is what it tells.
-    #[serde(flatten)]
-    pub about: Option<About>,
+    /// The backend, where it is about one version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend: Option<Name>,
+    /// The label of that version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// The state after it, if it changed one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<u64>,
-}
-
-/// A version.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[schema(as = EventVersion)]
-pub struct About {
-    /// The backend.
-    pub backend: Name,
-    /// Its label.
-    pub version: String,
 }
 
 /// Where events are put and read. Cheap to clone.
@@ -56,6 +49,17 @@ pub struct Events {
     kept: Arc<Mutex<Kept>>,
     stream: broadcast::Sender<Event>,
     readers: Arc<Semaphore>,
+}
+
+/// Something that happens now.
+struct Happened<'a> {
+    kind: &'static str,
+    service: Option<&'a str>,
+    by: &'a str,
+    message: String,
+    /// Backend and label.
+    version: Option<(&'a str, &'a str)>,
+    revision: Option<u64>,
 }
 
 /// What a reader gets.
@@ -96,29 +100,44 @@ impl Events {
         message: impl Into<String>,
         revision: Option<u64>,
     ) {
-        self.put(kind, service, by, message.into(), None, revision);
+        let happened = Happened {
+            kind,
+            service,
+            by,
+            message: message.into(),
+            version: None,
+            revision,
+        };
+        self.put(happened);
     }
 
-    /// Adds an event about a version.
+    /// Adds an event about a version of a backend.
     pub(crate) fn emit_about(
         &self,
         kind: &'static str,
         service: &str,
-        about: About,
+        version: (&str, &str),
         message: String,
     ) {
-        self.put(kind, Some(service), "switchback", message, Some(about), None);
+        self.put(Happened {
+            kind,
+            service: Some(service),
+            by: "switchback",
+            message,
+            version: Some(version),
+            revision: None,
+        });
     }
 
-    fn put(
-        &self,
-        kind: &'static str,
-        service: Option<&str>,
-        by: &str,
-        message: String,
-        about: Option<About>,
-        revision: Option<u64>,
-    ) {
+    fn put(&self, happened: Happened<'_>) {
+        let Happened {
+            kind,
+            service,
+            by,
+            message,
+            version,
+            revision,
+        } = happened;
         let (kind, service) = match service {
             // Whoever waits for a rollback is not woken up by its rehearsal.
             Some(shadow) if is_shadow(shadow) => ("drill", Some(original(shadow))),
@@ -133,7 +152,8 @@ impl Events {
             service: service.map(str::to_owned),
             by: by.into(),
             message,
-            about,
+            backend: version.map(|(backend, _)| backend.to_owned()),
+            version: version.map(|(_, version)| version.to_owned()),
             revision,
         };
         kept.next += 1;
@@ -186,7 +206,8 @@ impl Kept {
             service: None,
             by: "switchback".into(),
             message,
-            about: None,
+            backend: None,
+            version: None,
             revision: None,
         })
     }

@@ -13,7 +13,7 @@ use tokio::sync::watch::Receiver;
 use crate::builder::find;
 use crate::control::{Controls, Published};
 use crate::drill::shadow::is_shadow;
-use crate::events::{About, Events};
+use crate::events::Events;
 
 /// How often requests under way are counted while a version drains.
 const LOOK: Duration = Duration::from_millis(100);
@@ -105,10 +105,6 @@ const DRAINED: (&str, &str) = ("version_drained", "has finished all requests");
 
 fn tell(events: &Events, (service, backend, version): &Version, what: (&'static str, &str)) {
     let (kind, words) = what;
-    let about = About {
-        backend: backend.clone(),
-        version: version.clone(),
-    };
     let message = format!("{backend} ({version}) {words}");
-    events.emit_about(kind, service, about, message);
+    events.emit_about(kind, service, (backend, version), message);
 }

@@ -122,7 +122,7 @@ fn triggered(published: &Published, told: &[Event]) -> Vec<RunbookCommand> {
             continue;
         }
         let runbooks = config.runbooks.keys();
-        let armed = runbooks.filter_map(|name| {
+        let mut armed = runbooks.filter_map(|name| {
             let runbook = config.runbook(name).filter(|book| book.is_for(service))?;
             let rule = String::from(runbook.trigger.as_ref()?.rule().clone());
             let is_it = |text: &str| text.contains(&rule);
@@ -133,7 +133,7 @@ fn triggered(published: &Published, told: &[Event]) -> Vec<RunbookCommand> {
             let since = since.or_else(|| told.iter().any(is_told).then_some(now))?;
             Some((name, runbook, since))
         });
-        let first = armed.into_iter().next();
+        let first = armed.next();
         starts.extend(first.map(|(name, runbook, since)| start(service, name, runbook, since)));
     }
     starts

@@ -148,7 +148,7 @@ fn enter(case: &mut Case<'_>, run: &mut RunbookRun, step: usize) {
 
 /// Waits for somebody.
 fn wait(case: &mut Case<'_>, run: &mut RunbookRun, hold: RunHold) {
-    let name = run.plan.get(run.step).map_or("", |step| &step.name);
+    let name = run.plan.get(run.step).map_or("", |step| step.name.as_str());
     let what = match hold.what {
         RunHoldKind::Approval => "waits for somebody to agree",
         RunHoldKind::Tick => "waits for somebody to do it",

@@ -81,10 +81,10 @@ pub(crate) fn of_event(published: &Published, event: &Event) -> Vec<Delivery> {
         kind: event.kind.into(),
         message: event.message.clone(),
         backend: backend.map(str::to_owned),
-        version: match &event.about {
-            Some(about) => Some(about.version.clone()),
-            None => backend.map(|backend| effective.version(backend).to_owned()),
-        },
+        version: event
+            .version
+            .clone()
+            .or_else(|| backend.map(|backend| effective.version(backend).to_owned())),
         revision: None,
         by: event.by.clone(),
         reason: None,
