@@ -169,10 +169,7 @@ impl Builder {
                 self.backend(plan, name, before.as_deref(), backend, value, by_file)
             })
             .collect();
-        let stable = effective
-            .backends
-            .get_index_of(&effective.stable)
-            .unwrap_or(0);
+        let stable = stable_of(effective);
         let split = split_of(effective, stable);
         let judged = self.judged(
             name,
@@ -205,9 +202,7 @@ impl Builder {
         let service = Service {
             versions,
             no_store: mixture::no_store(file, effective, &split, stable),
-            name: before
-                .as_ref()
-                .map_or_else(|| name.as_str().into(), |before| before.name.clone()),
+            name: name_of(before.as_deref(), name),
             blocked: blocked(effective),
             cuts: cuts(plan, name, effective),
             backends,
@@ -414,6 +409,15 @@ fn cuts(plan: &Plan<'_>, service: &Name, effective: &Effective) -> Vec<u64> {
         .keys()
         .map(|backend| cut.and_then(|cut| cut.get(backend)).copied().unwrap_or(0));
     cuts.collect()
+}
+
+fn name_of(before: Option<&Service>, name: &str) -> Arc<str> {
+    before.map_or_else(|| name.into(), |before| before.name.clone())
+}
+
+fn stable_of(effective: &Effective) -> usize {
+    let stable = effective.backends.get_index_of(&effective.stable);
+    stable.unwrap_or(0)
 }
 
 fn split_of(effective: &Effective, stable: usize) -> Split {

@@ -8,8 +8,8 @@
 //!
 //! With `live`, a hundredth of the service's own traffic is moved to its other backend and back as well.
 
-pub(crate) mod shadow;
 mod rehearsal;
+pub(crate) mod shadow;
 mod stage;
 mod walk;
 

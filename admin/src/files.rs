@@ -361,10 +361,13 @@ pub fn check_hooks(config: &Config, base: &Path) -> Result<(), FileError> {
 /// # Errors
 /// When one cannot be read or is no good.
 pub fn runbooks(config: &mut Config, base: &Path) -> Result<(), FileError> {
-    let files = config.runbooks.iter().filter_map(|(name, source)| match source {
-        RunbookSource::File(path) => Some((name.clone(), PathBuf::from(path))),
-        RunbookSource::Runbook(_) => None,
-    });
+    let files = config
+        .runbooks
+        .iter()
+        .filter_map(|(name, source)| match source {
+            RunbookSource::File(path) => Some((name.clone(), PathBuf::from(path))),
+            RunbookSource::Runbook(_) => None,
+        });
     for (name, path) in files.collect::<Vec<_>>() {
         let text = read(base, &path, &format!("runbooks.{name}"))?;
         let text = String::from_utf8_lossy(&text);
@@ -374,7 +377,12 @@ pub fn runbooks(config: &mut Config, base: &Path) -> Result<(), FileError> {
             rendered,
         };
         let runbook = switchback_config::parse_runbook(&text).map_err(|faults| {
-            refused(render_all(&faults, &text, &path.display().to_string(), false))
+            refused(render_all(
+                &faults,
+                &text,
+                &path.display().to_string(),
+                false,
+            ))
         })?;
         config
             .adopt_runbook(&name, runbook)

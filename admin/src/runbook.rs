@@ -126,9 +126,8 @@ fn triggered(published: &Published, told: &[Event]) -> Vec<RunbookCommand> {
             let runbook = config.runbook(name).filter(|book| book.is_for(service))?;
             let rule = String::from(runbook.trigger.as_ref()?.rule().clone());
             let is_it = |text: &str| text.contains(&rule);
-            let is_told = |event: &Event| {
-                event.service.as_ref() == Some(service) && is_it(&event.message)
-            };
+            let is_told =
+                |event: &Event| event.service.as_ref() == Some(service) && is_it(&event.message);
             let since = state.and_then(|state| fresh_block(state, now, is_it));
             let since = since.or_else(|| told.iter().any(is_told).then_some(now))?;
             Some((name, runbook, since))
@@ -155,8 +154,13 @@ fn start(service: &Name, name: &Name, runbook: &Runbook, since: Timestamp) -> Ru
 }
 
 /// When a rule that is meant has blocked a version a short while ago, and no run was about that.
-fn fresh_block(state: &ServiceState, now: Timestamp, is_it: impl Fn(&str) -> bool) -> Option<Timestamp> {
-    let meant = |block: &&Block| block.cause == "rule" && block.reason.as_deref().is_some_and(&is_it);
+fn fresh_block(
+    state: &ServiceState,
+    now: Timestamp,
+    is_it: impl Fn(&str) -> bool,
+) -> Option<Timestamp> {
+    let meant =
+        |block: &&Block| block.cause == "rule" && block.reason.as_deref().is_some_and(&is_it);
     let blocks = state.blocked.values().filter(meant);
     unattended(state, now, blocks)
 }

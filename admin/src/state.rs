@@ -24,9 +24,7 @@ pub use drill::{DrillCheck, DrillRecord};
 pub use flag::{FlagOff, FlagSet, FlagState, flag_in_force};
 pub(crate) use rollout::later;
 pub use rollout::{Ended, Hold, Outcome, Pause, RolloutState, Stage, Standing, Wait};
-pub use runbook::{
-    RunEnded, RunHold, RunHoldKind, RunOutcome, RunbookRun, StepRun, StepStatus,
-};
+pub use runbook::{RunEnded, RunHold, RunHoldKind, RunOutcome, RunbookRun, StepRun, StepStatus};
 
 /// The recorded state of all services.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -311,9 +311,8 @@ pub(crate) fn write_response<S: FieldSink>(
         _ if head.listed.is_empty() && changes.is_empty() && !policy.no_store => true,
         _ => {
             let name = head.fields.name(field);
-            !is_listed(&head.listed, &head.fields, name)
-                && !is_changed(changes, name)
-                && !(policy.no_store && is_for_caches(name))
+            let is_replaced = is_changed(changes, name) || policy.no_store && is_for_caches(name);
+            !is_listed(&head.listed, &head.fields, name) && !is_replaced
         }
     });
     for (name, value) in &changes.set {
@@ -338,8 +337,15 @@ pub(crate) fn write_response<S: FieldSink>(
 
 /// Whether a field tells caches what they may keep.
 fn is_for_caches(name: &[u8]) -> bool {
-    let fields = ["cache-control", "cdn-cache-control", "surrogate-control", "expires"];
-    fields.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+    let fields = [
+        "cache-control",
+        "cdn-cache-control",
+        "surrogate-control",
+        "expires",
+    ];
+    fields
+        .iter()
+        .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
 }
 
 /// The cookie that keeps a client on its backend: 128 random bits, for 30 days.

@@ -169,7 +169,9 @@ impl Sightings {
     fn slot(&self, value: &[u8]) -> Option<&Slot> {
         let is_it = |slot: &&Slot| {
             let known = slot.value.load();
-            known.as_ref().is_some_and(|known| known.as_bytes() == value)
+            known
+                .as_ref()
+                .is_some_and(|known| known.as_bytes() == value)
         };
         if let Some(slot) = self.slots.iter().find(is_it) {
             return Some(slot);

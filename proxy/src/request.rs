@@ -164,10 +164,7 @@ async fn attempt(
             Ok(answer) => {
                 note_time(service, request.stopwatch.stop(request.worker), report);
                 match should_rescue(request, service, &answer, course.tries) {
-                    false => {
-                        note_version(request, service, &answer);
-                        return Ok((answer, notes));
-                    }
+                    false => return Ok((answer, notes)),
                     true => give_up(*answer),
                 }
             }
@@ -215,18 +212,6 @@ async fn attempt(
         notes.show_backend(service, choice.backend);
         claim.end(outcome);
         (upload, timer) = (rest.again(), same_timer);
-    }
-}
-
-/// Counts an answer by the version that it names, where somebody wants to know.
-fn note_version(request: &Request<'_>, service: &ServiceView, answer: &Answer) {
-    let Some(versions) = &service.service.versions else {
-        return;
-    };
-    if let Some(mixture) = versions.backends.get(answer.claim.backend) {
-        let mut named = answer.head.fields.values(versions.header.as_bytes());
-        let worker = request.worker;
-        mixture.note(worker.index, named.next(), worker.now());
     }
 }
 
@@ -428,6 +413,7 @@ fn reply(
     mut report: Report,
 ) -> Reply {
     let status = answer.head.status;
+    note_version(request.worker, &answer);
     report.note_answer(&answer.claim);
     report.note(|record| record.status = status);
     if status == 101 {
@@ -441,6 +427,18 @@ fn reply(
         body: Body::Exchange(exchange),
         write_stall: request.limits.write_stall,
     })
+}
+
+/// Counts an answer by the version that it names, where somebody wants to know.
+fn note_version(worker: &Worker, answer: &Answer) {
+    let claim = &answer.claim;
+    let Some(versions) = &claim.service.service.versions else {
+        return;
+    };
+    if let Some(mixture) = versions.backends.get(claim.backend) {
+        let mut named = answer.head.fields.values(versions.header.as_bytes());
+        mixture.note(worker.index, named.next(), worker.now());
+    }
 }
 
 fn refuse(

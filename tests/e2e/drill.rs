@@ -43,7 +43,10 @@ async fn untested_rollback_path_pitfall_is_met_by_a_drill_that_no_user_notices()
     assert_eq!(code, 0, "{out}\n{err}");
     assert!(out.contains("shop: the drill passed"), "{out}");
     let record = proxy.get("/v1/services/shop/drill").await;
-    assert_eq!((&record["passed"], &record["live"]), (&json!(true), &json!(false)));
+    assert_eq!(
+        (&record["passed"], &record["live"]),
+        (&json!(true), &json!(false))
+    );
     for name in [
         "requests pass",
         "the fault is noticed",
@@ -55,17 +58,32 @@ async fn untested_rollback_path_pitfall_is_met_by_a_drill_that_no_user_notices()
     ] {
         assert_eq!(check(&record, name)["passed"], true, "{record:#}");
     }
-    let noticed = check(&record, "the fault is noticed")["finding"].as_str().unwrap();
-    assert!(noticed.contains("canary failed "), "the judge's sentence: {noticed}");
+    let noticed = check(&record, "the fault is noticed")["finding"]
+        .as_str()
+        .unwrap();
+    assert!(
+        noticed.contains("canary failed "),
+        "the judge's sentence: {noticed}"
+    );
     assert!(record["rolled_back_in_ms"].as_u64().unwrap() < 10_000);
     // Nobody who serves users was asked, nothing of theirs has moved, and no hook outside was told.
     assert_eq!((blue.received(), green.received()), (1, 0));
     assert_eq!(of_users(&proxy).await, counted);
     let after = proxy.service().await;
-    for same in ["weights", "stable", "backends", "blocked_versions", "judge", "effective"] {
+    for same in [
+        "weights",
+        "stable",
+        "backends",
+        "blocked_versions",
+        "judge",
+        "effective",
+    ] {
         assert_eq!(after[same], before[same], "{same}");
     }
-    eventually_async("the result is told", || async { !receiver.types().is_empty() }).await;
+    eventually_async("the result is told", || async {
+        !receiver.types().is_empty()
+    })
+    .await;
     assert_eq!(receiver.types(), ["switchback.drill_passed"]);
     // It is on record, and the shadow is gone.
     let services = proxy.get("/v1/services").await;
@@ -73,7 +91,10 @@ async fn untested_rollback_path_pitfall_is_met_by_a_drill_that_no_user_notices()
     assert_eq!(proxy.get("/v1/rollbacks").await["rollbacks"], json!([]));
     let audit = proxy.get("/v1/audit").await.to_string();
     for action in ["drill_start", "drill_passed"] {
-        assert!(audit.contains(&format!("\"action\":\"{action}\"")), "{audit}");
+        assert!(
+            audit.contains(&format!("\"action\":\"{action}\"")),
+            "{audit}"
+        );
     }
     assert!(proxy.get("/v1/audit/check").await["fault"].is_null());
     let metrics = proxy.api("GET", "/metrics", Value::Null).await.text();
@@ -95,9 +116,18 @@ async fn nobody_reaches_the_shadow_by_a_host_or_a_name_of_their_own() {
     let strangers = async {
         let mut client = Http::connect(proxy.web).await;
         for _ in 0..200 {
-            for host in ["00000000000000000000000000000000.drill.invalid", "shop~drill"] {
-                let answer = client.send("GET", "/", &[("host", host)], b"").await.unwrap();
-                assert_eq!((answer.status, answer.header("x-switchback-version")), (200, "1"));
+            for host in [
+                "00000000000000000000000000000000.drill.invalid",
+                "shop~drill",
+            ] {
+                let answer = client
+                    .send("GET", "/", &[("host", host)], b"")
+                    .await
+                    .unwrap();
+                assert_eq!(
+                    (answer.status, answer.header("x-switchback-version")),
+                    (200, "1")
+                );
             }
         }
     };
@@ -106,8 +136,9 @@ async fn nobody_reaches_the_shadow_by_a_host_or_a_name_of_their_own() {
     assert_eq!(record.json()["passed"], true, "{}", record.text());
     assert_eq!(failed, 0, "{first:?}");
     for path in ["rollback", "switch"] {
-        let refused = proxy.post(&format!("/v1/services/shop~drill/{path}"), json!({"to": "green"}));
-        assert!(refused.await.status >= 400);
+        let path = format!("/v1/services/shop~drill/{path}");
+        let refused = proxy.post(&path, json!({"to": "green"})).await;
+        assert!(refused.status >= 400, "{}", refused.text());
     }
     assert_eq!(green.received(), 0);
 }
@@ -125,7 +156,11 @@ async fn drill_that_is_due_takes_place_by_itself_and_goes_on_through_a_reload() 
     let record = proxy.get("/v1/services/shop/drill").await;
     assert_eq!(record["by"], "switchback");
     let audit = proxy.get("/v1/audit").await.to_string();
-    assert_eq!(audit.matches("\"action\":\"drill_start\"").count(), 1, "it is due in 30 days");
+    assert_eq!(
+        audit.matches("\"action\":\"drill_start\"").count(),
+        1,
+        "it is due in 30 days"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -135,14 +170,20 @@ async fn drill_fails_where_a_rollback_would() {
     let proxy = Proxy::blue_green(&blue, &green, more);
     let (code, out, _) = proxy.cli(&["drill", "shop"]);
     assert_eq!(code, 1, "{out}");
-    assert!(out.contains("hook undo: there is no program \"./undo\""), "{out}");
+    assert!(
+        out.contains("hook undo: there is no program \"./undo\""),
+        "{out}"
+    );
     let record = proxy.get("/v1/services/shop/drill").await;
     assert_eq!(check(&record, "the fault is noticed")["passed"], true);
     assert_eq!(check(&record, "hooks are told (dry)")["passed"], false);
     let (code, _, _) = proxy.cli(&["drill", "shop", "--last"]);
     assert_eq!(code, 1);
     let unknown = proxy.post("/v1/services/shp/drill", json!({})).await;
-    assert_eq!((unknown.status, unknown.json()["code"].clone()), (404, json!("unknown_service")));
+    assert_eq!(
+        (unknown.status, unknown.json()["code"].clone()),
+        (404, json!("unknown_service"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -152,17 +193,30 @@ async fn live_drill_moves_a_hundredth_of_the_traffic_and_back() {
     let proxy = Proxy::blue_green(&blue, &green, health);
     let mut load = Load::start(proxy.web, Protocol::Http1, 2);
     let body = json!({"live": true});
-    let record = proxy.post("/v1/services/shop/drill", body.clone()).await.json();
+    let record = proxy
+        .post("/v1/services/shop/drill", body.clone())
+        .await
+        .json();
     let (_, failed, first) = load.stop().await;
-    assert_eq!((&record["passed"], &record["live"]), (&json!(true), &json!(true)), "{record:#}");
+    assert_eq!(
+        (&record["passed"], &record["live"]),
+        (&json!(true), &json!(true)),
+        "{record:#}"
+    );
     assert_eq!(failed, 0, "{first:?}");
     let (all, moved) = (blue.received() as f64, green.received() as f64);
     assert!(moved > 0.0 && moved < all * 0.02, "{moved} of {all}");
     let service = proxy.service().await;
     assert_eq!(service["weights"], json!({"blue": 100, "green": 0}));
-    assert!(service["override"]["weights"].is_null(), "as in the file again");
+    assert!(
+        service["override"]["weights"].is_null(),
+        "as in the file again"
+    );
     // Not while it would be in somebody's way.
     proxy.weights(90, 10).await;
     let refused = proxy.post("/v1/services/shop/drill", body).await;
-    assert_eq!((refused.status, refused.json()["code"].clone()), (409, json!("drill_impossible")));
+    assert_eq!(
+        (refused.status, refused.json()["code"].clone()),
+        (409, json!("drill_impossible"))
+    );
 }

@@ -58,9 +58,17 @@ async fn kubernetes_image_rollback_follows_the_rollback_of_the_traffic() {
     );
     let proxy = Proxy::blue_green(&blue, &green, &hooks);
     proxy.weights(50, 50).await;
-    let answer = proxy.post("/v1/services/shop/rollback", json!({})).await.json();
-    assert_eq!(answer["weights"]["green"], 0, "the traffic does not wait for it");
-    eventually("the image is brought back", || calls(tools.path()).len() == 3);
+    let answer = proxy
+        .post("/v1/services/shop/rollback", json!({}))
+        .await
+        .json();
+    assert_eq!(
+        answer["weights"]["green"], 0,
+        "the traffic does not wait for it"
+    );
+    eventually("the image is brought back", || {
+        calls(tools.path()).len() == 3
+    });
     let called: Vec<String> = calls(tools.path())
         .iter()
         .map(|call| call.split(" GREEN_IMAGE").next().unwrap().to_owned())
@@ -84,7 +92,12 @@ async fn kubernetes_image_rollback_follows_the_rollback_of_the_traffic() {
 fn kubernetes_image_rollback_goes_one_back_and_fails_if_pods_do_not_become_ready() {
     let tools = tempfile::tempdir().unwrap();
     fake(tools.path(), "kubectl", 0);
-    let (code, error) = run(tools.path(), "kubernetes-rollback", &["deployment/shop"], &[]);
+    let (code, error) = run(
+        tools.path(),
+        "kubernetes-rollback",
+        &["deployment/shop"],
+        &[],
+    );
     assert_eq!(code, 0, "{error}");
     assert!(calls(tools.path())[1].starts_with("kubectl rollout undo deployment/shop GREEN"));
     for (arguments, why) in [
@@ -96,7 +109,12 @@ fn kubernetes_image_rollback_goes_one_back_and_fails_if_pods_do_not_become_ready
         assert!(error.contains(why), "{error}");
     }
     fake(tools.path(), "kubectl", 1);
-    let (code, _) = run(tools.path(), "kubernetes-rollback", &["deployment/shop"], &[]);
+    let (code, _) = run(
+        tools.path(),
+        "kubernetes-rollback",
+        &["deployment/shop"],
+        &[],
+    );
     assert_eq!(code, 1);
 }
 
@@ -113,7 +131,9 @@ fn docker_compose_rollback_recreates_the_idle_backend_from_a_pinned_digest() {
         calls(tools.path()),
         [
             format!("docker compose pull green GREEN_IMAGE={digest}"),
-            format!("docker compose up --detach --no-deps --force-recreate --wait --wait-timeout 120 green GREEN_IMAGE={digest}"),
+            format!(
+                "docker compose up --detach --no-deps --force-recreate --wait --wait-timeout 120 green GREEN_IMAGE={digest}"
+            ),
         ]
     );
     // A tag is whatever it points at now.
@@ -137,11 +157,19 @@ fn docker_compose_rollback_never_recreates_the_backend_that_serves() {
     std::fs::write(tools.path().join("told"), told.to_string()).unwrap();
     let attempt = |backend: &str| {
         let more = [("SWITCHBACK_BACKEND", backend)];
-        run(tools.path(), "compose-rollback", &["x", "GREEN_IMAGE", "previous"], &more)
+        run(
+            tools.path(),
+            "compose-rollback",
+            &["x", "GREEN_IMAGE", "previous"],
+            &more,
+        )
     };
     let (code, error) = attempt("blue");
     assert_eq!(code, 1);
-    assert!(error.contains("backend blue has weight 100; switch first"), "{error}");
+    assert!(
+        error.contains("backend blue has weight 100; switch first"),
+        "{error}"
+    );
     let (code, error) = attempt("red");
     assert_eq!(code, 1);
     assert!(error.contains("has weight unknown"), "{error}");
@@ -157,13 +185,28 @@ async fn backend_that_was_recreated_gets_nothing_before_it_is_healthy() {
     let proxy = Proxy::blue_green(&blue, &green, health);
     green.answer_with(503);
     let body = json!({"version": "3", "endpoints": [green.url()]});
-    assert_eq!(proxy.api("PUT", "/v1/services/shop/backends/green", body).await.status, 200);
-    let refused = proxy.post("/v1/services/shop/switch", json!({"to": "green"})).await;
-    assert_eq!((refused.status, refused.json()["code"].clone()), (409, json!("target_unhealthy")));
+    assert_eq!(
+        proxy
+            .api("PUT", "/v1/services/shop/backends/green", body)
+            .await
+            .status,
+        200
+    );
+    let refused = proxy
+        .post("/v1/services/shop/switch", json!({"to": "green"}))
+        .await;
+    assert_eq!(
+        (refused.status, refused.json()["code"].clone()),
+        (409, json!("target_unhealthy"))
+    );
     assert_eq!(proxy.service().await["stable"], "blue");
     green.answer_with(200);
     eventually_async("it is healthy, and may be switched to", || async {
-        proxy.post("/v1/services/shop/switch", json!({"to": "green"})).await.status == 200
+        proxy
+            .post("/v1/services/shop/switch", json!({"to": "green"}))
+            .await
+            .status
+            == 200
     })
     .await;
 }
@@ -186,16 +229,28 @@ async fn rolling_redeploy_mixed_versions_are_reported_by_their_share_of_response
         assert_eq!(client.get("/").await.status, 200);
     }
     let seen = proxy.service().await["backends"]["only"]["versions_seen"].clone();
-    assert_eq!((&seen["mixed"], &seen["unmarked"]), (&json!(true), &json!(0)), "{seen}");
+    assert_eq!(
+        (&seen["mixed"], &seen["unmarked"]),
+        (&json!(true), &json!(0)),
+        "{seen}"
+    );
     let versions = seen["versions"].as_array().unwrap();
     let mut shares: Vec<(&str, f64)> = versions
         .iter()
-        .map(|one| (one["version"].as_str().unwrap(), one["share"].as_f64().unwrap()))
+        .map(|one| {
+            (
+                one["version"].as_str().unwrap(),
+                one["share"].as_f64().unwrap(),
+            )
+        })
         .collect();
     shares.sort_by(|one, other| one.0.cmp(other.0));
     assert_eq!(shares, [("41", 0.5), ("42", 0.5)]);
     let (_, out, _) = proxy.cli(&["status", "shop"]);
-    assert!(out.contains("shop only: answers as several versions: "), "{out}");
+    assert!(
+        out.contains("shop only: answers as several versions: "),
+        "{out}"
+    );
     let metrics = proxy.api("GET", "/metrics", Value::Null).await.text();
     let line = "switchback_version_share{service=\"shop\",backend=\"only\",seen=\"41\"} 0.5\n";
     assert!(metrics.contains(line), "{metrics}");
@@ -206,6 +261,9 @@ async fn rolling_redeploy_mixed_versions_are_reported_by_their_share_of_response
         client.get("/").await;
     }
     let seen = proxy.service().await["backends"]["only"]["versions_seen"].clone();
-    assert!(seen["versions"].as_array().unwrap().len() <= 32, "16 a worker: {seen}");
+    assert!(
+        seen["versions"].as_array().unwrap().len() <= 32,
+        "16 a worker: {seen}"
+    );
     assert!(seen["other"].as_u64().unwrap() > 0, "{seen}");
 }

@@ -26,13 +26,19 @@ async fn cache_invalidation_pitfall_caches_are_purged_again_until_they_answer() 
     );
     let proxy = Proxy::blue_green(&blue, &green, &hooks);
     proxy.weights(50, 50).await;
-    let answer = proxy.post("/v1/services/shop/rollback", json!({})).await.json();
+    let answer = proxy
+        .post("/v1/services/shop/rollback", json!({}))
+        .await
+        .json();
     assert_eq!(answer["weights"]["green"], 0, "the cache is not waited for");
     eventually("it is tried", || !cache.seen().is_empty());
     cache.be(Mood::Answer(200));
     eventually("it is tried again", || cache.seen().len() >= 2);
     let message = cache.seen()[1].clone();
-    assert_eq!((message.method.as_str(), message.path.as_str()), ("PURGE", "/hook"));
+    assert_eq!(
+        (message.method.as_str(), message.path.as_str()),
+        ("PURGE", "/hook")
+    );
     assert_eq!(message.body["data"]["version"], "2", "what was rolled back");
     eventually_async("it is on record", || async {
         let deliveries = proxy.get("/v1/hooks/deliveries").await;
@@ -68,7 +74,10 @@ async fn cache_invalidation_pitfall_nothing_of_a_version_on_trial_is_kept() {
     assert_eq!(kept("green").await, "no-store");
     assert_eq!(kept("blue").await, "public, max-age=3600");
     // Stable, but still on trial.
-    let switched = proxy.post("/v1/services/shop/switch", json!({"to": "green", "force": true}));
+    let switched = proxy.post(
+        "/v1/services/shop/switch",
+        json!({"to": "green", "force": true}),
+    );
     assert_eq!(switched.await.status, 200);
     assert_eq!(kept("green").await, "no-store");
     assert_eq!(kept("blue").await, "public, max-age=3600");
@@ -87,7 +96,11 @@ async fn async_jobs_pitfall_a_switch_waits_until_the_queue_is_empty() {
     let switch = proxy.post("/v1/services/shop/switch", json!({"to": "green"}));
     let emptied = async {
         eventually_async("the queue is looked at", || async { queue.received() >= 3 }).await;
-        assert_eq!(proxy.service().await["stable"], "blue", "it is not empty yet");
+        assert_eq!(
+            proxy.service().await["stable"],
+            "blue",
+            "it is not empty yet"
+        );
         queue.answer_with(200);
     };
     let (switched, ()) = tokio::join!(switch, emptied);
@@ -97,8 +110,13 @@ async fn async_jobs_pitfall_a_switch_waits_until_the_queue_is_empty() {
     let hooks = hooks.replace("15s", "300ms");
     let proxy = Proxy::blue_green(&blue, &green, &hooks);
     queue.answer_with(503);
-    let refused = proxy.post("/v1/services/shop/switch", json!({"to": "green"})).await;
-    assert_eq!((refused.status, refused.json()["code"].clone()), (409, json!("before_switch_failed")));
+    let refused = proxy
+        .post("/v1/services/shop/switch", json!({"to": "green"}))
+        .await;
+    assert_eq!(
+        (refused.status, refused.json()["code"].clone()),
+        (409, json!("before_switch_failed"))
+    );
     assert_eq!(proxy.service().await["stable"], "blue");
 }
 
@@ -135,13 +153,27 @@ async fn async_jobs_pitfall_workers_hear_when_to_stop_and_when_all_is_done() {
     assert!(under_way.await.unwrap().unwrap().status == 200);
     let told = |kind: &str| {
         let mut events = heard.lines().filter_map(|line| line.strip_prefix("data: "));
-        let mut events = events.by_ref().filter_map(|text| serde_json::from_str::<Value>(text).ok());
+        let mut events = events
+            .by_ref()
+            .filter_map(|text| serde_json::from_str::<Value>(text).ok());
         events.find(|event| event["kind"] == kind)
     };
     let closed = told("version_closed").unwrap();
-    assert_eq!((&closed["backend"], &closed["version"]), (&json!("green"), &json!("2")));
-    assert!(closed["message"].as_str().unwrap().contains("take no new jobs"), "{closed}");
+    assert_eq!(
+        (&closed["backend"], &closed["version"]),
+        (&json!("green"), &json!("2"))
+    );
+    assert!(
+        closed["message"]
+            .as_str()
+            .unwrap()
+            .contains("take no new jobs"),
+        "{closed}"
+    );
     eventually("hooks are told too", || receiver.seen().len() == 2);
-    assert_eq!(receiver.types(), ["switchback.version_closed", "switchback.version_drained"]);
+    assert_eq!(
+        receiver.types(),
+        ["switchback.version_closed", "switchback.version_drained"]
+    );
     assert_eq!(receiver.seen()[1].body["data"]["version"], "2");
 }

@@ -82,7 +82,10 @@ async fn runbook_template_is_read_as_it_is_and_its_trigger_is_a_rule() {
     let (blue, green) = (Origin::start().await, Origin::start().await);
     // In a file of its own, and pasted into the configuration.
     let pasted: String = TEMPLATE.lines().map(|line| format!("  {line}\n")).collect();
-    for more in ["runbooks: {rollback: rollback.yaml}\n", &format!("runbooks:\n{pasted}")] {
+    for more in [
+        "runbooks: {rollback: rollback.yaml}\n",
+        &format!("runbooks:\n{pasted}"),
+    ] {
         let proxy = start(&config(&blue, &green, "", more), TEMPLATE);
         let all = proxy.get("/v1/runbooks").await;
         let book = &all["runbooks"][0];
@@ -94,14 +97,24 @@ async fn runbook_template_is_read_as_it_is_and_its_trigger_is_a_rule() {
             .iter()
             .map(|step| step["kind"].as_str().unwrap())
             .collect();
-        let expected = ["assess", "decide", "execute", "verify", "communicate", "post_incident"];
+        let expected = [
+            "assess",
+            "decide",
+            "execute",
+            "verify",
+            "communicate",
+            "post_incident",
+        ];
         assert_eq!(kinds, expected);
         let config = proxy.get("/v1/config").await;
         let rules = &config["config"]["services"]["shop"]["rollback"]["rules"];
         assert_eq!(*rules, json!(["error_rate > 5% for 5m"]));
         let (code, out, _) = proxy.cli(&["runbook", "list"]);
         assert_eq!(code, 0);
-        assert!(out.contains("Error rate > 5% for 5 minutes after deployment"), "{out}");
+        assert!(
+            out.contains("Error rate > 5% for 5 minutes after deployment"),
+            "{out}"
+        );
     }
 }
 
@@ -119,20 +132,35 @@ async fn runbook_template_goes_from_its_trigger_to_the_report() {
     proxy.weights(50, 50).await;
     let mut load = Load::start(proxy.web, Protocol::Http1, 2);
     green.answer_with(500);
-    let run = run_is(&proxy, "the runbook is completed", |run| run["status"] == "completed").await;
+    let run = run_is(&proxy, "the runbook is completed", |run| {
+        run["status"] == "completed"
+    })
+    .await;
     load.stop().await;
     let service = proxy.service().await;
     assert_eq!(service["weights"], json!({"blue": 100, "green": 0}));
     assert_eq!(service["backends"]["green"]["blocked"]["cause"], "rule");
-    assert_eq!(run["trigger"], "Error rate > 5% for 1 second after deployment");
+    assert_eq!(
+        run["trigger"],
+        "Error rate > 5% for 1 second after deployment"
+    );
     assert_eq!(run["method"], "traffic");
-    assert!(findings(&run, 0).contains("requests failed in the last"), "{run:#}");
-    assert!(findings(&run, 1).contains("green (2) has been rolled back already"), "{run:#}");
+    assert!(
+        findings(&run, 0).contains("requests failed in the last"),
+        "{run:#}"
+    );
+    assert!(
+        findings(&run, 1).contains("green (2) has been rolled back already"),
+        "{run:#}"
+    );
     let id = run["rollback"].as_u64().unwrap();
     let record = proxy.get(&format!("/v1/rollbacks/{id}")).await;
     assert_eq!(record["recovery"]["state"], "recovered");
     assert!(findings(&run, 3).contains(record["recovery"]["sentence"].as_str().unwrap()));
-    assert!(findings(&run, 5).contains(&format!("switchback incident {id}")), "{run:#}");
+    assert!(
+        findings(&run, 5).contains(&format!("switchback incident {id}")),
+        "{run:#}"
+    );
     for step in run["steps"].as_array().unwrap() {
         assert_eq!(step["status"], "done");
         assert!(step["took"].is_string(), "{step}");
@@ -142,7 +170,10 @@ async fn runbook_template_goes_from_its_trigger_to_the_report() {
     let expected = ["runbook_started", "runbook_status", "runbook_ended"];
     assert_eq!(told, expected.map(|kind| format!("switchback.{kind}")));
     let text = receiver.seen()[1].body["data"]["message"].clone();
-    assert!(text.as_str().unwrap().contains("errors are back to usual"), "{text}");
+    assert!(
+        text.as_str().unwrap().contains("errors are back to usual"),
+        "{text}"
+    );
     // What it was about is over: it does not begin again.
     let (_, out, _) = proxy.cli(&["events"]);
     assert_eq!(out.matches("runbook_started").count(), 1, "{out}");
@@ -169,24 +200,43 @@ async fn steps_wait_for_a_tick_from_command_line_or_api_also_after_a_restart() {
     assert!(out.contains("step 1 waits: stop the workers"), "{out}");
     // Nothing else begins meanwhile.
     let again = proxy.post("/v1/services/shop/runbook", json!({})).await;
-    assert_eq!((again.status, again.json()["code"].clone()), (409, json!("runbook_running")));
-    let run = run_is(&proxy, "the step is late", |run| run["steps"][0]["overdue"] == true).await;
+    assert_eq!(
+        (again.status, again.json()["code"].clone()),
+        (409, json!("runbook_running"))
+    );
+    let run = run_is(&proxy, "the step is late", |run| {
+        run["steps"][0]["overdue"] == true
+    })
+    .await;
     assert_eq!(run["status"], "waiting");
     proxy.crash_and_restart();
     let run = proxy.get("/v1/services/shop/runbook").await;
-    assert_eq!((&run["step"], &run["status"]), (&json!(1), &json!("waiting")));
+    assert_eq!(
+        (&run["step"], &run["status"]),
+        (&json!(1), &json!("waiting"))
+    );
     let (code, out, err) = proxy.cli(&["runbook", "tick", "shop", "--reason", "queue is empty"]);
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("ticked by admin: queue is empty"), "{out}");
     // A tick for a step that is over ticks no other.
-    let late = proxy.post("/v1/services/shop/runbook/tick", json!({"step": 1})).await;
-    assert_eq!((late.status, late.json()["code"].clone()), (409, json!("not_this_step")));
+    let late = proxy
+        .post("/v1/services/shop/runbook/tick", json!({"step": 1}))
+        .await;
+    assert_eq!(
+        (late.status, late.json()["code"].clone()),
+        (409, json!("not_this_step"))
+    );
     assert_eq!(proxy.service().await["weights"]["green"], 50);
-    let agreed = proxy.post("/v1/services/shop/runbook/tick", json!({"step": 2})).await;
+    let agreed = proxy
+        .post("/v1/services/shop/runbook/tick", json!({"step": 2}))
+        .await;
     assert_eq!(agreed.status, 200, "{}", agreed.text());
     let run = run_is(&proxy, "it has gone back", |run| run["step"] == 4).await;
     assert!(findings(&run, 1).contains("traffic: "), "{run:#}");
-    assert!(findings(&run, 2).contains("traffic is back, in force everywhere after"), "{run:#}");
+    assert!(
+        findings(&run, 2).contains("traffic is back, in force everywhere after"),
+        "{run:#}"
+    );
     assert_eq!(proxy.service().await["weights"]["green"], 0);
     let (code, out, err) = proxy.cli(&["runbook", "tick", "shop", "--skip"]);
     assert_eq!(code, 0, "{err}");
@@ -215,12 +265,20 @@ async fn way_back_that_does_not_help_is_followed_by_the_next_one() {
     proxy.weights(50, 50).await;
     let mut load = Load::start(proxy.web, Protocol::Http1, 2);
     green.answer_with(500);
-    let begun = proxy.post("/v1/services/shop/runbook", json!({"reason": "it fails"})).await;
+    let begun = proxy
+        .post("/v1/services/shop/runbook", json!({"reason": "it fails"}))
+        .await;
     assert_eq!(begun.status, 200, "{}", begun.text());
-    let run = run_is(&proxy, "the runbook is completed", |run| run["status"] == "completed").await;
+    let run = run_is(&proxy, "the runbook is completed", |run| {
+        run["status"] == "completed"
+    })
+    .await;
     load.stop().await;
     assert_eq!(run["method"], "traffic");
-    assert!(findings(&run, 0).contains("flag: was tried and did not help"), "{run:#}");
+    assert!(
+        findings(&run, 0).contains("flag: was tried and did not help"),
+        "{run:#}"
+    );
     assert!(findings(&run, 1).contains("flag new is off"), "{run:#}");
     assert_eq!(proxy.get("/v1/flags/new").await["enabled"], false);
     assert_eq!(proxy.service().await["weights"]["green"], 0);
@@ -249,7 +307,13 @@ async fn config_revert_of_a_runbook_takes_an_operator() {
     assert_eq!(run["method"], "config", "{run:#}");
     // It was a change of the split, and no version is to blame.
     assert!(proxy.service().await["backends"]["green"]["blocked"].is_null());
-    assert_eq!(proxy.post("/v1/services/shop/runbook/stop", Value::Null).await.status, 200);
+    assert_eq!(
+        proxy
+            .post("/v1/services/shop/runbook/stop", Value::Null)
+            .await
+            .status,
+        200
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -259,21 +323,43 @@ async fn runbook_that_is_not_understood_is_refused_with_the_words_that_are() {
     let file = config(&blue, &green, "", more);
     let proxy = start(&file, TEMPLATE);
     for (from, to, word) in [
-        ("Error rate > 5%", "Latency > 5%", "the words understood are: \"error rate\""),
-        ("> redeploy", "> prayer", "the words understood are: feature flag"),
+        (
+            "Error rate > 5%",
+            "Latency > 5%",
+            "the words understood are: \"error rate\"",
+        ),
+        (
+            "> redeploy",
+            "> prayer",
+            "the words understood are: feature flag",
+        ),
         ("2 min", "2 moments", "this is not a duration"),
         ("steps:", "stages:", "did you mean steps?"),
-        ("  steps:", "  services: [shp]\n  steps:", "there is no service \"shp\""),
+        (
+            "  steps:",
+            "  services: [shp]\n  steps:",
+            "there is no service \"shp\"",
+        ),
     ] {
-        std::fs::write(proxy.path().join("rollback.yaml"), TEMPLATE.replacen(from, to, 1)).unwrap();
+        std::fs::write(
+            proxy.path().join("rollback.yaml"),
+            TEMPLATE.replacen(from, to, 1),
+        )
+        .unwrap();
         let (code, out, _) = proxy.cli(&["check", "switchback.yaml"]);
         assert_eq!(code, 78, "{to}: {out}");
         assert!(out.contains(word), "{to}: {out}");
         let refused = proxy.post("/v1/reload", Value::Null).await;
         assert_eq!(refused.json()["code"], "config_file_refused", "{to}");
     }
-    assert_eq!(proxy.get("/v1/runbooks").await["runbooks"][0]["steps"][0]["kind"], "assess");
+    assert_eq!(
+        proxy.get("/v1/runbooks").await["runbooks"][0]["steps"][0]["kind"],
+        "assess"
+    );
     let unknown = json!({"runbook": "rolback"});
     let refused = proxy.post("/v1/services/shop/runbook", unknown).await;
-    assert_eq!((refused.status, refused.json()["code"].clone()), (404, json!("unknown_runbook")));
+    assert_eq!(
+        (refused.status, refused.json()["code"].clone()),
+        (404, json!("unknown_runbook"))
+    );
 }

@@ -104,7 +104,12 @@ fn write_notes(out: &mut String, service: &Value) -> fmt::Result {
     }
     write_mirror(out, &service["name"], &service["mirror"])?;
     for (backend, view) in service["backends"].as_object().into_iter().flatten() {
-        write_versions(out, &text(&service["name"]), backend, &view["versions_seen"])?;
+        write_versions(
+            out,
+            &text(&service["name"]),
+            backend,
+            &view["versions_seen"],
+        )?;
     }
     for signal in service["signals"].as_array().into_iter().flatten() {
         write_signal(out, &text(&service["name"]), signal)?;

@@ -15,7 +15,12 @@ pub(super) fn carry_out(world: &World, command: &DrillCommand) -> Result<Decisio
             if !world.config.services.contains_key(service) {
                 return Err(Refusal::UnknownService(service.clone()));
             }
-            if world.config.services.keys().any(|name| shadow::is_shadow(name)) {
+            if world
+                .config
+                .services
+                .keys()
+                .any(|name| shadow::is_shadow(name))
+            {
                 return Err(Refusal::DrillRunning);
             }
             if world.state.stable_only {

@@ -24,7 +24,12 @@ pub(super) fn reload(
 ) -> Decision {
     let mut decision = Decision::nothing(world);
     let kept;
-    let config = match world.config.services.keys().any(|name| shadow::is_shadow(name)) {
+    let config = match world
+        .config
+        .services
+        .keys()
+        .any(|name| shadow::is_shadow(name))
+    {
         true => {
             kept = Arc::new(shadow::kept(&world.config, (**config).clone()));
             &kept

@@ -8,9 +8,7 @@ use switchback_config::model::{Method, StepKind};
 
 use super::Case;
 use crate::command::{Refusal, RunbookAct, RunbookStart, StepTurn};
-use crate::state::{
-    RunEnded, RunHold, RunHoldKind, RunOutcome, RunbookRun, StepRun, StepStatus,
-};
+use crate::state::{RunEnded, RunHold, RunHoldKind, RunOutcome, RunbookRun, StepRun, StepStatus};
 
 /// Does what is asked of the run of a service.
 pub(super) fn carry_out(case: &mut Case<'_>, act: &RunbookAct) -> Result<(), Refusal> {
@@ -203,7 +201,11 @@ fn tick(
     // Whoever names a way back wants it gone; it is not done already.
     let goes_on = skip || (hold.what == RunHoldKind::Tick && method.is_none());
     if goes_on {
-        let status = if skip { StepStatus::Skipped } else { StepStatus::Done };
+        let status = if skip {
+            StepStatus::Skipped
+        } else {
+            StepStatus::Done
+        };
         leave(case, run, status);
     } else if planned_is_decision(run) && method.is_some() {
         leave(case, run, StepStatus::Done);

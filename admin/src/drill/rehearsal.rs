@@ -63,9 +63,9 @@ pub(super) async fn run(
     let impossible = |reason: String| Refusal::DrillImpossible { reason };
     let host = secret_host().map_err(&impossible)?;
     let listening = drills.reloader.listening().await;
-    let listeners = listening.iter().filter_map(|(name, address)| {
-        Some((published.config.listeners.get(name)?, *address))
-    });
+    let listeners = listening
+        .iter()
+        .filter_map(|(name, address)| Some((published.config.listeners.get(name)?, *address)));
     let Some(walker) = Walker::new(listeners, &host) else {
         let reason = "there is no listener for plain text; one on 127.0.0.1 is enough";
         return Err(impossible(reason.into()));
@@ -127,12 +127,7 @@ async fn end(
     }
 }
 
-async fn ask(
-    drills: &Drills,
-    service: &Name,
-    act: DrillAct,
-    asked: &Asked,
-) -> Result<(), Refusal> {
+async fn ask(drills: &Drills, service: &Name, act: DrillAct, asked: &Asked) -> Result<(), Refusal> {
     let command = Command::Drill(Box::new(DrillCommand {
         service: service.clone(),
         act,
@@ -161,7 +156,10 @@ fn secret_host() -> Result<String, String> {
 
 /// The names that play stable and canary: those of the service, as far as it has them.
 fn actors(published: &Published, service: &str) -> (Name, Name) {
-    let effective = published.services.get(service).map(|status| &status.effective);
+    let effective = published
+        .services
+        .get(service)
+        .map(|status| &status.effective);
     let stable = effective.map_or_else(|| "stable".into(), |e| e.stable.clone());
     let others = effective.into_iter().flat_map(|e| e.backends.keys());
     let other = others.into_iter().find(|name| **name != stable);
@@ -181,9 +179,16 @@ fn lendable(published: &Published, service: &str) -> Result<Name, Refusal> {
     let state = published.state.services.get(service);
     let rollout = state.and_then(|state| state.rollout.as_ref());
     if rollout.is_some_and(|rollout| rollout.is_running()) {
-        return Err(impossible("a rollout is under way; it moves traffic itself"));
+        return Err(impossible(
+            "a rollout is under way; it moves traffic itself",
+        ));
     }
-    let others = || effective.backends.keys().filter(|name| **name != effective.stable);
+    let others = || {
+        effective
+            .backends
+            .keys()
+            .filter(|name| **name != effective.stable)
+    };
     if others().any(|name| effective.weight(name) > 0) {
         return Err(impossible("stable has not all of the traffic"));
     }
@@ -256,7 +261,9 @@ impl Play<'_> {
         for _ in 0..CALM {
             let status = self.walker.step().await?;
             if !status.is_success() {
-                return Err(format!("a request through the listener was answered {status}"));
+                return Err(format!(
+                    "a request through the listener was answered {status}"
+                ));
             }
         }
         match self.stage.reached() {
@@ -302,7 +309,9 @@ impl Play<'_> {
         for _ in 0..CALM {
             let status = self.walker.step().await?;
             if !status.is_success() {
-                return Err(format!("a request after the rollback was answered {status}"));
+                return Err(format!(
+                    "a request after the rollback was answered {status}"
+                ));
             }
         }
         let (_, after) = self.stage.reached();
@@ -370,7 +379,10 @@ impl Play<'_> {
             if let Some(HookAction::Run(run)) = &hook.action {
                 let program = run.run.first().map_or("", String::as_str);
                 if !is_program(program, &self.drills.base) {
-                    return Err(format!("hook {}: there is no program {program:?}", hook.name));
+                    return Err(format!(
+                        "hook {}: there is no program {program:?}",
+                        hook.name
+                    ));
                 }
                 programs += 1;
             }
@@ -393,7 +405,11 @@ impl Play<'_> {
     async fn lend(&mut self, canary: &Name, asked: &Asked) {
         let began = Instant::now();
         let moved = self.move_live(canary, asked).await;
-        self.note("a hundredth of the traffic is moved and back (live)", began, moved);
+        self.note(
+            "a hundredth of the traffic is moved and back (live)",
+            began,
+            moved,
+        );
     }
 
     async fn move_live(&self, canary: &Name, asked: &Asked) -> Result<String, String> {
@@ -409,9 +425,13 @@ impl Play<'_> {
         };
         let names = effective.backends.keys();
         let lent: IndexMap<Name, u32> = names.map(|name| (name.clone(), part(name))).collect();
-        let there = self.set_weights(lent, Some(TimeSpan(LIVE_TIMES.1)), asked).await?;
+        let there = self
+            .set_weights(lent, Some(TimeSpan(LIVE_TIMES.1)), asked)
+            .await?;
         tokio::time::sleep(LIVE_TIMES.0).await;
-        let back = self.set_weights(effective.weights.clone(), None, asked).await?;
+        let back = self
+            .set_weights(effective.weights.clone(), None, asked)
+            .await?;
         Ok(format!(
             "{canary} had 1 % for {} s; in force everywhere after {there} us, and back after {back} us",
             LIVE_TIMES.0.as_secs()

@@ -51,9 +51,8 @@ pub(crate) fn without(config: &Config) -> Cow<'_, Config> {
 /// A new file with the shadows that there are now: a reload does not end a drill.
 pub(crate) fn kept(before: &Config, mut next: Config) -> Config {
     let shadows = before.services.iter();
-    let shadows = shadows.filter(|(name, _)| {
-        is_shadow(name) && next.services.contains_key(original(name))
-    });
+    let shadows =
+        shadows.filter(|(name, _)| is_shadow(name) && next.services.contains_key(original(name)));
     let shadows: Vec<(Name, Service)> = shadows
         .map(|(name, shadow)| (name.clone(), shadow.clone()))
         .collect();
@@ -61,7 +60,8 @@ pub(crate) fn kept(before: &Config, mut next: Config) -> Config {
         Action::Service(name) => shadows.iter().any(|(shadow, _)| shadow == name),
         Action::Redirect(_) => false,
     };
-    next.routes.extend(before.routes.iter().filter(leads).cloned());
+    next.routes
+        .extend(before.routes.iter().filter(leads).cloned());
     next.services.extend(shadows);
     next
 }
@@ -72,7 +72,7 @@ fn leads_to_shadow(route: &Route) -> bool {
 
 /// Where a drill takes place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Set {
+pub(crate) struct Set {
     /// What its requests ask for.
     pub host: String,
     /// Where the healthy one answers.
@@ -108,7 +108,11 @@ pub(crate) fn shadow(file: &Service, stable: &Name, canary: &Name, set: &Set) ->
         weights: backends.keys().map(|name| (name.clone(), HALF)).collect(),
         backends,
         rollback,
-        hooks: file.hooks.iter().filter_map(|hook| dry(hook, set)).collect(),
+        hooks: file
+            .hooks
+            .iter()
+            .filter_map(|hook| dry(hook, set))
+            .collect(),
         affinity: None,
         preview: None,
         health: None,
@@ -202,7 +206,10 @@ services:
     fn shadow_judges_like_its_service_and_does_nothing_to_others() {
         let (config, staged) = staged();
         let shadow = &staged.services[&name_of("shop")];
-        assert_eq!(shadow.rollback.rules, config.services["shop"].rollback.rules);
+        assert_eq!(
+            shadow.rollback.rules,
+            config.services["shop"].rollback.rules
+        );
         assert_eq!(shadow.rollback.on_failure, OnFailure::Rollback);
         let [hook] = &shadow.hooks[..] else {
             panic!("only what is told of rollbacks: {:?}", shadow.hooks);

@@ -85,7 +85,10 @@ impl Stage {
 
     /// Requests that have reached stable and the canary.
     pub(super) fn reached(&self) -> (u64, u64) {
-        (self.seen.stable.load(Relaxed), self.seen.canary.load(Relaxed))
+        (
+            self.seen.stable.load(Relaxed),
+            self.seen.canary.load(Relaxed),
+        )
     }
 
     /// Messages to hooks that have arrived.
@@ -111,7 +114,9 @@ async fn accept(socket: TcpListener, part: Part, host: String, seen: Arc<Seen>) 
                 async move { Ok::<_, Infallible>(answer) }
             });
             let mut server = hyper::server::conn::http1::Builder::new();
-            server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
+            server
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIME);
             let served = server.serve_connection(TokioIo::new(stream), service);
             if let Err(error) = served.await {
                 tracing::debug!(%error, "a connection of a drill");

@@ -14,9 +14,8 @@ pub(super) fn about_versions(service: &Service, families: &mut Families) {
     };
     for (backend, mixture) in service.backends.iter().zip(&versions.backends) {
         let seen = mixture.seen(Instant::now());
-        let all = seen.values.iter().map(|(_, count)| count).sum::<u64>()
-            + seen.other
-            + seen.unmarked;
+        let all =
+            seen.values.iter().map(|(_, count)| count).sum::<u64>() + seen.other + seen.unmarked;
         for (version, count) in &seen.values {
             let labels = [
                 ("service", &*service.name),

@@ -90,7 +90,12 @@ impl Work<'_> {
 
     /// Whether it helped: by the check that follows every rollback, else by the error rate.
     async fn verify(self) -> Found {
-        let Some(began) = self.run.steps.get(self.run.step).and_then(|step| step.began) else {
+        let Some(began) = self
+            .run
+            .steps
+            .get(self.run.step)
+            .and_then(|step| step.began)
+        else {
             return Found::default();
         };
         let limit = self.run.current().and_then(|step| step.limit());

@@ -43,7 +43,8 @@ pub(super) async fn decide(work: Work<'_>) -> Found {
             Err(why) => findings.push(format!("{word}: {why}")),
         }
     }
-    let reason = "no way back is left that switchback can go: go back by hand, then tick; or name a method";
+    let reason =
+        "no way back is left that switchback can go: go back by hand, then tick; or name a method";
     let hold = StepTurn::Hold(RunHoldKind::Tick, reason.into());
     Found::new(findings, hold)
 }
@@ -84,10 +85,14 @@ impl Work<'_> {
             },
             Method::Config => {
                 let (revision, _) = self.reverted().await?;
-                Ok(format!("what was in force before revision {revision} would come back"))
+                Ok(format!(
+                    "what was in force before revision {revision} would come back"
+                ))
             }
             Method::Traffic => self.look_at_traffic().await,
-            Method::Redeploy => Ok("the previous version is deployed again, by whoever deploys".into()),
+            Method::Redeploy => {
+                Ok("the previous version is deployed again, by whoever deploys".into())
+            }
         }
     }
 
@@ -159,7 +164,11 @@ impl Work<'_> {
             return Err("whoever began this may roll back, and not restore".into());
         }
         let service = Some(self.service.clone());
-        let revisions = self.crew.store.revisions(service, None, LOOKED_THROUGH).await?;
+        let revisions = self
+            .crew
+            .store
+            .revisions(service, None, LOOKED_THROUGH)
+            .await?;
         let moves = |revision: &&Revision| {
             let change = revision.changes.get(self.service);
             change.is_some_and(|change| change.in_force_before != change.in_force_after)
@@ -185,7 +194,9 @@ impl Work<'_> {
                     .get(&before.stable)
                     .map(|backend| backend.version.clone())
                     .unwrap_or_default(),
-                message: format!("what was in force before revision {revision} is about to be restored"),
+                message: format!(
+                    "what was in force before revision {revision} is about to be restored"
+                ),
             };
             let passed = self.crew.hooks.pass(&coming, &asked).await;
             passed.map_err(|refusal| refusal.to_string())?;
@@ -206,7 +217,10 @@ impl Work<'_> {
     /// Takes the traffic back, unless that has happened: a second time could go further back.
     async fn roll_back(&self) -> Found {
         if let Some((version, block)) = self.rolled_back() {
-            let finding = format!("{} ({version}) was rolled back by {}", block.backend, block.by);
+            let finding = format!(
+                "{} ({version}) was rolled back by {}",
+                block.backend, block.by
+            );
             let id = self.record_of(version).await;
             return Found::new(vec![finding], StepTurn::RolledBack(id));
         }

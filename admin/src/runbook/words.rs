@@ -18,7 +18,10 @@ pub(super) async fn assess(work: Work<'_>) -> Vec<String> {
         let effective = &status.effective;
         let parts = effective.backends.keys().map(|name| {
             let share = percent(effective.share(name));
-            format!("{name} ({}) has {share} of the traffic", effective.version(name))
+            format!(
+                "{name} ({}) has {share} of the traffic",
+                effective.version(name)
+            )
         });
         found.push(parts.collect::<Vec<_>>().join(", "));
     }
@@ -56,7 +59,10 @@ pub(super) async fn assess(work: Work<'_>) -> Vec<String> {
 
 fn reach(backend: &str, version: &str, impact: &Impact) -> String {
     let of = |reach: switchback_proxy::exposure::Reach| {
-        format!("{} requests of about {} clients", reach.requests, reach.clients)
+        format!(
+            "{} requests of about {} clients",
+            reach.requests, reach.clients
+        )
     };
     format!(
         "{backend} ({version}) met {}; {} saw an error, {} were rescued",
@@ -102,7 +108,11 @@ pub(super) fn post_incident(work: Work<'_>) -> Vec<String> {
             work.service
         )),
     }
-    let late = run.steps.iter().zip(&run.plan).filter(|(done, _)| done.overdue);
+    let late = run
+        .steps
+        .iter()
+        .zip(&run.plan)
+        .filter(|(done, _)| done.overdue);
     for (_, step) in late {
         let limit = step.duration.as_deref().unwrap_or_default();
         left.push(format!("{} took longer than {limit}: why?", step.name));

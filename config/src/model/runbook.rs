@@ -348,7 +348,10 @@ impl TriggerWords<'_> {
     }
 
     fn span(&mut self) -> Result<TimeSpan, UnitError> {
-        let ends = self.0.iter().position(|word| matches!(*word, "after" | "and"));
+        let ends = self
+            .0
+            .iter()
+            .position(|word| matches!(*word, "after" | "and"));
         let count = ends.unwrap_or(self.0.len());
         let Ok(span) = self.0[..count].concat().parse() else {
             return Err(self.misunderstood());
@@ -411,7 +414,10 @@ mod tests {
                 "error_rate > 5% for 5m",
             ),
             ("error_rate>0.5% for 30s", "error_rate > 0.5% for 30s"),
-            ("Errors above 2 percent for 1 hour", "error_rate > 2% for 1h"),
+            (
+                "Errors above 2 percent for 1 hour",
+                "error_rate > 2% for 1h",
+            ),
             (
                 "error rate exceeds 10 % for 90 sec after a release and not stable",
                 "error_rate > 10% for 90s and not stable",
@@ -477,7 +483,10 @@ mod tests {
 
     #[test]
     fn duration_that_begins_with_a_number_is_a_time() {
-        assert_eq!(limit("2 min").map(|l| l.map(|l| l.to_string())), Ok(Some("2m".into())));
+        assert_eq!(
+            limit("2 min").map(|l| l.map(|l| l.to_string())),
+            Ok(Some("2m".into()))
+        );
         assert_eq!(limit("Varies (see speed table)"), Ok(None));
         assert_eq!(limit("After recovery"), Ok(None));
         assert!(limit("2 moments").is_err());

@@ -49,11 +49,7 @@ pub(super) fn runbooks(
     runbooks
 }
 
-fn check_services(
-    raw: &raw::RunbookItem,
-    services: &IndexMap<Name, Service>,
-    cx: &Context<'_>,
-) {
+fn check_services(raw: &raw::RunbookItem, services: &IndexMap<Name, Service>, cx: &Context<'_>) {
     for name in raw.value.services.iter().flat_map(|names| &names.value) {
         if !services.contains_key(&name.value) {
             let known: Vec<&str> = services.keys().map(String::as_str).collect();
@@ -92,7 +88,10 @@ pub(crate) fn runbook(written: &raw::RunbookItem, cx: &Context<'_>) -> Option<Ru
 fn step(written: &raw::RunbookStepItem, cx: &Context<'_>) -> Option<RunbookStep> {
     let raw = &written.value;
     let name = require(written, raw.name.as_ref(), "name", cx);
-    for text in [&raw.name, &raw.action, &raw.duration].into_iter().flatten() {
+    for text in [&raw.name, &raw.action, &raw.duration]
+        .into_iter()
+        .flatten()
+    {
         let length = text.value.len();
         if text.value.trim().is_empty() || length > RUNBOOK_TEXT_BYTES_MAX {
             let reason = format!("{length} bytes are nothing to read, or too much");

@@ -21,8 +21,8 @@ use crate::decode::{Context, Place, Spanned, Table};
 use crate::defaults::{self, BACKENDS_MAX, DRILL_EVERY_MIN, ENDPOINTS_MAX, SERVICES_MAX};
 use crate::diagnostic::Code;
 use crate::model::{
-    Affinity, AffinityKey, Backend, Balance, Drain, Drill, Flag, HealthCheck, Name, Preview, Rescue,
-    Service, UpstreamTls,
+    Affinity, AffinityKey, Backend, Balance, Drain, Drill, Flag, HealthCheck, Name, Preview,
+    Rescue, Service, UpstreamTls,
 };
 use crate::raw;
 use crate::units::{EndpointHost, Scheme, TimeSpan};
@@ -103,10 +103,6 @@ fn service(
         .flags
         .as_ref()
         .and_then(|written| header(written, flags, cx));
-    let drain = raw
-        .drain
-        .as_ref()
-        .and_then(|drain| drain.value.streams.as_ref());
     Some(Service {
         stable,
         weights,
@@ -129,9 +125,7 @@ fn service(
             .is_some_and(|spill| spill.value),
         expose: raw.expose.as_ref().is_some_and(|expose| expose.value),
         upstream_host: raw.upstream_host.as_ref().map(|host| host.value.clone()),
-        drain: Drain {
-            streams: drain.and_then(|streams| streams.value.0),
-        },
+        drain: drain(raw),
         limits,
         flags: header,
         version_header: raw
@@ -141,6 +135,14 @@ fn service(
         no_store_on_trial: raw.no_store_on_trial.as_ref().is_some_and(|on| on.value),
         drill: raw.drill.as_ref().and_then(|written| drill(written, cx)),
     })
+}
+
+fn drain(raw: &raw::Service) -> Drain {
+    let drain = raw.drain.as_ref();
+    let streams = drain.and_then(|drain| drain.value.streams.as_ref());
+    Drain {
+        streams: streams.and_then(|streams| streams.value.0),
+    }
 }
 
 /// Reads when a rollback is rehearsed.

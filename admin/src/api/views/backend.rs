@@ -129,7 +129,10 @@ pub(super) fn view(
     let version = effective.version(name);
     let state = published.state.services.get(service);
     let found = find(&published.snapshot, service)?;
-    let index = found.backends.iter().position(|live| *live.name == **name)?;
+    let index = found
+        .backends
+        .iter()
+        .position(|live| *live.name == **name)?;
     let live = found.backends.get(index)?;
     Some(Backend {
         versions_seen: versions_seen(found, index),
@@ -145,7 +148,8 @@ pub(super) fn view(
 fn versions_seen(service: &snapshot::Service, index: usize) -> Option<VersionsSeen> {
     let mixture = service.versions.as_ref()?.backends.get(index)?;
     let mut seen = mixture.seen(Instant::now());
-    seen.values.sort_by(|one, other| (other.1, &one.0).cmp(&(one.1, &other.0)));
+    seen.values
+        .sort_by(|one, other| (other.1, &one.0).cmp(&(one.1, &other.0)));
     let all = seen.values.iter().map(|(_, count)| count).sum::<u64>() + seen.other + seen.unmarked;
     let versions = seen.values.into_iter().map(|(version, responses)| {
         #[expect(clippy::cast_precision_loss, reason = "counts of two minutes")]

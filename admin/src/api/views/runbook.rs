@@ -137,13 +137,19 @@ pub(crate) fn runbooks(published: &Published) -> Runbooks {
     let names = config.runbooks.keys();
     let runbooks = names.filter_map(|name| {
         let runbook = config.runbook(name)?;
-        let rule = runbook.trigger.as_ref().map(|trigger| trigger.rule().clone());
+        let rule = runbook
+            .trigger
+            .as_ref()
+            .map(|trigger| trigger.rule().clone());
         let services = config.services.keys();
         Some(RunbookView {
             runbook: name.clone(),
             trigger: runbook.trigger.as_ref().map(|t| t.text().to_owned()),
             rule: rule.map(String::from),
-            services: services.filter(|name| runbook.is_for(name)).cloned().collect(),
+            services: services
+                .filter(|name| runbook.is_for(name))
+                .cloned()
+                .collect(),
             steps: planned(&runbook.steps),
         })
     });

@@ -42,7 +42,10 @@ pub(in crate::api) async fn show(
         return Err(Refusal::UnknownService(service).into());
     }
     let none = || Problem::not_found(format!("no rollback of {service} was rehearsed yet"));
-    last_drill(&published, &service).cloned().map(Json).ok_or_else(none)
+    last_drill(&published, &service)
+        .cloned()
+        .map(Json)
+        .ok_or_else(none)
 }
 
 /// Rehearses a rollback on a shadow of the service, which no user meets: detection, weight 0, block, hooks

@@ -43,7 +43,7 @@ pub(in crate::api) struct Begin {
 #[schema(as = RunbookTick)]
 pub(in crate::api) struct Tick {
     /// The step that waits, counted from 1.
-    #[schema(minimum = 1)]
+    #[schema(value_type = usize, minimum = 1)]
     step: std::num::NonZeroUsize,
     /// It is passed over.
     #[serde(default)]
@@ -160,7 +160,11 @@ pub(in crate::api) async fn stop(
 fn check_method(method: Option<Method>, may_restore: bool) -> Result<(), Problem> {
     if method == Some(Method::Config) && !may_restore {
         let detail = "to bring back an earlier configuration needs the role operator";
-        return Err(Problem::new(http::StatusCode::FORBIDDEN, "forbidden", detail));
+        return Err(Problem::new(
+            http::StatusCode::FORBIDDEN,
+            "forbidden",
+            detail,
+        ));
     }
     Ok(())
 }

@@ -17,8 +17,8 @@ use crate::api::document::{InService, OfBackend};
 use crate::api::extract::Named;
 use crate::api::problem::Problem;
 use crate::api::views::{Answer, AnswerOrRefused, Answers, Refused, schema};
-use crate::drill::shadow::is_shadow;
 use crate::command::Command;
+use crate::drill::shadow::is_shadow;
 
 /// How to roll back.
 #[derive(Debug, Default, Deserialize, ToSchema)]

@@ -15,7 +15,9 @@ const STEPS: &str = "steps:
 ";
 
 fn plan(text: &str) -> Vec<RunbookStep> {
-    switchback_config::parse_runbook(text).expect("a runbook").steps
+    switchback_config::parse_runbook(text)
+        .expect("a runbook")
+        .steps
 }
 
 fn about(act: RunbookAct) -> Command {
@@ -54,7 +56,10 @@ fn tick(step: usize, method: Option<Method>) -> Command {
 }
 
 fn run(play: &Play) -> RunbookRun {
-    play.world.state.services["shop"].runbook.clone().expect("a run")
+    play.world.state.services["shop"]
+        .runbook
+        .clone()
+        .expect("a run")
 }
 
 #[test]
@@ -68,11 +73,19 @@ fn run_goes_from_step_to_step_and_a_late_report_counts_for_nothing() {
     play.must(report(3, StepTurn::Done));
     let at = run(&play);
     assert_eq!((at.step, at.status(), at.rollback), (4, "waiting", Some(7)));
-    assert!(!play.must(report(4, StepTurn::Done)), "it waits for somebody");
+    assert!(
+        !play.must(report(4, StepTurn::Done)),
+        "it waits for somebody"
+    );
     play.must(tick(4, None));
     let ended = run(&play);
     assert_eq!(ended.status(), "completed");
-    assert!(ended.steps.iter().all(|step| step.status == StepStatus::Done));
+    assert!(
+        ended
+            .steps
+            .iter()
+            .all(|step| step.status == StepStatus::Done)
+    );
     assert_eq!(play.act(tick(4, None)), Err(Refusal::NoRunbook(shop())));
     assert_eq!(play.weights(), [80, 20, 0], "it moves no traffic by itself");
     play.must(start(plan(STEPS)));
@@ -87,7 +100,10 @@ fn way_that_did_not_help_is_remembered_and_the_decision_comes_again() {
     play.must(report(2, StepTurn::Done));
     play.must(report(3, StepTurn::Escalate));
     let at = run(&play);
-    assert_eq!((at.step, at.method, at.tried.as_slice()), (1, None, &[Method::Flag][..]));
+    assert_eq!(
+        (at.step, at.method, at.tried.as_slice()),
+        (1, None, &[Method::Flag][..])
+    );
     let statuses: Vec<StepStatus> = at.steps.iter().map(|step| step.status).collect();
     use StepStatus::{Done, Pending, Running};
     assert_eq!(statuses, [Done, Running, Pending, Pending, Pending]);
@@ -96,7 +112,10 @@ fn way_that_did_not_help_is_remembered_and_the_decision_comes_again() {
     // Whoever names a way wants it gone.
     play.must(tick(1, Some(Method::Traffic)));
     let at = run(&play);
-    assert_eq!((at.step, at.method, at.status()), (2, Some(Method::Traffic), "running"));
+    assert_eq!(
+        (at.step, at.method, at.status()),
+        (2, Some(Method::Traffic), "running")
+    );
 }
 
 #[test]
@@ -122,11 +141,20 @@ fn run_that_is_approved_first_begins_with_the_tick_and_one_is_enough() {
     let second = play.act(start(plan(steps)));
     assert_eq!(second, Err(Refusal::RunbookRunning("rollback".into())));
     let wrong = play.act(tick(1, None));
-    assert_eq!(wrong, Err(Refusal::NotThisStep { asked: 2, current: 1 }));
+    assert_eq!(
+        wrong,
+        Err(Refusal::NotThisStep {
+            asked: 2,
+            current: 1
+        })
+    );
     play.must(tick(0, None));
     assert!(run(&play).at_work().is_some());
     let twice = play.act(tick(0, None));
-    assert!(matches!(twice, Err(Refusal::InvalidRunbook(_))), "{twice:?}");
+    assert!(
+        matches!(twice, Err(Refusal::InvalidRunbook(_))),
+        "{twice:?}"
+    );
     play.must(about(RunbookAct::Stop));
     assert_eq!(run(&play).status(), "stopped");
 }

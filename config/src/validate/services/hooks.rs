@@ -194,7 +194,10 @@ fn action(written: &raw::HookItem, cx: &Context<'_>) -> Option<HookAction> {
         |path: &Option<Spanned<String>>| path.as_ref().map(|path| PathBuf::from(&path.value));
     Some(HookAction::Http(HttpHook {
         url: url.value.clone(),
-        method: raw.method.as_ref().and_then(|method| self::method(method, cx)),
+        method: raw
+            .method
+            .as_ref()
+            .and_then(|method| self::method(method, cx)),
         preset: raw
             .preset
             .as_ref()
