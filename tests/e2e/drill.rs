@@ -208,10 +208,6 @@ async fn live_drill_moves_a_hundredth_of_the_traffic_and_back() {
     assert!(moved > 0.0 && moved < all * 0.02, "{moved} of {all}");
     let service = proxy.service().await;
     assert_eq!(service["weights"], json!({"blue": 100, "green": 0}));
-    assert!(
-        service["override"]["weights"].is_null(),
-        "as in the file again"
-    );
     // Not while it would be in somebody's way.
     proxy.weights(90, 10).await;
     let refused = proxy.post("/v1/services/shop/drill", body).await;

@@ -31,7 +31,15 @@ async fn cache_invalidation_pitfall_caches_are_purged_again_until_they_answer() 
         .await
         .json();
     assert_eq!(answer["weights"]["green"], 0, "the cache is not waited for");
-    eventually("it is tried", || !cache.seen().is_empty());
+    eventually_async("it is tried", || async {
+        let waiting = proxy.get("/v1/hooks/deliveries").await["waiting"].clone();
+        waiting
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|d| d["attempts"] == 1)
+    })
+    .await;
     cache.be(Mood::Answer(200));
     eventually("it is tried again", || cache.seen().len() >= 2);
     let message = cache.seen()[1].clone();
@@ -89,7 +97,7 @@ async fn async_jobs_pitfall_a_switch_waits_until_the_queue_is_empty() {
     let queue = Origin::start().await;
     queue.answer_with(503);
     let hooks = format!(
-        "hooks: [{{name: queue, on: [before_switch], until: {{http: \"{}/empty\", every: 50ms, deadline: 15s}}}}]\n",
+        "hooks: [{{name: queue, on: [before_switch], until: {{http: \"{}/empty\", every: 100ms, deadline: 15s}}}}]\n",
         queue.url()
     );
     let proxy = Proxy::blue_green(&blue, &green, &hooks);

@@ -167,7 +167,7 @@ async fn runbook_template_goes_from_its_trigger_to_the_report() {
     }
     eventually_async("hooks are told", || async { receiver.types().len() == 3 }).await;
     let told = receiver.types();
-    let expected = ["runbook_started", "runbook_status", "runbook_ended"];
+    let expected = ["runbook_start", "runbook_status", "runbook_end"];
     assert_eq!(told, expected.map(|kind| format!("switchback.{kind}")));
     let text = receiver.seen()[1].body["data"]["message"].clone();
     assert!(
@@ -334,7 +334,7 @@ async fn runbook_that_is_not_understood_is_refused_with_the_words_that_are() {
             "the words understood are: feature flag",
         ),
         ("2 min", "2 moments", "this is not a duration"),
-        ("steps:", "stages:", "did you mean steps?"),
+        ("steps:", "stepz:", "did you mean steps?"),
         (
             "  steps:",
             "  services: [shp]\n  steps:",

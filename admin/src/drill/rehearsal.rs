@@ -183,6 +183,9 @@ fn lendable(published: &Published, service: &str) -> Result<Name, Refusal> {
             "a rollout is under way; it moves traffic itself",
         ));
     }
+    if state.is_some_and(|state| !state.rolled_back.is_empty()) {
+        return Err(impossible("a rollback holds the weights as they are"));
+    }
     let others = || {
         effective
             .backends

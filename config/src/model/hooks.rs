@@ -134,10 +134,16 @@ impl HookEvent {
         told.find(|event| event.kind() == kind && *event != Self::BeforeSwitch)
     }
 
-    /// Everything that is told after it happened: what `on: [all]` means.
+    /// What `on: [all]` means: everything that is told after it happened to whoever operates. What
+    /// workers want to know is told with every change, and has to be asked for by its name.
     pub fn told() -> impl Iterator<Item = Self> {
         let all = Self::ALL.iter().copied();
-        all.filter(|event| *event != Self::BeforeSwitch)
+        all.filter(|event| {
+            !matches!(
+                event,
+                Self::BeforeSwitch | Self::VersionClosed | Self::VersionDrained
+            )
+        })
     }
 }
 

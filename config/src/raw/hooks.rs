@@ -10,7 +10,7 @@ section! {
     Hook {
         /// Name of the hook in lists and metrics. Default: hook-1, hook-2 and so on.
         name: String,
-        /// Events: rollback, switch, promote and others, `all`, or before_switch alone.
+        /// Events: rollback, switch, promote and others, `all` (but version_closed and version_drained), or before_switch alone.
         on: Vec<TextItem>,
         /// URL to post to.
         http: String,
