@@ -11,6 +11,7 @@
 mod rehearsal;
 pub(crate) mod shadow;
 mod stage;
+mod tls;
 mod walk;
 
 use std::collections::BTreeMap;

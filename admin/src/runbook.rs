@@ -3,8 +3,8 @@
 //! Nothing is decided here. What a step does is done by the commands that everybody uses, and reported to the
 //! controller, which records it; whatever this task knows is in that record, so that it can be
 //! stopped at any moment and another process goes on. A trigger is a plain rule of the services that it
-//! is for: whether the rule rolls back or only tells is `on_failure`'s business, and the runbook goes on
-//! from there.
+//! is for: whether the rule rolls back or only tells is `on_failure`'s business. If it rolled back, the runbook
+//! goes on from there; if it only told, nothing is taken away before somebody agrees.
 
 mod step;
 mod way;
@@ -43,7 +43,10 @@ pub(crate) struct Crew {
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Events that tell of a rule which fires, and after which nothing was rolled back.
-const TOLD: [&str; 4] = ["judge_hold", "judge_notify", "rule_fired", "rollback_held"];
+const TOLD: [&str; 4] = ["judge_hold", "judge_notify", ABOUT_STABLE, "rollback_held"];
+
+/// A rule fires about stable, while no other version has weight.
+const ABOUT_STABLE: &str = "rule_fired";
 
 /// Carries out all runs for as long as the process runs.
 pub(crate) async fn run(crew: Crew) {
@@ -124,10 +127,13 @@ fn triggered(published: &Published, told: &[Event]) -> Vec<RunbookCommand> {
         let runbooks = config.runbooks.keys();
         let mut armed = runbooks.filter_map(|name| {
             let runbook = config.runbook(name).filter(|book| book.is_for(service))?;
-            let rule = String::from(runbook.trigger.as_ref()?.rule().clone());
+            let trigger = runbook.trigger.as_ref()?;
+            let rule = String::from(trigger.rule().clone());
             let is_it = |text: &str| text.contains(&rule);
-            let is_told =
-                |event: &Event| event.service.as_ref() == Some(service) && is_it(&event.message);
+            let is_told = |event: &Event| {
+                let heeds = event.kind != ABOUT_STABLE || !trigger.is_after_deployment();
+                heeds && event.service.as_ref() == Some(service) && is_it(&event.message)
+            };
             let since = state.and_then(|state| fresh_block(state, now, is_it));
             let since = since.or_else(|| told.iter().any(is_told).then_some(now))?;
             Some((name, runbook, since))

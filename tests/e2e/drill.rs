@@ -216,3 +216,33 @@ async fn live_drill_moves_a_hundredth_of_the_traffic_and_back() {
         (409, json!("drill_impossible"))
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drill_takes_the_way_of_clients_through_tls_and_the_proxy_protocol() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let key = rcgen::generate_simple_self_signed(vec!["shop.test".into()]).unwrap();
+    let certificates = "{certificates: [{certificate: c.pem, key: k.pem}]";
+    for listener in [
+        format!("tls: {certificates}}}"),
+        format!("proxy_protocol: true, tls: {certificates}}}"),
+        "proxy_protocol: true".to_owned(),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("c.pem"), key.cert.pem()).unwrap();
+        std::fs::write(
+            directory.path().join("k.pem"),
+            key.signing_key.serialize_pem(),
+        )
+        .unwrap();
+        let config = crate::support::blue_green(&blue.url(), &green.url(), "");
+        let web = "web: {address: \"127.0.0.1:0\"";
+        let config = config.replace(web, &format!("{web}, {listener}"));
+        std::fs::write(directory.path().join("switchback.yaml"), config).unwrap();
+        let proxy = Proxy::start_in(directory);
+        let record = proxy
+            .post("/v1/services/shop/drill", json!({}))
+            .await
+            .json();
+        assert_eq!(record["passed"], true, "{listener}: {record:#}");
+    }
+}

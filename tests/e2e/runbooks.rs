@@ -179,6 +179,55 @@ async fn runbook_template_goes_from_its_trigger_to_the_report() {
     assert_eq!(out.matches("runbook_started").count(), 1, "{out}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_that_only_tells_begins_a_runbook_that_takes_nothing_away_unasked() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let service = format!("    rollback: {{{NO_JUDGE}, verify: 1s, on_failure: notify}}\n");
+    let runbook = TEMPLATE.replace("5 minutes", "1 second");
+    let more = "runbooks: {rollback: rollback.yaml}\n";
+    let proxy = start(&config(&blue, &green, &service, more), &runbook);
+    // About stable alone it begins nothing: the trigger is about deployments.
+    let mut load = Load::start(proxy.web, Protocol::Http1, 2);
+    blue.answer_with(500);
+    eventually_async("the rule fires about stable", || async {
+        !proxy.service().await["rules_firing"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    })
+    .await;
+    assert!(proxy.service().await["runbook"].is_null());
+    blue.answer_with(200);
+    green.answer_with(500);
+    proxy.weights(50, 50).await;
+    let run = run_is(&proxy, "it asks", |run| {
+        run["waits_for"]["for"] == "approval"
+    })
+    .await;
+    assert_eq!(run["step"], 2, "{run:#}");
+    assert!(
+        findings(&run, 1).contains("flag: new would go off"),
+        "{run:#}"
+    );
+    assert_eq!(proxy.service().await["weights"]["green"], 50);
+    assert_eq!(proxy.get("/v1/flags/new").await["enabled"], true);
+    let body = json!({"step": 2, "method": "traffic"});
+    let agreed = proxy.post("/v1/services/shop/runbook/tick", body).await;
+    assert_eq!(agreed.status, 200, "{}", agreed.text());
+    let run = run_is(&proxy, "it is completed", |run| {
+        run["status"] == "completed"
+    })
+    .await;
+    load.stop().await;
+    assert_eq!(
+        (&run["method"], &run["steps"][1]["ticked_by"]),
+        (&json!("traffic"), &json!("admin"))
+    );
+    assert_eq!(proxy.service().await["weights"]["green"], 0);
+    // The rollback itself turns off what came with its version.
+    assert_eq!(proxy.get("/v1/flags/new").await["enabled"], false);
+}
+
 const BY_HAND: &str = r#"
 services: [shop]
 steps:

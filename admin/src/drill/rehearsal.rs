@@ -67,7 +67,8 @@ pub(super) async fn run(
         .iter()
         .filter_map(|(name, address)| Some((published.config.listeners.get(name)?, *address)));
     let Some(walker) = Walker::new(listeners, &host) else {
-        let reason = "there is no listener for plain text; one on 127.0.0.1 is enough";
+        let reason =
+            "every listener asks clients for a certificate; add one on 127.0.0.1 that does not";
         return Err(impossible(reason.into()));
     };
     let stage = Stage::open(host).await;

@@ -9,13 +9,20 @@ use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use switchback_config::model::Listener;
-use tokio::io::AsyncWriteExt;
+use rustls_pki_types::ServerName;
+use switchback_config::model::{Listener, ListenerTls};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+
+use super::tls;
 
 /// How long one request may take.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
+
+/// Whatever may go wrong on the way; it becomes a finding.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// A client of this process.
 pub(super) struct Walker {
@@ -23,6 +30,7 @@ pub(super) struct Walker {
     host: String,
     /// The connection begins with a PROXY protocol header.
     announces: bool,
+    secure: bool,
     connection: Option<Connection>,
 }
 
@@ -38,13 +46,17 @@ impl Drop for Connection {
 }
 
 impl Walker {
-    /// A client of the first of these listeners that takes plain text; none does: none.
+    /// A client of the first of these listeners that asks for no certificate, in plain text if one takes
+    /// it; none does: none.
     pub(super) fn new<'a>(
-        mut listeners: impl Iterator<Item = (&'a Listener, SocketAddr)>,
+        listeners: impl Iterator<Item = (&'a Listener, SocketAddr)>,
         host: &str,
     ) -> Option<Self> {
-        let (listener, address) = listeners.find(|(listener, _)| listener.tls.is_none())?;
+        let asks = |tls: &ListenerTls| tls.client_ca.is_some();
+        let open = listeners.filter(|(listener, _)| !listener.tls.as_ref().is_some_and(asks));
+        let (listener, address) = open.min_by_key(|(listener, _)| listener.tls.is_some())?;
         Some(Self {
+            secure: listener.tls.is_some(),
             address: reachable(address),
             host: host.to_owned(),
             announces: listener.proxy_protocol,
@@ -70,7 +82,7 @@ impl Walker {
         answer
     }
 
-    async fn try_step(&mut self) -> Result<StatusCode, Box<dyn std::error::Error + Send + Sync>> {
+    async fn try_step(&mut self) -> Result<StatusCode, Failure> {
         let ready = match &mut self.connection {
             Some(connection) => connection.sender.ready().await.is_ok(),
             None => false,
@@ -91,18 +103,29 @@ impl Walker {
         Ok(status)
     }
 
-    async fn connect(&self) -> Result<Connection, Box<dyn std::error::Error + Send + Sync>> {
+    async fn connect(&self) -> Result<Connection, Failure> {
         let mut stream = TcpStream::connect(self.address).await?;
         if self.announces {
             stream.write_all(&announcement(&stream)?).await?;
         }
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let task = tokio::spawn(async move {
-            // How it ends is seen by who asks.
-            let _ = connection.await;
-        });
-        Ok(Connection { sender, task })
+        if !self.secure {
+            return talk(stream).await;
+        }
+        let name = ServerName::try_from(self.host.clone())?;
+        let connector = TlsConnector::from(tls::config()?);
+        talk(connector.connect(name, stream).await?).await
     }
+}
+
+async fn talk(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Result<Connection, Failure> {
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let task = tokio::spawn(async move {
+        // How it ends is seen by who asks.
+        let _ = connection.await;
+    });
+    Ok(Connection { sender, task })
 }
 
 /// Who asks, in version 1 of the PROXY protocol.

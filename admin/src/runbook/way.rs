@@ -38,7 +38,11 @@ pub(super) async fn decide(work: Work<'_>) -> Found {
         match work.look(method).await {
             Ok(what) => {
                 findings.push(format!("{word}: {what}"));
-                return Found::new(findings, StepTurn::Chose(method));
+                let turn = match work.is_agreed() {
+                    true => StepTurn::Chose(method),
+                    false => ask_first(&format!("{word}: {what}")),
+                };
+                return Found::new(findings, turn);
             }
             Err(why) => findings.push(format!("{word}: {why}")),
         }
@@ -49,8 +53,18 @@ pub(super) async fn decide(work: Work<'_>) -> Found {
     Found::new(findings, hold)
 }
 
+/// The rule only told: whoever wrote `on_failure` does not want it to do more by itself.
+fn ask_first(what: &str) -> StepTurn {
+    let reason = format!("{what}; the rule has only told, so somebody has to agree");
+    StepTurn::Hold(RunHoldKind::Approval, reason)
+}
+
 /// Goes the way that was chosen.
 pub(super) async fn execute(work: Work<'_>) -> Found {
+    if !work.is_agreed() {
+        let turn = ask_first(work.method().as_str());
+        return Found::new(Vec::new(), turn);
+    }
     let gone = match work.method() {
         Method::Flag => work.turn_flags_off().await,
         Method::Config => work.restore().await,
@@ -74,6 +88,19 @@ impl Work<'_> {
         let blocked = state.blocked.iter();
         let fresh = blocked.filter(|(_, block)| block.at >= self.run.since);
         fresh.max_by_key(|(_, block)| block.at)
+    }
+
+    /// Whether something may be taken away: somebody has begun this, the rule has rolled back itself, or
+    /// somebody has agreed to this decision.
+    fn is_agreed(&self) -> bool {
+        let ticked = |step: usize| {
+            let step = self.run.steps.get(step);
+            step.is_some_and(|step| step.ticked_by.is_some())
+        };
+        self.run.trigger.is_none()
+            || self.rolled_back().is_some()
+            || ticked(self.run.step)
+            || self.run.decision().is_some_and(ticked)
     }
 
     /// What a way would do, or why it is closed.

@@ -231,15 +231,23 @@ pub(crate) fn limit(text: &str) -> Result<Option<TimeSpan>, UnitError> {
 
 /// What starts a runbook: a plain rule in the words of people.
 ///
-/// Rules are about the version that changed last, so `after deployment` says nothing that would not be so.
+/// A rule is about the version that changed last, and looks at stable while there is none; with `after
+/// deployment`, what it finds then starts nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(into = "String")]
 pub struct Trigger {
     text: String,
     rule: RateRule,
+    after_deployment: bool,
 }
 
 impl Trigger {
+    /// Whether it is only about a version that changed.
+    #[must_use]
+    pub const fn is_after_deployment(&self) -> bool {
+        self.after_deployment
+    }
+
     /// As it is written.
     #[must_use]
     pub fn text(&self) -> &str {
@@ -283,7 +291,8 @@ impl FromStr for Trigger {
         let threshold = words.percent()?;
         words.expect(&[&["for"]])?;
         let span = words.span()?;
-        if words.skip(&[&["after"]]) {
+        let after_deployment = words.skip(&[&["after"]]);
+        if after_deployment {
             words.skip(&[&["a"], &["the"], &["each"], &["every"], &["any"]]);
             let nouns: [&[&str]; 5] = [
                 &["deployment"],
@@ -304,6 +313,7 @@ impl FromStr for Trigger {
         }
         Ok(Self {
             text: text.to_owned(),
+            after_deployment,
             rule: RateRule {
                 threshold,
                 span,
