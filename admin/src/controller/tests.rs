@@ -5,6 +5,7 @@ mod lease;
 mod reload;
 mod restore;
 mod rollout;
+mod runbook;
 
 use std::sync::Arc;
 
