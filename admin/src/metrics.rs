@@ -5,6 +5,7 @@
 
 mod flags;
 mod mirror;
+mod recovery;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -55,6 +56,7 @@ pub(crate) fn render(api: &Api) -> String {
     about_recoveries(&published, &mut families);
     about_hooks(api, &mut families);
     flags::about_flags(&published, &mut families);
+    recovery::about_ways_back(api, &published, &mut families);
     let mut gathered: Vec<MetricFamily> = families.by_name.into_values().collect();
     gathered.extend(prometheus::process_collector::ProcessCollector::for_self().collect());
     let mut text = Vec::new();

@@ -35,9 +35,12 @@ use crate::hooks::Hooks;
 use crate::inherit::{InheritError, Inherited};
 use crate::ofrep;
 use crate::prober;
+use crate::ready::{self, Readiness};
 use crate::reload::{ReloadError, Reloader, Source};
 use crate::resolver::Resolver;
+use crate::retain;
 use crate::rollout;
+use crate::sightings::{self, Sightings};
 use crate::signals;
 use crate::store::{OpenError, Store};
 use crate::trend::{self, Trends};
@@ -137,6 +140,7 @@ pub struct Process {
     events: Events,
     reloader: Arc<Reloader>,
     hooks: Hooks,
+    sightings: Sightings,
     life: Arc<Life>,
     state_dir: PathBuf,
     admin: SocketAddr,
@@ -242,6 +246,7 @@ impl Process {
             events,
             reloader,
             hooks,
+            sightings: Sightings::default(),
             life: Arc::default(),
             state_dir: parts.state_dir,
             admin: parts.admin.0,
@@ -274,9 +279,12 @@ impl Process {
             life: self.life.clone(),
             hooks: self.hooks.clone(),
             trends: Trends::default(),
+            sightings: self.sightings.clone(),
+            readiness: Readiness::default(),
             address: self.admin,
         };
         let trends = api.trends.clone();
+        let readiness = api.readiness.clone();
         tokio::spawn(async move {
             if let Err(error) = serve(entrance, api).await {
                 tracing::error!(%error, "serve the admin API");
@@ -290,6 +298,17 @@ impl Process {
             tokio::spawn(self.hooks.clone().run()),
             tokio::spawn(signals::run(self.controls.clone(), base)),
             tokio::spawn(trend::run(self.controls.clone(), trends)),
+            tokio::spawn(sightings::run(
+                self.controls.clone(),
+                self.store.clone(),
+                self.sightings.clone(),
+            )),
+            tokio::spawn(retain::run(self.controls.clone(), readiness.clone())),
+            tokio::spawn(ready::run(
+                self.controls.clone(),
+                self.store.clone(),
+                readiness,
+            )),
             tokio::spawn(look::run(
                 self.store.clone(),
                 self.controls.clone(),
@@ -397,6 +416,8 @@ impl Process {
         let drained = tokio::task::spawn_blocking(move || plane.drain(patience, &hurry)).await;
         self.life.retire();
         self.life.is_quiet().await;
+        let saved = self.sightings.save_last(&self.controls, &self.store);
+        let _ = tokio::time::timeout(STORE_TIME, saved).await;
         self.controls.stop();
         let store = self.store.clone();
         let _ = tokio::task::spawn_blocking(move || store.stop(STORE_TIME)).await;

@@ -5,6 +5,7 @@
 //! together with the file is worked out by [`crate::effective`], and only [`crate::controller`]
 //! changes it.
 
+mod database;
 mod flag;
 mod rollout;
 
@@ -18,6 +19,9 @@ use utoipa::ToSchema;
 
 use crate::api::views::schema;
 
+pub use database::{
+    CurrentSchema, DatabaseState, Mark, Phase, Rehearsal, Release, Unfit, objection,
+};
 pub use flag::{FlagOff, FlagSet, FlagState, flag_in_force};
 pub(crate) use rollout::later;
 pub use rollout::{Ended, Hold, Outcome, Pause, RolloutState, Stage, Standing, Wait};
@@ -87,6 +91,12 @@ pub struct ServiceState {
     /// How often the streams of each backend were cut.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub cuts: BTreeMap<Name, u64>,
+    /// The database behind it.
+    #[serde(default, skip_serializing_if = "DatabaseState::is_empty")]
+    pub database: DatabaseState,
+    /// Versions that were stable before, the latest first, as they were deployed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retained: Vec<Retained>,
 }
 
 /// A value that beats the file's.
@@ -125,6 +135,20 @@ pub struct Trial {
     #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
     /// When the watch ends.
+    #[schema(value_type = String, format = DateTime)]
+    pub until: Timestamp,
+}
+
+/// A version that was stable before, as it was deployed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = RetainedVersion)]
+pub struct Retained {
+    /// The backend that it was deployed on.
+    pub backend: Name,
+    /// The deployment.
+    #[schema(value_type = schema::Backend)]
+    pub deployed: Backend,
+    /// When another one became stable.
     #[schema(value_type = String, format = DateTime)]
     pub until: Timestamp,
 }

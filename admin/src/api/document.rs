@@ -104,6 +104,7 @@ pub(super) fn outline() -> OpenApi {
             tag("look", "What is"),
             tag("traffic", "Where traffic goes"),
             tag("flags", "What applications are told to do"),
+            tag("databases", "What versions can live with"),
             tag("rollouts", "Letting a new version in step by step"),
             tag("record", "What was, and what happens"),
             tag("hooks", "Who is told what happens"),

@@ -3,7 +3,7 @@
 //! The endpoints themselves are in the files below, by what they change.
 
 pub(super) mod gated;
-mod order;
+pub(super) mod order;
 pub(super) mod process;
 pub(super) mod rollout;
 pub(super) mod traffic;
@@ -201,7 +201,7 @@ impl Write {
 
 pub(super) type Inputs = (Extension<Caller>, RawQuery, HeaderMap);
 
-async fn carry_out(
+pub(super) async fn carry_out(
     api: &Api,
     write: &Write,
     command: Command,

@@ -1,5 +1,6 @@
 //! Decisions on a service with three versions, without threads or sockets.
 
+mod database;
 mod flags;
 mod lease;
 mod restore;
@@ -358,6 +359,7 @@ fn blocked_version_gets_no_weight_by_any_way() {
         backend: "red".into(),
         version: "2".into(),
         endpoints: vec!["http://127.0.0.1:9".parse().expect("endpoint")],
+        declared: crate::command::Declared::default(),
         force: true,
     };
     assert!(
@@ -400,6 +402,7 @@ fn version_that_stable_runs_too_is_blocked_by_a_rollback_of_stable_or_not_at_all
         backend: backend.into(),
         version: version.into(),
         endpoints: vec!["http://127.0.0.1:9".parse().expect("endpoint")],
+        declared: crate::command::Declared::default(),
         force: false,
     };
     let mut play = Play::new();
@@ -468,6 +471,7 @@ fn new_version_on_the_rollback_target_ends_the_window() {
         backend: "blue".into(),
         version: "5".into(),
         endpoints: vec!["http://127.0.0.1:9".parse().expect("endpoint")],
+        declared: crate::command::Declared::default(),
         force: false,
     };
     assert!(play.must(next));
