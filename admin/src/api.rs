@@ -8,6 +8,7 @@ mod asset;
 pub(crate) mod body;
 mod condition;
 mod dashboard;
+mod database;
 #[cfg(feature = "api-docs")]
 mod docs;
 mod document;
@@ -21,6 +22,7 @@ mod history;
 mod hooks;
 mod problem;
 mod reads;
+mod recovery;
 pub(crate) mod stall;
 mod stream;
 pub(crate) mod views;
@@ -59,7 +61,9 @@ use crate::control::Controls;
 use crate::drill::Drills;
 use crate::events::Events;
 use crate::hooks::Hooks;
+use crate::ready::Readiness;
 use crate::reload::Reloader;
+use crate::sightings::Sightings;
 use crate::store::Store;
 use crate::trend::Trends;
 use document::Document;
@@ -89,6 +93,10 @@ pub struct Api {
     pub trends: Trends,
     /// Rehearsals of rollbacks.
     pub drills: Drills,
+    /// When versions last got requests.
+    pub(crate) sightings: Sightings,
+    /// Whether services can be rolled back.
+    pub(crate) readiness: Readiness,
     /// Where the API is served.
     pub address: SocketAddr,
 }
@@ -226,6 +234,14 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(flags::off))
         .routes(routes!(flags::on))
         .routes(routes!(flags::evaluate_flag))
+        .routes(routes!(database::show, database::set))
+        .routes(routes!(database::phase))
+        .routes(routes!(database::rehearsed))
+        .routes(routes!(database::reverse, database::confirm_reverse))
+        .routes(routes!(database::gate))
+        .routes(routes!(recovery::ready))
+        .routes(routes!(recovery::methods))
+        .routes(routes!(recovery::diagnose))
         .routes(routes!(reads::config))
         .routes(routes!(reads::whoami))
         .routes(routes!(document::openapi))

@@ -6,6 +6,7 @@
 
 mod args;
 mod client;
+mod database;
 mod drill;
 mod events;
 mod explain;
@@ -16,6 +17,7 @@ mod hooks;
 mod incident;
 mod init;
 mod look;
+mod recovery;
 mod rollout;
 mod runbook;
 mod show;
@@ -30,9 +32,9 @@ use switchback_config::defaults;
 
 use args::Output;
 pub use args::{
-    Args, BackendVerb, Color, DemoArgs, DeployArgs, DiffArgs, FlagVerb, HistoryArgs, HooksVerb,
-    InitArgs, PlanArgs, RestoreArgs, RolloutVerb, RunArgs, RunbookVerb, Target, TokenVerb, Verb,
-    WayBack,
+    Args, BackendVerb, Color, DeclaredArgs, DemoArgs, DeployArgs, DiffArgs, FlagVerb, GateVerb,
+    HistoryArgs, HooksVerb, InitArgs, MigrationArg, PhaseArg, PlanArgs, RestoreArgs, RolloutVerb,
+    RunArgs, RunbookVerb, SchemaVerb, Target, TokenVerb, Verb, WayBack,
 };
 use client::ClientError;
 pub use files::{find_config, state_dir};
@@ -130,7 +132,7 @@ pub fn carry_out(args: Args) -> ExitCode {
     let result = match verb {
         Verb::Init(args) => init::init(&target, args),
         Verb::Check { file, explain } => files::check(&target, &file, explain),
-        Verb::Schema => files::schema(),
+        Verb::Schema { verb: None } => files::schema(),
         Verb::Completions { shell } => files::completions(shell),
         Verb::Man { directory } => files::man(&directory),
         Verb::Token {
@@ -207,6 +209,13 @@ fn online(target: &Target, verb: Verb) -> Result<u8, Failed> {
                 reason,
             } => drill::drill(&client, &service, live, last, reason).await,
             Verb::Runbook { verb } => runbook::carry_out(&client, verb).await,
+            Verb::Schema { verb: Some(verb) } => database::carry_out(&client, verb).await,
+            Verb::Ready { service } => recovery::ready(&client, &service).await,
+            Verb::Methods { service } => recovery::methods(&client, &service).await,
+            Verb::Diagnose { service, within } => {
+                recovery::diagnose(&client, &service, within).await
+            }
+            Verb::Gate { verb } => database::gate(&client, verb).await,
             Verb::Flag { verb } => flags::carry_out(&client, verb).await,
             Verb::Deploy(args) => rollout::deploy(&client, args).await,
             verb => verbs::write(&client, verb).await,

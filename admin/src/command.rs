@@ -3,6 +3,7 @@
 //! Operators, the judge, the file and the resolver all enter by this door. Each command carries who
 //! asked and why, since every change is recorded with it.
 
+mod database;
 mod drill;
 mod refusal;
 mod runbook;
@@ -17,6 +18,7 @@ use switchback_config::units::{Endpoint, Percent, TimeSpan};
 use utoipa::ToSchema;
 
 use crate::history::Settled;
+pub use database::{DatabaseChange, Declared};
 pub use drill::{DrillAct, DrillCommand};
 pub use refusal::Refusal;
 pub use runbook::{RunbookAct, RunbookCommand, RunbookStart, StepTurn};
@@ -37,7 +39,7 @@ pub enum Command {
     Rollback {
         /// The service.
         service: Name,
-        /// Even if the target has no healthy endpoint.
+        /// Even if the target has no healthy endpoint, or cannot live with the database.
         force: bool,
         /// Ends open streams of the losing backends.
         cut: bool,
@@ -91,6 +93,8 @@ pub enum Command {
         version: String,
         /// The new addresses.
         endpoints: Vec<Endpoint>,
+        /// What is said about it and the database.
+        declared: Declared,
         /// Even if it has weight.
         force: bool,
     },
@@ -130,6 +134,13 @@ pub enum Command {
         flags: BTreeMap<Name, Flag>,
         /// Even if a stable has no healthy endpoint.
         force: bool,
+    },
+    /// Records something about the database behind a service.
+    Database {
+        /// The service.
+        service: Name,
+        /// What.
+        change: DatabaseChange,
     },
     /// Changes a feature flag.
     ChangeFlag {
@@ -327,6 +338,7 @@ impl Command {
             Self::Resume { .. } => "rollout_resume",
             Self::Progress { .. } => "progress",
             Self::Restore { .. } => "restore",
+            Self::Database { change, .. } => change.verb(),
             Self::ChangeFlag { change, .. } => change.verb(),
             Self::Drill(drill) => drill.act.verb(),
             Self::Runbook(runbook) => runbook.act.verb(),
@@ -346,6 +358,7 @@ impl Command {
             | Self::Unblock { service, .. }
             | Self::SetBackend { service, .. }
             | Self::Promote { service, .. }
+            | Self::Database { service, .. }
             | Self::Pause { service }
             | Self::Resume { service }
             | Self::Progress { service } => Some(service),

@@ -25,6 +25,7 @@ use crate::controller::{Decision, Note};
 use crate::evidence::Record;
 use crate::handover::{Follower, Relay};
 use crate::state::State;
+use crate::timings::{Going, Timings};
 pub use published::{Published, ServiceStatus};
 #[cfg(fuzzing)]
 pub(crate) use thread::simulation;
@@ -39,6 +40,8 @@ pub struct Controls {
     published: watch::Receiver<Arc<Published>>,
     /// An older process whose last requests follow what is decided here.
     follower: Follower,
+    /// How long ways back took.
+    pub(crate) timings: Timings,
 }
 
 /// What the control thread is told.
@@ -183,9 +186,15 @@ impl Controls {
         asked: Asked,
         material: Option<Arc<Material>>,
     ) -> Result<Confirmed, AskError> {
+        let going = Going::of(&command).filter(|_| !asked.dry_run);
+        let before = self.published();
         let applied = self.request(command, asked, material, None).await?;
         let revision = applied.published.state.revision;
         let confirmed = applied.confirm().await?;
+        if let Some(going) = going.filter(|_| confirmed.applied.changed) {
+            let way = going.way(&before, &confirmed.applied.published);
+            self.timings.note(way, confirmed.applied_in);
+        }
         self.wait_for_follower(revision).await?;
         Ok(confirmed)
     }

@@ -9,10 +9,12 @@
 //! alone never change roles. A rollback takes weight from canaries first, and only when there is
 //! none goes back to the previous stable. It never toggles.
 
+pub(crate) mod database;
 mod drill;
 mod flags;
 mod reload;
 mod restore;
+mod retain;
 mod roles;
 mod rollout;
 mod runbook;
@@ -148,9 +150,13 @@ fn carry_out(case: &mut Case<'_>, world: &World, command: &Command) -> Result<()
             backend,
             version,
             endpoints,
+            declared,
             force,
             ..
-        } => settings::set_backend(case, backend, version, endpoints, *force),
+        } => {
+            let value = settings::deployment(case, backend, version, endpoints, declared)?;
+            settings::set_backend(case, backend, value, *force)
+        }
         Command::Rollback { force, cut, .. } => roles::rollback(case, *force, *cut),
         Command::Condemn {
             failing,
@@ -173,6 +179,7 @@ fn carry_out(case: &mut Case<'_>, world: &World, command: &Command) -> Result<()
             rollout::progress(case)
         }
         Command::Runbook(command) => runbook::carry_out(case, &command.act),
+        Command::Database { change, .. } => database::change(case, change),
         Command::Reload { .. }
         | Command::Acknowledge
         | Command::Drill(_)
@@ -299,6 +306,7 @@ impl<'a> Case<'a> {
         if rose {
             self.state.changed = Some(self.at);
         }
+        retain::note(&mut self.state, self.file, &self.before, &after, self.at);
         let only_bookkeeping = ServiceState {
             stable_last: before.stable_last.clone(),
             changed: before.changed,

@@ -63,6 +63,9 @@ pub struct Record {
     pub actions: Vec<Action>,
     /// Whether it helped.
     pub recovery: Recovery,
+    /// Whether the previous stable came back; otherwise a canary lost its weight.
+    #[serde(default)]
+    pub switched_back: bool,
 }
 
 /// What was seen of one version.
@@ -312,6 +315,12 @@ pub struct Summary {
     pub by: String,
     /// Whether it helped.
     pub recovery: RecoveryState,
+    /// From the swap to the last worker's acknowledgement; `null` until that is known.
+    #[serde(default)]
+    pub applied_in_us: Option<u64>,
+    /// Whether the previous stable came back; otherwise a canary lost its weight.
+    #[serde(default)]
+    pub switched_back: bool,
 }
 
 /// How the sentence about a version that only got copies of requests begins.
@@ -334,6 +343,8 @@ impl Record {
             sentence: self.sentence.clone(),
             by: self.by.clone(),
             recovery: self.recovery.state,
+            applied_in_us: self.applied_in_us,
+            switched_back: self.switched_back,
         }
     }
 

@@ -17,6 +17,8 @@ use utoipa::ToSchema;
 
 pub(crate) use commands::Advice;
 pub(crate) use facts::Facts;
+#[cfg(test)]
+pub(crate) use facts::press;
 
 /// The explanation of a service.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]

@@ -6,6 +6,7 @@
 mod drill;
 mod flags;
 mod mirror;
+mod recovery;
 mod versions;
 
 use std::collections::{BTreeMap, HashMap};
@@ -62,6 +63,7 @@ pub(crate) fn render(api: &Api) -> String {
     about_hooks(api, &mut families);
     flags::about_flags(&published, &mut families);
     drill::about_drills(&published, &mut families);
+    recovery::about_ways_back(api, &published, &mut families);
     let mut gathered: Vec<MetricFamily> = families.by_name.into_values().collect();
     gathered.extend(prometheus::process_collector::ProcessCollector::for_self().collect());
     let mut text = Vec::new();

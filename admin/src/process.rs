@@ -38,10 +38,13 @@ use crate::inherit::{InheritError, Inherited};
 use crate::ofrep;
 use crate::otel::{Exporting, SettingError};
 use crate::prober;
+use crate::ready::{self, Readiness};
 use crate::reload::{ReloadError, Reloader, Source};
 use crate::resolver::Resolver;
+use crate::retain;
 use crate::rollout;
 use crate::runbook::{self, Crew};
+use crate::sightings::{self, Sightings};
 use crate::signals;
 use crate::store::{OpenError, Store};
 use crate::trend::{self, Trends};
@@ -144,6 +147,7 @@ pub struct Process {
     events: Events,
     reloader: Arc<Reloader>,
     hooks: Hooks,
+    sightings: Sightings,
     life: Arc<Life>,
     state_dir: PathBuf,
     admin: SocketAddr,
@@ -250,6 +254,7 @@ impl Process {
             events,
             reloader,
             hooks,
+            sightings: Sightings::default(),
             life: Arc::default(),
             state_dir: parts.state_dir,
             admin: parts.admin.0,
@@ -290,6 +295,8 @@ impl Process {
                 self.reloader.clone(),
                 &base,
             ),
+            sightings: self.sightings.clone(),
+            readiness: Readiness::default(),
             address: self.admin,
         };
         let drills = api.drills.clone();
@@ -301,6 +308,7 @@ impl Process {
             events: self.events.clone(),
             trends: trends.clone(),
         };
+        let readiness = api.readiness.clone();
         tokio::spawn(async move {
             if let Err(error) = serve(entrance, api).await {
                 tracing::error!(%error, "serve the admin API");
@@ -317,6 +325,17 @@ impl Process {
             tokio::spawn(self.hooks.clone().run()),
             tokio::spawn(signals::run(self.controls.clone(), base)),
             tokio::spawn(trend::run(self.controls.clone(), trends)),
+            tokio::spawn(sightings::run(
+                self.controls.clone(),
+                self.store.clone(),
+                self.sightings.clone(),
+            )),
+            tokio::spawn(retain::run(self.controls.clone(), readiness.clone())),
+            tokio::spawn(ready::run(
+                self.controls.clone(),
+                self.store.clone(),
+                readiness,
+            )),
             tokio::spawn(look::run(
                 self.store.clone(),
                 self.controls.clone(),
@@ -427,6 +446,8 @@ impl Process {
         }
         self.life.retire();
         self.life.is_quiet().await;
+        let saved = self.sightings.save_last(&self.controls, &self.store);
+        let _ = tokio::time::timeout(STORE_TIME, saved).await;
         self.controls.stop();
         let store = self.store.clone();
         let _ = tokio::task::spawn_blocking(move || store.stop(STORE_TIME)).await;

@@ -5,6 +5,7 @@
 //! together with the file is worked out by [`crate::effective`], and only [`crate::controller`]
 //! changes it.
 
+mod database;
 mod drill;
 mod flag;
 mod rollout;
@@ -20,6 +21,9 @@ use utoipa::ToSchema;
 
 use crate::api::views::schema;
 
+pub use database::{
+    CurrentSchema, DatabaseState, Mark, Phase, Rehearsal, Release, Unfit, objection,
+};
 pub use drill::{DrillCheck, DrillRecord};
 pub use flag::{FlagOff, FlagSet, FlagState, flag_in_force};
 pub(crate) use rollout::later;
@@ -97,6 +101,12 @@ pub struct ServiceState {
     /// The last rehearsal of a rollback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drill: Option<DrillRecord>,
+    /// The database behind it.
+    #[serde(default, skip_serializing_if = "DatabaseState::is_empty")]
+    pub database: DatabaseState,
+    /// Versions that were stable before, the latest first, as they were deployed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retained: Vec<Retained>,
 }
 
 /// A value that beats the file's.
@@ -135,6 +145,20 @@ pub struct Trial {
     #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
     /// When the watch ends.
+    #[schema(value_type = String, format = DateTime)]
+    pub until: Timestamp,
+}
+
+/// A version that was stable before, as it was deployed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = RetainedVersion)]
+pub struct Retained {
+    /// The backend that it was deployed on.
+    pub backend: Name,
+    /// The deployment.
+    #[schema(value_type = schema::Backend)]
+    pub deployed: Backend,
+    /// When another one became stable.
     #[schema(value_type = String, format = DateTime)]
     pub until: Timestamp,
 }

@@ -15,6 +15,7 @@ mod evidence;
 mod lending;
 mod lock;
 mod look;
+mod observed;
 mod outbox;
 mod queue;
 mod reads;

@@ -8,6 +8,7 @@
 //! Serialising a model writes it in the notation of the file, which is what `check --explain`,
 //! `GET /v1/config` and the stored overrides show.
 
+mod database;
 mod flag;
 mod hooks;
 mod limits;
@@ -28,6 +29,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::units::{ByteSize, Endpoint, Percent, TimeSpan};
+pub use database::{Database, Migration, SchemaSupport};
 pub use flag::{Condition, Flag, FlagHeader, FlagRule, Ofrep};
 pub use hooks::{
     Check, Gate, GateFailure, Hook, HookAction, HookEvent, HttpHook, Preset, RunHook, Until,
@@ -392,6 +394,12 @@ pub struct Service {
     /// How often a rollback is rehearsed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drill: Option<Drill>,
+    /// The database behind it.
+    #[serde(skip_serializing_if = "Database::is_default")]
+    pub database: Database,
+    /// Earlier stable versions that have to stay reachable.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub retain: u32,
 }
 
 /// When a rollback is rehearsed.
@@ -399,6 +407,10 @@ pub struct Service {
 pub struct Drill {
     /// From one rehearsal to the next.
     pub every: TimeSpan,
+}
+
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// One deployed version of a service.
@@ -415,6 +427,12 @@ pub struct Backend {
     /// Flags that go off when this version is rolled back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub off_on_rollback: Vec<Name>,
+    /// Which database schemas it can live with; none: nothing is known of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<SchemaSupport>,
+    /// What its release does to the database.
+    #[serde(default, skip_serializing_if = "Migration::is_none")]
+    pub migration: Migration,
 }
 
 /// TLS towards endpoints.

@@ -3,6 +3,7 @@
 //! Nothing here knows whether values fit together; that is [`crate::validate`]. What is declared here
 //! is what the decoder accepts and what the JSON Schema shows.
 
+mod database;
 mod flags;
 mod hooks;
 mod rule;
@@ -14,8 +15,11 @@ use std::num::NonZeroU32;
 use ipnet::IpNet;
 
 use crate::decode::{OrOff, Table, Words, section};
-use crate::model::{Balance, CompareTo, LogFormat, OnFailure, Slow, TlsVersion, Underscores};
+use crate::model::{
+    Balance, CompareTo, LogFormat, Migration, OnFailure, Slow, TlsVersion, Underscores,
+};
 use crate::units::{ByteSize, Endpoint, Percent, Rate, TimeSpan};
+pub(crate) use database::{Database, SchemaSupport};
 pub(crate) use flags::{Condition, Flag, FlagHeader, FlagRule, FlagValue, Number, Ofrep};
 pub(crate) use hooks::{Hook, Until};
 pub(crate) use rule::{Rule, RuleItem, Signal};
@@ -248,6 +252,10 @@ section! {
         no_store_on_trial: bool,
         /// When a rollback is rehearsed. Default: only when somebody asks for it.
         drill: Drill,
+        /// The database behind it: when its old form may be removed, and how it would come back.
+        database: Database,
+        /// Earlier stable versions that have to stay reachable, or `ready` is red. Default: 0.
+        retain: u32,
     }
     later ["runbook"]
 }
@@ -271,8 +279,11 @@ section! {
         tls: UpstreamTls,
         /// Flags that go off when this version is rolled back. Default: none.
         off_on_rollback: Vec<TextItem>,
+        /// Which versions of the database schema it can live with. Default: nothing is known of that.
+        schema: SchemaSupport,
+        /// What its release does to the database: `none` (default), `expand`, `contract` or `destructive`.
+        migration: Migration,
     }
-    later ["schema", "migration"]
 }
 
 section! {

@@ -155,12 +155,20 @@ impl BackendStats {
     /// Requests of any kind that have begun and not ended.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
-        let mirrored = || self.mirrored.iter().map(|cells| &cells.attempts);
-        let all = || self.split.iter().chain(&self.preview).chain(mirrored());
         // Ended first: a request that ends in between is then seen as in flight, never as negative.
-        let ended: u64 = all().map(|cells| cells.ended.get()).sum();
-        let begun: u64 = all().map(|cells| cells.begun.get()).sum();
-        begun.saturating_sub(ended)
+        let ended: u64 = self.all().map(|cells| cells.ended.get()).sum();
+        self.begun_of_any_kind().saturating_sub(ended)
+    }
+
+    /// Requests of any kind begun so far: the split's, testers' and copies.
+    #[must_use]
+    pub fn begun_of_any_kind(&self) -> u64 {
+        self.all().map(|cells| cells.begun.get()).sum()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &BackendCells> {
+        let mirrored = self.mirrored.iter().map(|cells| &cells.attempts);
+        self.split.iter().chain(&self.preview).chain(mirrored)
     }
 
     /// Open connections to the version.

@@ -108,6 +108,7 @@ pub(super) fn outline() -> OpenApi {
                 "runbooks",
                 "What is done when a release has gone wrong, and its rehearsal",
             ),
+            tag("databases", "What versions can live with"),
             tag("rollouts", "Letting a new version in step by step"),
             tag("record", "What was, and what happens"),
             tag("hooks", "Who is told what happens"),

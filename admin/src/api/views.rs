@@ -5,6 +5,7 @@
 //! types are made from what is published at one moment, and hold copies of it.
 
 mod backend;
+pub(in crate::api) mod database;
 mod flag;
 pub(crate) mod judge;
 pub(super) mod list;

@@ -4,7 +4,7 @@
 
 pub(super) mod drill;
 pub(super) mod gated;
-mod order;
+pub(super) mod order;
 pub(super) mod process;
 pub(super) mod rollout;
 pub(super) mod runbook;
@@ -203,7 +203,7 @@ impl Write {
 
 pub(super) type Inputs = (Extension<Caller>, RawQuery, HeaderMap);
 
-async fn carry_out(
+pub(super) async fn carry_out(
     api: &Api,
     write: &Write,
     command: Command,

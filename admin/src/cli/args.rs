@@ -1,5 +1,6 @@
 //! Verbs and their arguments.
 
+mod database;
 mod flags;
 mod history;
 mod hooks;
@@ -13,6 +14,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use switchback_config::units::TimeSpan;
 
 use crate::auth::Role;
+pub use database::{DeclaredArgs, GateVerb, MigrationArg, PhaseArg, SchemaVerb};
 pub use flags::FlagVerb;
 pub use history::{DiffArgs, HistoryArgs, RestoreArgs};
 pub use hooks::HooksVerb;
@@ -176,9 +178,44 @@ pub enum Verb {
         #[arg(long)]
         explain: bool,
     },
-    /// Print the JSON Schema of the config file
-    #[command(after_help = "Example: switchback schema > switchback.schema.json")]
-    Schema,
+    /// Print the JSON Schema of the config file, or work on the schemas of databases
+    #[command(
+        alias = "schema-version",
+        after_help = "Example: switchback schema > switchback.schema.json\nExample: switchback schema set checkout 4"
+    )]
+    Schema {
+        /// About the database of a service
+        #[command(subcommand)]
+        verb: Option<SchemaVerb>,
+    },
+    /// Ask whether a service can be rolled back right now: exit 0, or 1 with reasons
+    #[command(after_help = "Example: switchback ready checkout")]
+    Ready {
+        /// The service
+        service: String,
+    },
+    /// Show the ways back beside each other: how fast each was here, and what it would do to data
+    #[command(after_help = "Example: switchback methods checkout")]
+    Methods {
+        /// The service
+        service: String,
+    },
+    /// Tell what is wrong and what to do about it, the recommended way first
+    #[command(after_help = "Example: switchback diagnose checkout --within 30m")]
+    Diagnose {
+        /// The service
+        service: String,
+        /// How far back changes are looked at [default: 1h]
+        #[arg(long, value_name = "DURATION")]
+        within: Option<TimeSpan>,
+    },
+    /// Ask whether something that cannot be undone may begin: exit 0 or 1
+    #[command(after_help = "Example: switchback gate contract checkout")]
+    Gate {
+        /// What
+        #[command(subcommand)]
+        verb: GateVerb,
+    },
     /// Show services, backends and their traffic
     #[command(after_help = "Example: switchback status checkout")]
     Status {
@@ -428,6 +465,9 @@ pub enum BackendVerb {
         /// Address; repeat for several
         #[arg(long = "endpoint", required = true, value_name = "URL")]
         endpoints: Vec<String>,
+        /// What it says about the database.
+        #[command(flatten)]
+        declared: DeclaredArgs,
         /// Even if the backend has weight
         #[arg(long)]
         force: bool,

@@ -207,7 +207,8 @@ pub(super) async fn deploy(client: &Client, args: DeployArgs) -> Result<u8, Fail
         ..WriteArgs::default()
     };
     let path = format!("{service_path}/backends/{}", segment(&backend)?);
-    let body = json!({"version": args.version, "endpoints": args.endpoints});
+    let mut body = json!({"version": args.version, "endpoints": args.endpoints});
+    args.declared.say(&mut body);
     client.write(Method::PUT, &path, body, &write).await?;
     say(format!("{backend} is version {} now", args.version));
     let healthy_until = until.min(Instant::now() + args.health_timeout.0);
@@ -321,6 +322,7 @@ mod tests {
             service: "shop".into(),
             version: version.into(),
             endpoints: Vec::new(),
+            declared: super::super::args::DeclaredArgs::default(),
             backend: None,
             plan: PlanArgs::default(),
             health_timeout: TimeSpan(Duration::ZERO),

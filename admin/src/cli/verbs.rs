@@ -134,11 +134,13 @@ fn backend_call_of(verb: Verb) -> Result<Call, Failed> {
                     backend,
                     version,
                     endpoints,
+                    declared,
                     force,
                     write,
                 },
         } => {
-            let body = json!({"version": version, "endpoints": endpoints, "force": force});
+            let mut body = json!({"version": version, "endpoints": endpoints, "force": force});
+            declared.say(&mut body);
             (
                 Method::PUT,
                 of_backend(&service, &backend, "")?,

@@ -2,7 +2,7 @@
 //!
 //! Codes are for programs and never change; the texts are for people and name the repair.
 
-use switchback_config::model::Name;
+use switchback_config::model::{Name, SchemaSupport};
 
 /// Why a command was not carried out. Nothing has changed then.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +58,55 @@ pub enum Refusal {
         backend: Name,
         /// Its label then.
         version: String,
+    },
+    /// The version could not work with the database as it is.
+    #[error(
+        "version {version:?} of backend {backend:?} cannot live with schema {schema} of the database: {why}; deploy a version that can, or force"
+    )]
+    SchemaIncompatible {
+        /// The backend that would get the traffic.
+        backend: Name,
+        /// Its label.
+        version: String,
+        /// The schema there is.
+        schema: u32,
+        /// Why.
+        why: String,
+    },
+    /// What the version needs of the database is being removed.
+    #[error(
+        "the contract has begun, which leaves schema {leaves}, and version {version:?} of backend {backend:?} could not live with it: {why}; go forward with a fix, or force"
+    )]
+    ContractBegun {
+        /// The backend that would get the traffic.
+        backend: Name,
+        /// Its label.
+        version: String,
+        /// The schema that will be left.
+        leaves: u32,
+        /// Why.
+        why: String,
+    },
+    /// The old form of the database must not be removed yet.
+    #[error("the contract must not begin yet: {}; force overrides", .reasons.join("; "))]
+    ContractGateClosed {
+        /// What is against it.
+        reasons: Vec<String>,
+    },
+    /// A change of the schema goes step by step.
+    #[error("{0}")]
+    InvalidPhase(String),
+    /// What is said about a version and the database makes no sense.
+    #[error("schema reads {reads:?}, writes {writes}: {reason}; {repair}")]
+    InvalidSchema {
+        /// What it says it reads.
+        reads: Vec<u32>,
+        /// What it says it writes.
+        writes: u32,
+        /// What is wrong with it.
+        reason: &'static str,
+        /// What would not be.
+        repair: String,
     },
     /// Stable cannot be blocked while nothing can take its traffic.
     #[error(
@@ -202,6 +251,18 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whatever a version says about the database, if that makes no sense.
+    #[must_use]
+    pub(crate) fn of_schema(support: &SchemaSupport) -> Option<Self> {
+        let (reason, repair) = support.fault()?;
+        Some(Self::InvalidSchema {
+            reads: support.reads.clone(),
+            writes: support.writes,
+            reason,
+            repair,
+        })
+    }
+
     /// Stable code of the refusal.
     #[must_use]
     pub const fn code(&self) -> &'static str {
@@ -216,6 +277,11 @@ impl Refusal {
             Self::NoTarget { .. } => "no_target",
             Self::InUse { .. } => "in_use",
             Self::EndpointRefused { .. } => "endpoint_refused",
+            Self::SchemaIncompatible { .. } => "schema_incompatible",
+            Self::ContractBegun { .. } => "contract_begun",
+            Self::ContractGateClosed { .. } => "contract_gate_closed",
+            Self::InvalidPhase(_) => "invalid_phase",
+            Self::InvalidSchema { .. } => "invalid_schema",
             Self::InvalidRollout(_) => "invalid_rollout",
             Self::RolloutRunning { .. } => "rollout_running",
             Self::KeyReused { .. } => "idempotency_key_reused",
@@ -254,11 +320,16 @@ impl Refusal {
             | Self::InvalidWeights(_)
             | Self::InvalidRollout(_)
             | Self::InvalidRunbook(_)
+            | Self::InvalidSchema { .. }
             | Self::EndpointRefused { .. } => 422,
             Self::Blocked { .. }
             | Self::TargetUnhealthy { .. }
             | Self::TargetUnknown { .. }
             | Self::NoTarget { .. }
+            | Self::SchemaIncompatible { .. }
+            | Self::ContractBegun { .. }
+            | Self::ContractGateClosed { .. }
+            | Self::InvalidPhase(_)
             | Self::InUse { .. }
             | Self::RolloutRunning { .. }
             | Self::KeyReused { .. }

@@ -42,6 +42,7 @@ use crate::handover::Follower;
 use crate::observer::{Clock, Observer};
 use crate::state::State;
 use crate::store::Store;
+use crate::timings::Timings;
 
 /// What the control thread starts from.
 #[derive(Debug)]
@@ -101,6 +102,7 @@ pub fn start(start: Start) -> std::io::Result<Controls> {
         thread: handle.thread().clone(),
         published,
         follower,
+        timings: Timings::default(),
     })
 }
 

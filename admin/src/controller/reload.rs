@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use switchback_config::model::{Backend, Config, Name, Service};
 
 use super::settings::note_new_version;
-use super::{Case, Decision, Health, Outlook, World, flags, roles, rollout};
+use super::{Case, Decision, Health, Outlook, World, database, flags, retain, roles, rollout};
 use crate::command::Asked;
 use crate::drill::shadow;
 use crate::effective::Effective;
@@ -58,6 +58,7 @@ pub(super) fn reload(
             asked,
         );
         drop_overtaken(&mut case);
+        database::hold_back(&mut case, world.state.stable_only);
         end_rollout_if_overtaken(&mut case);
         follow_roles(&mut case, world.state.stable_only);
         // Nobody has to be told what stable is as long as nothing was ever recorded.
@@ -235,5 +236,6 @@ fn follow_roles(case: &mut Case<'_>, stable_only: bool) {
     if rose {
         case.state.changed = Some(case.at);
     }
+    retain::note(&mut case.state, case.file, &case.before, &after, case.at);
     case.state.stable_last = Some(after.stable);
 }

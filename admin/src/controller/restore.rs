@@ -123,7 +123,7 @@ fn require_able(
             return Err(Refusal::TargetUnhealthy { backend });
         }
     }
-    Ok(())
+    case.require_fit_weights(backends, weights)
 }
 
 /// The backends of that time, as far as they still exist and their versions are not blocked.

@@ -126,6 +126,7 @@ pub(super) fn switch(case: &mut Case<'_>, to: &Name, force: bool) -> Result<(), 
     if *to == from && weights == case.before.weights {
         return Ok(());
     }
+    case.require_fit(to, force)?;
     if *to != from {
         case.require_heard(force)?;
     }
@@ -237,13 +238,17 @@ fn return_to(
     Ok(())
 }
 
-/// Refuses to take weight from the last backend that has a healthy endpoint.
+/// Refuses to take weight from the last backend that has a healthy endpoint, or to give it to a version
+/// that cannot live with the database.
 fn guard(
     case: &Case<'_>,
     target: &Name,
     losers: &BTreeSet<Name>,
     force: bool,
 ) -> Result<(), Refusal> {
+    if losers.iter().any(|name| case.before.weight(name) > 0) {
+        case.require_fit(target, force)?;
+    }
     let loser_works = losers
         .iter()
         .any(|name| case.before.weight(name) > 0 && case.health(name).healthy);

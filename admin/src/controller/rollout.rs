@@ -43,6 +43,7 @@ pub(super) fn start(case: &mut Case<'_>, start: &StartRollout) -> Result<(), Ref
     if !start.force && !case.health(&canary).known {
         return Err(Refusal::TargetUnhealthy { backend: canary });
     }
+    case.require_fit(&canary, start.force)?;
     let plan = plan_of(case, start)?;
     let stage = match start.fast {
         true => Stage::Bake,
@@ -204,6 +205,7 @@ pub(super) fn promote(case: &mut Case<'_>, full: bool, force: bool) -> Result<()
             reason: hold.reason,
         });
     }
+    case.require_fit(&rollout.canary, force)?;
     match rollout.next_stage().filter(|_| !full) {
         Some(stage) => advance(case, rollout, stage),
         None => finish(case, rollout, force),
@@ -301,12 +303,13 @@ pub(super) fn progress(case: &mut Case<'_>) -> Result<(), Refusal> {
     if rollout.waits_for(case.at, &standing).is_some() {
         return Ok(());
     }
-    let moved = match rollout.next_stage() {
+    let moved = case.require_fit(&rollout.canary, false);
+    let moved = moved.and_then(|()| match rollout.next_stage() {
         Some(stage) => advance(case, rollout, stage),
         // Hooks are asked by whoever looks at the clock, who comes again with their answer.
         None if case.has_gate() && !case.asked.heard => Ok(()),
         None => finish(case, rollout, false),
-    };
+    });
     // Nobody is there to be refused: whoever looks at the rollout learns why it stands.
     moved.or_else(|refusal| stop(case, "switchback", Some(refusal.to_string())))
 }
@@ -318,6 +321,9 @@ fn expire(case: &mut Case<'_>, rollout: &RolloutState, standing: &Standing) -> R
     if stable_fails || !case.health(&before.stable).healthy {
         let reason = "nobody advanced it in time, and stable does not work".to_owned();
         return stop(case, "switchback", Some(reason));
+    }
+    if let Err(refusal) = case.require_fit(&before.stable, false) {
+        return stop(case, "switchback", Some(refusal.to_string()));
     }
     let weights = move_to_stable(&before.weights, &before.stable, &before.backends, |name| {
         *name == rollout.canary
@@ -364,7 +370,10 @@ fn end_lease_if_due(case: &mut Case<'_>) {
     let dead = weights
         .iter()
         .any(|(name, weight)| rises(name, *weight) && !case.health(name).healthy);
-    if sum == 0 || dead || settings::check_labels(case, &weights).is_err() {
+    let unfit = case
+        .require_fit_weights(&before.backends, &weights)
+        .is_err();
+    if sum == 0 || dead || unfit || settings::check_labels(case, &weights).is_err() {
         case.note(
             "lease_ended",
             "the lease of the weights has ended; they stay, since those before it no longer fit",

@@ -10,8 +10,8 @@ use switchback_config::defaults::{ENDPOINTS_MAX, WEIGHT_MAX};
 use switchback_config::model::{Backend, Config, Name};
 use switchback_config::units::{Endpoint, EndpointHost};
 
-use super::{Case, roles, rollout};
-use crate::command::Refusal;
+use super::{Case, database, roles, rollout};
+use crate::command::{Declared, Refusal};
 use crate::state::{Lease, later};
 
 /// Sets the whole split, for good or for a while.
@@ -38,6 +38,7 @@ pub(super) fn set_weights(
     if unchanged {
         return Ok(());
     }
+    case.require_fit_weights(&case.before.backends, &weights)?;
     let lease = case.state.lease.take();
     rollout::supersede(case, "its weights were set");
     let table: Vec<String> = weights
@@ -119,17 +120,37 @@ fn invalid(message: String) -> Refusal {
     Refusal::InvalidWeights(message)
 }
 
+/// What would be deployed on a backend, if it may be.
+pub(super) fn deployment(
+    case: &Case<'_>,
+    backend: &Name,
+    version: &str,
+    endpoints: &[Endpoint],
+    declared: &Declared,
+) -> Result<Backend, Refusal> {
+    case.require_backend(backend)?;
+    case.require_unblocked(backend, version)?;
+    check_endpoints(case.config, endpoints)?;
+    let current = &case.before.backends[backend];
+    let (schema, migration) = database::declared(case, backend, version, declared)?;
+    Ok(Backend {
+        version: version.into(),
+        endpoints: endpoints.to_vec(),
+        tls: current.tls.clone(),
+        off_on_rollback: current.off_on_rollback.clone(),
+        schema,
+        migration,
+    })
+}
+
 /// Registers what is deployed on a backend.
 pub(super) fn set_backend(
     case: &mut Case<'_>,
     backend: &Name,
-    version: &str,
-    endpoints: &[Endpoint],
+    value: Backend,
     force: bool,
 ) -> Result<(), Refusal> {
-    case.require_backend(backend)?;
-    case.require_unblocked(backend, version)?;
-    check_endpoints(case.config, endpoints)?;
+    let version = value.version.clone();
     let current = &case.before.backends[backend];
     let weight = case.before.weight(backend);
     let new_version = current.version != version;
@@ -139,12 +160,6 @@ pub(super) fn set_backend(
             weight,
         });
     }
-    let value = Backend {
-        version: version.into(),
-        endpoints: endpoints.to_vec(),
-        tls: current.tls.clone(),
-        off_on_rollback: current.off_on_rollback.clone(),
-    };
     if value == *current {
         return Ok(());
     }

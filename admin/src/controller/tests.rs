@@ -1,5 +1,6 @@
 //! Decisions on a service with three versions, without threads or sockets.
 
+mod database;
 mod flags;
 mod lease;
 mod reload;
@@ -360,6 +361,7 @@ fn blocked_version_gets_no_weight_by_any_way() {
         backend: "red".into(),
         version: "2".into(),
         endpoints: vec!["http://127.0.0.1:9".parse().expect("endpoint")],
+        declared: crate::command::Declared::default(),
         force: true,
     };
     assert!(
@@ -402,6 +404,7 @@ fn version_that_stable_runs_too_is_blocked_by_a_rollback_of_stable_or_not_at_all
         backend: backend.into(),
         version: version.into(),
         endpoints: vec!["http://127.0.0.1:9".parse().expect("endpoint")],
+        declared: crate::command::Declared::default(),
         force: false,
     };
     let mut play = Play::new();
@@ -470,6 +473,7 @@ fn new_version_on_the_rollback_target_ends_the_window() {
         backend: "blue".into(),
         version: "5".into(),
         endpoints: vec!["http://127.0.0.1:9".parse().expect("endpoint")],
+        declared: crate::command::Declared::default(),
         force: false,
     };
     assert!(play.must(next));

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use indexmap::IndexMap;
 use switchback_config::model::{
     Action, Backend, Config, HeaderChanges, Hook, HookAction, HookEvent, HostPattern, HttpHook,
-    LimitOverrides, Name, OnFailure, Preset, Rewrite, Route, Rule, Service, UpstreamTls,
+    LimitOverrides, Migration, Name, OnFailure, Preset, Rewrite, Route, Rule, Service, UpstreamTls,
 };
 use switchback_config::units::{Endpoint, TimeSpan};
 
@@ -93,6 +93,8 @@ pub(crate) fn shadow(file: &Service, stable: &Name, canary: &Name, set: &Set) ->
         endpoints: endpoint(address).into_iter().collect(),
         tls: UpstreamTls::default(),
         off_on_rollback: Vec::new(),
+        schema: None,
+        migration: Migration::None,
     };
     let mut rollback = file.rollback.clone();
     rollback.on_failure = OnFailure::Rollback;

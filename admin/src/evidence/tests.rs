@@ -107,6 +107,7 @@ pub(crate) fn record(id: u64) -> Record {
             action("version 42 of green is blocked until another version is deployed"),
         ],
         recovery: Recovery::pending(0.0123),
+        switched_back: false,
     }
 }
 

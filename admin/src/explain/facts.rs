@@ -14,7 +14,7 @@ use crate::control::Published;
 use crate::controller::{Decision, Outlook, World, apply};
 use crate::effective::Effective;
 use crate::observer::Reading;
-use crate::state::{RolloutState, ServiceState, Standing};
+use crate::state::{RolloutState, ServiceState, Standing, State};
 
 /// What is known of a backend's endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,10 +70,7 @@ impl<'a> Facts<'a> {
         let seen = live.backends.iter();
         let rollout = state.rollout.as_ref();
         let standing = rollout.map(|rollout| crate::rollout::standing(published, service, rollout));
-        let world = World {
-            config: published.config.clone(),
-            state: (*published.state).clone(),
-        };
+        let world = world_of(published, service);
         let health = |service: &str, backend: &str| health(&published.snapshot, service, backend);
         let outlook = Outlook {
             health: &health,
@@ -150,6 +147,21 @@ impl<'a> Facts<'a> {
     /// `in 5 min (2026-11-25T22:00:00Z)`.
     pub(crate) fn ahead(&self, at: Timestamp) -> String {
         format!("in {} ({})", age::between(self.at, at), seconds(at))
+    }
+}
+
+/// The world as far as one service is concerned.
+fn world_of(published: &Published, service: &Name) -> World {
+    let recorded = published.state.services.get(service);
+    let recorded = recorded.map(|state| (service.clone(), state.clone()));
+    World {
+        config: published.config.clone(),
+        state: State {
+            revision: published.state.revision,
+            services: recorded.into_iter().collect(),
+            flags: published.state.flags.clone(),
+            stable_only: published.state.stable_only,
+        },
     }
 }
 

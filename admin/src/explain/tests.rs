@@ -295,6 +295,7 @@ fn block_by_hand_and_another_version_set_over_the_api() {
         backend: "green".into(),
         version: "43".into(),
         endpoints: vec!["http://127.0.0.1:3".parse().expect("endpoint")],
+        declared: crate::command::Declared::default(),
         force: false,
     });
     assert_says("backend_set", play.later(2));

@@ -107,6 +107,13 @@ fn fields(moment: &Moment) -> IndexMap<String, Value> {
         if !backend.tls.is_default() {
             fields.insert(format!("backends.{name}.tls"), json!(backend.tls));
         }
+        if backend.schema.is_some() {
+            fields.insert(format!("backends.{name}.schema"), json!(backend.schema));
+        }
+        if !backend.migration.is_none() {
+            let migration = format!("backends.{name}.migration");
+            fields.insert(migration, json!(backend.migration));
+        }
     }
     for (version, block) in &state.blocked {
         fields.insert(format!("blocked.{version}"), block_text(block).into());
@@ -150,7 +157,7 @@ mod tests {
     use super::*;
     use crate::history::Settled;
     use crate::state::ServiceState;
-    use switchback_config::model::Backend;
+    use switchback_config::model::{Backend, Migration};
 
     fn moment(green: u32, version: &str) -> Moment {
         let backend = |version: &str, port: u16| Backend {
@@ -162,6 +169,8 @@ mod tests {
             ],
             tls: Default::default(),
             off_on_rollback: Vec::new(),
+            schema: None,
+            migration: Migration::None,
         };
         Moment {
             state: ServiceState::default(),

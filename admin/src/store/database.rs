@@ -2,6 +2,7 @@
 //! database only knows that its pages fit together.
 
 mod audit;
+mod observed;
 mod rollbacks;
 mod versions;
 

@@ -86,7 +86,7 @@ impl Store {
     }
 
     /// Changes the outbox; tried again once if the disk says no.
-    async fn change<T: Send + 'static>(
+    pub(super) async fn change<T: Send + 'static>(
         &self,
         work: impl Fn(&Database) -> Result<T, String> + Send + 'static,
     ) -> Result<T, String> {

@@ -1,6 +1,7 @@
 //! The store on a real disk.
 
 mod damage;
+mod observed;
 mod retention;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,6 @@
 //! Services: backends, weights, roles, and everything that hangs on them.
 
+mod database;
 mod hooks;
 mod judge;
 mod mirror;
@@ -21,8 +22,8 @@ use crate::decode::{Context, Place, Spanned, Table};
 use crate::defaults::{self, BACKENDS_MAX, DRILL_EVERY_MIN, ENDPOINTS_MAX, SERVICES_MAX};
 use crate::diagnostic::Code;
 use crate::model::{
-    Affinity, AffinityKey, Backend, Balance, Drain, Drill, Flag, HealthCheck, Name, Preview,
-    Rescue, Service, UpstreamTls,
+    Affinity, AffinityKey, Backend, Balance, Drain, Drill, Flag, HealthCheck, Migration, Name,
+    Preview, Rescue, Service, UpstreamTls,
 };
 use crate::raw;
 use crate::units::{EndpointHost, Scheme, TimeSpan};
@@ -134,6 +135,8 @@ fn service(
             .and_then(|name| texts::header_name(&name.value, name.into(), cx)),
         no_store_on_trial: raw.no_store_on_trial.as_ref().is_some_and(|on| on.value),
         drill: raw.drill.as_ref().and_then(|written| drill(written, cx)),
+        database: database::database(raw.database.as_ref(), cx),
+        retain: database::retain(raw.retain.as_ref(), cx),
     })
 }
 
@@ -212,25 +215,34 @@ fn backends(
             _ => {}
         }
         check_endpoints(backend, own, cx);
-        let off_on_rollback = backend.value.off_on_rollback.as_ref();
-        if let Some(names) = off_on_rollback {
+        if let Some(names) = &backend.value.off_on_rollback {
             check_names(&names.value, flags, cx);
             check_unique(&names.value, "flag", cx);
         }
-        backends.insert(
-            key.text.clone(),
-            Backend {
-                version: version
-                    .as_ref()
-                    .map(|version| version.value.clone())
-                    .unwrap_or_default(),
-                endpoints: values(backend.value.endpoints.as_ref()),
-                tls: upstream_tls(backend, cx),
-                off_on_rollback: values(off_on_rollback),
-            },
-        );
+        backends.insert(key.text.clone(), deployed(backend, cx));
     }
     backends
+}
+
+/// One version, as far as it can be read.
+fn deployed(written: &Spanned<raw::Backend>, cx: &Context<'_>) -> Backend {
+    let raw = &written.value;
+    let schema = raw.schema.as_ref();
+    Backend {
+        version: raw
+            .version
+            .as_ref()
+            .map(|version| version.value.clone())
+            .unwrap_or_default(),
+        endpoints: values(raw.endpoints.as_ref()),
+        tls: upstream_tls(written, cx),
+        off_on_rollback: values(raw.off_on_rollback.as_ref()),
+        schema: schema.and_then(|schema| database::schema(schema, cx)),
+        migration: raw
+            .migration
+            .as_ref()
+            .map_or(Migration::None, |written| written.value),
+    }
 }
 
 /// Longest label: image digests have 71 characters.

@@ -91,13 +91,22 @@ function head(status, about) {
     actions,
     [
       shown.length > 0 ? shown.map(({ text, level }) => h("span.fact", { key: text, class: `level-${level}` }, icon(level), text)) : h("span.fact", {}, "All is well"),
+      readiness(glance?.ready),
       trial && h("span", {}, `${trial.backend} is on trial for ${span(new Date(trial.until).getTime() - Date.now())}`),
       status.override.lease && h("span", {}, `the split ends ${moment(status.override.lease.until)}`),
       h("span.number", {}, `revision ${about.status.revision}`),
     ],
-    status.conflicts.length > 0 && h("details.conflicts", {}, h("summary", {}, "The file says something else"), h("ul", {}, status.conflicts.map((/** @type {any} */ conflict) => h("li", {}, conflict.message ?? conflict.field)))),
+    [notReady(glance?.ready), status.conflicts.length > 0 && h("details.conflicts", {}, h("summary", {}, "The file says something else"), h("ul", {}, status.conflicts.map((/** @type {any} */ conflict) => h("li", {}, conflict.message ?? conflict.field))))],
   );
 }
+
+/** Whether the service could be rolled back right now. @param {any} ready */
+const readiness = (ready) =>
+  ready && h("span.fact", { id: "ready", class: ready.ready ? "level-ok" : "level-note" }, icon(ready.ready ? "well" : "note"), ready.ready ? "ready to roll back" : "not ready to roll back");
+
+/** @param {any} ready */
+const notReady = (ready) =>
+  ready && !ready.ready && h("details.conflicts", { key: "not ready" }, h("summary", {}, "Not ready to roll back"), h("ul", {}, ready.reasons.map((/** @type {string} */ text) => h("li", {}, text))));
 
 /** A rollback that somebody should know of. @param {any} about */
 function news(about) {

@@ -15,6 +15,7 @@ use crate::builder::find;
 use crate::conflict::conflicts;
 use crate::control::{Published, ServiceStatus};
 use crate::drill::shadow::is_shadow;
+use crate::ready::{Readiness, Ready};
 use crate::reload::Last;
 use crate::signals::{SignalCondition, signals};
 use crate::state::{RolloutState, ServiceState, Wait};
@@ -53,6 +54,8 @@ pub(crate) struct Glance {
     backends: IndexMap<Name, GlancedBackend>,
     /// The rollout that is under way.
     rollout: Option<GlancedRollout>,
+    /// Whether it could be rolled back right now; none until it was looked.
+    ready: Option<GlancedReady>,
     /// How close the nearest judge is to a rollback.
     #[schema(minimum = 0, maximum = 1)]
     evidence: f64,
@@ -87,6 +90,15 @@ struct GlancedRollout {
     /// The canary's share in this stage.
     #[schema(value_type = schema::Percent)]
     weight: Percent,
+}
+
+/// Whether a service could be rolled back, in a few words.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+struct GlancedReady {
+    /// Whether everything holds.
+    ready: bool,
+    /// What does not hold, in sentences.
+    reasons: Vec<String>,
 }
 
 /// Something that somebody should look at.
@@ -136,10 +148,12 @@ struct Line {
 pub(in crate::api) fn overview(
     published: &Published,
     trends: &Trends,
+    readiness: &Readiness,
     last_reload: Last,
 ) -> Overview {
     let services = published.services.iter();
     let services = services.filter(|(name, _)| !is_shadow(name));
+    let ready = readiness.last();
     Overview {
         revision: published.state.revision,
         at: Timestamp::now(),
@@ -147,7 +161,7 @@ pub(in crate::api) fn overview(
         stable_only: published.state.stable_only,
         last_reload,
         services: services
-            .map(|(name, status)| glance(published, trends, name, status))
+            .map(|(name, status)| glance(published, trends, ready.get(name), name, status))
             .collect(),
     }
 }
@@ -180,7 +194,13 @@ pub(in crate::api) fn trend(
     Some(trend)
 }
 
-fn glance(published: &Published, trends: &Trends, name: &Name, status: &ServiceStatus) -> Glance {
+fn glance(
+    published: &Published,
+    trends: &Trends,
+    ready: Option<&Ready>,
+    name: &Name,
+    status: &ServiceStatus,
+) -> Glance {
     let effective = &status.effective;
     let live = find(&published.snapshot, name).map(|live| &**live);
     let state = published.state.services.get(name);
@@ -212,6 +232,10 @@ fn glance(published: &Published, trends: &Trends, name: &Name, status: &ServiceS
             canary: rollout.canary.clone(),
             status: rollout.status(),
             weight: rollout.share(rollout.stage),
+        }),
+        ready: ready.map(|ready| GlancedReady {
+            ready: ready.ready,
+            reasons: ready.reasons.clone(),
         }),
         evidence: evidence.fold(0.0, f64::max),
         pace: trends.pace(name, PACE_SECONDS),

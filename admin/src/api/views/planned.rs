@@ -110,6 +110,7 @@ fn in_force(effective: &Effective, state: Option<&ServiceState>) -> Value {
             "stage": rollout.stage_text(),
             "weight": rollout.share(rollout.stage),
         })),
+        "database": state.map(|state| &state.database),
         "lease": lease.map(|lease| json!({"until": lease.until, "weights": lease.weights})),
     })
 }

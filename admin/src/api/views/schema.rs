@@ -47,6 +47,37 @@ pub(crate) struct Backend {
     /// Flags that go off when this version is rolled back.
     #[schema(required = false)]
     off_on_rollback: Vec<String>,
+    /// Which versions of the database schema it can live with; absent: nothing is known of that.
+    schema: Option<SchemaSupport>,
+    /// What its release does to the database.
+    #[schema(required = false)]
+    migration: Migration,
+}
+
+/// Which versions of the database schema a version can live with.
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SchemaSupport {
+    /// It works on a database with one of these.
+    #[schema(example = json!([3, 4]))]
+    reads: Vec<u32>,
+    /// It writes data in the form of this one; always one of `reads`.
+    #[schema(example = 4)]
+    writes: u32,
+}
+
+/// What the release of a version does to the database.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Migration {
+    /// Nothing.
+    None,
+    /// It adds what older versions do not mind.
+    Expand,
+    /// It removes what only older versions need.
+    Contract,
+    /// It loses data that an older version would miss.
+    Destructive,
 }
 
 /// TLS towards endpoints.

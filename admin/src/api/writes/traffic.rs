@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use indexmap::IndexMap;
 use serde::Deserialize;
-use switchback_config::model::Name;
+use switchback_config::model::{Migration, Name, SchemaSupport};
 use switchback_config::units::{Endpoint, TimeSpan};
 use utoipa::ToSchema;
 
@@ -17,7 +17,7 @@ use crate::api::document::{InService, OfBackend};
 use crate::api::extract::Named;
 use crate::api::problem::Problem;
 use crate::api::views::{Answer, AnswerOrRefused, Answers, Refused, schema};
-use crate::command::Command;
+use crate::command::{Command, Declared};
 use crate::drill::shadow::is_shadow;
 
 /// How to roll back.
@@ -28,7 +28,7 @@ pub(in crate::api) struct Rollback {
     /// Why, for the record.
     #[schema(max_length = 1000)]
     reason: Option<String>,
-    /// Even if the target has no healthy endpoint.
+    /// Even if the target has no healthy endpoint, or cannot live with the database.
     force: bool,
     /// End open streams of the losing backends now.
     cut: bool,
@@ -89,6 +89,13 @@ pub(in crate::api) struct SetBackend {
     /// Its addresses.
     #[schema(value_type = Vec<schema::Endpoint>)]
     endpoints: Vec<Endpoint>,
+    /// Which versions of the database schema it can live with. If it is not said: what was said of the same
+    /// version before.
+    #[schema(value_type = Option<schema::SchemaSupport>)]
+    schema: Option<SchemaSupport>,
+    /// What its release does to the database.
+    #[schema(value_type = Option<schema::Migration>)]
+    migration: Option<Migration>,
     /// Why, for the record.
     #[schema(max_length = 1000)]
     reason: Option<String>,
@@ -244,6 +251,8 @@ pub(in crate::api) async fn set_backend(
     let SetBackend {
         version,
         endpoints,
+        schema,
+        migration,
         reason,
         force,
     } = wanted;
@@ -263,6 +272,7 @@ pub(in crate::api) async fn set_backend(
         backend,
         version,
         endpoints,
+        declared: Declared { schema, migration },
         force,
     };
     carry_out(&api, &write, command, reason).await

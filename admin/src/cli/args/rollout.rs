@@ -4,7 +4,7 @@ use clap::Subcommand;
 use switchback_config::model::Step;
 use switchback_config::units::TimeSpan;
 
-use super::WriteArgs;
+use super::{DeclaredArgs, WriteArgs};
 
 /// What to do with a rollout.
 #[derive(Debug, Subcommand)]
@@ -105,6 +105,9 @@ pub struct DeployArgs {
     /// Address; repeat for several
     #[arg(long = "endpoint", required = true, value_name = "URL")]
     pub endpoints: Vec<String>,
+    /// What it says about the database.
+    #[command(flatten)]
+    pub declared: DeclaredArgs,
     /// The backend to use [default: an idle one, rather not the rollback target]
     #[arg(long)]
     pub backend: Option<String>,

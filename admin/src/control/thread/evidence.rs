@@ -230,6 +230,7 @@ impl Keeper {
             versions,
             actions: actions(clock.told, &before, &after, decision),
             recovery: band.map_or_else(Recovery::not_needed, Recovery::pending),
+            switched_back: before.stable != after.stable,
             service,
         }))
     }

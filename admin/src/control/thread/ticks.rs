@@ -1,7 +1,7 @@
 //! When the judges are asked, and what is done about their verdicts.
 
 use switchback_config::defaults::{TICK, TICK_MIN};
-use switchback_config::model::{Name, OnFailure};
+use switchback_config::model::{Migration, Name, OnFailure};
 
 use super::Keeper;
 use crate::command::{Asked, Command, Failing};
@@ -59,6 +59,25 @@ impl Keeper {
         self.outgoing.release();
     }
 
+    /// Tells about a version that keeps what it has.
+    fn tell_failing(&mut self, action: OnFailure, service: &Name, finding: &str) {
+        let holds = action == OnFailure::Hold;
+        let kind = if holds { "judge_hold" } else { "judge_notify" };
+        let message = finding.to_owned();
+        self.events
+            .emit(kind, Some(service), "judge", message, None);
+        if holds {
+            self.freeze(service, finding);
+        }
+    }
+
+    /// Whether the version on a backend has lost data that an older one would miss.
+    fn has_destroyed(&self, service: &Name, backend: &Name) -> bool {
+        let effective = self.effective.get(service);
+        let deployed = effective.and_then(|effective| effective.backends.get(backend));
+        deployed.is_some_and(|deployed| deployed.migration == Migration::Destructive)
+    }
+
     fn count_recovery(&mut self, service: Name, amendment: &Amendment) {
         if let Some(recovery) = &amendment.recovery {
             let result = recovery.state.as_str();
@@ -77,28 +96,20 @@ impl Keeper {
             action,
             first,
         } = alert;
-        match action {
-            OnFailure::Rollback => {}
-            OnFailure::Hold | OnFailure::Notify => {
-                if first {
-                    let kind = if action == OnFailure::Hold {
-                        "judge_hold"
-                    } else {
-                        "judge_notify"
-                    };
-                    self.events.emit(
-                        kind,
-                        Some(&service),
-                        "judge",
-                        format!("{backend}: {sentence}"),
-                        None,
-                    );
-                    if action == OnFailure::Hold {
-                        self.freeze(&service, &sentence);
-                    }
-                }
-                return;
+        let is_destructive = self.has_destroyed(&service, &backend);
+        let action = match action {
+            OnFailure::Rollback if is_destructive => OnFailure::Hold,
+            action => action,
+        };
+        if action != OnFailure::Rollback {
+            if first {
+                let why = match is_destructive {
+                    true => "; its migration is destructive, so only people roll it back",
+                    false => "",
+                };
+                self.tell_failing(action, &service, &format!("{backend}: {sentence}{why}"));
             }
+            return;
         }
         let asked = Asked {
             by: "judge".into(),

@@ -29,6 +29,7 @@ fn new_version(backend: &str) -> Command {
         backend: backend.into(),
         version: "9".into(),
         endpoints: vec!["http://127.0.0.1:9".parse().expect("endpoint")],
+        declared: crate::command::Declared::default(),
         force: false,
     }
 }

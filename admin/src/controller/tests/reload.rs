@@ -20,6 +20,7 @@ fn other_flags_of_a_backend_leave_its_deployment_alone() {
         backend: "green".into(),
         version: "2.1".into(),
         endpoints: vec!["http://127.0.0.1:22".parse().expect("endpoint")],
+        declared: crate::command::Declared::default(),
         force: true,
     });
     play.reload(&with_flags_of_green("one, other"));

@@ -20,6 +20,7 @@ impl Play {
                     .parse()
                     .expect("endpoint"),
             ],
+            declared: crate::command::Declared::default(),
             force: true,
         });
     }

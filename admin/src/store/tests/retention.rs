@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use indexmap::IndexMap;
 use proptest::prelude::*;
 use switchback_config::defaults::VERSIONS_KEPT;
-use switchback_config::model::{Backend, Name};
+use switchback_config::model::{Backend, Migration, Name};
 
 use super::*;
 use crate::history::Settled;
@@ -18,6 +18,8 @@ fn settled(version: u32) -> Settled {
         endpoints: Vec::new(),
         tls: Default::default(),
         off_on_rollback: Vec::new(),
+        schema: None,
+        migration: Migration::None,
     };
     Settled {
         stable: "blue".into(),

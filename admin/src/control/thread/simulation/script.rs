@@ -93,6 +93,7 @@ pub(super) fn command(chance: &mut Chance, files: &[Arc<Config>]) -> Command {
             backend,
             version: ["1", "2", "3", "6", "7"][chance.below(5)].into(),
             endpoints: vec!["http://127.0.0.1:9".parse().expect("an endpoint")],
+            declared: crate::command::Declared::default(),
             force,
         },
         14..17 => rollout(chance, service, backend, force),
