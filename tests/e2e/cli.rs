@@ -141,6 +141,8 @@ async fn every_verb_speaks_to_people_and_to_programs() {
         (&["schema", "phase", "shop", "expand"], "phase expand"),
         (&["schema", "rehearsed", "shop"], "schema 4"),
         (&["schema", "reverse", "shop"], "never runs"),
+        (&["runbook", "list"], "RUNBOOK"),
+        (&["drill", "shop"], "passed"),
         (&["hooks", "list"], ""),
         (&["hooks", "deliveries"], ""),
         (&["hooks", "dead"], ""),
