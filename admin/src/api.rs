@@ -55,6 +55,7 @@ use utoipa_axum::routes;
 
 use crate::auth::Auth;
 use crate::control::Controls;
+use crate::drill::Drills;
 use crate::events::Events;
 use crate::hooks::Hooks;
 use crate::reload::Reloader;
@@ -85,6 +86,8 @@ pub struct Api {
     pub hooks: Hooks,
     /// What backends did in the last minutes.
     pub trends: Trends,
+    /// Rehearsals of rollbacks.
+    pub drills: Drills,
     /// Where the API is served.
     pub address: SocketAddr,
 }
@@ -194,6 +197,11 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(writes::rollout::promote))
         .routes(routes!(writes::rollout::pause))
         .routes(routes!(writes::rollout::resume))
+        .routes(routes!(writes::drill::show, writes::drill::drill))
+        .routes(routes!(writes::runbook::runbooks))
+        .routes(routes!(writes::runbook::show, writes::runbook::begin))
+        .routes(routes!(writes::runbook::tick))
+        .routes(routes!(writes::runbook::stop))
         .routes(routes!(writes::traffic::rollback_all))
         .routes(routes!(writes::process::acknowledge))
         .routes(routes!(history::revisions))

@@ -7,6 +7,7 @@
 mod endpoint;
 mod exposures;
 mod mirror;
+mod mixture;
 mod route;
 mod slowness;
 
@@ -168,10 +169,7 @@ impl Builder {
                 self.backend(plan, name, before.as_deref(), backend, value, by_file)
             })
             .collect();
-        let stable = effective
-            .backends
-            .get_index_of(&effective.stable)
-            .unwrap_or(0);
+        let stable = stable_of(effective);
         let split = split_of(effective, stable);
         let judged = self.judged(
             name,
@@ -200,10 +198,11 @@ impl Builder {
             file.rollback.sample_paths,
             self.workers,
         );
+        let versions = mixture::versions(file, before.as_deref(), &backends, self.workers);
         let service = Service {
-            name: before
-                .as_ref()
-                .map_or_else(|| name.as_str().into(), |before| before.name.clone()),
+            versions,
+            no_store: mixture::no_store(file, effective, &split, stable),
+            name: name_of(before.as_deref(), name),
             blocked: blocked(effective),
             cuts: cuts(plan, name, effective),
             backends,
@@ -412,6 +411,15 @@ fn cuts(plan: &Plan<'_>, service: &Name, effective: &Effective) -> Vec<u64> {
     cuts.collect()
 }
 
+fn name_of(before: Option<&Service>, name: &str) -> Arc<str> {
+    before.map_or_else(|| name.into(), |before| before.name.clone())
+}
+
+fn stable_of(effective: &Effective) -> usize {
+    let stable = effective.backends.get_index_of(&effective.stable);
+    stable.unwrap_or(0)
+}
+
 fn split_of(effective: &Effective, stable: usize) -> Split {
     let names = effective.backends.keys();
     let weights: Vec<u32> = names.map(|backend| effective.weight(backend)).collect();
@@ -477,4 +485,6 @@ fn same_service(one: &Service, other: &Service) -> bool {
         && one.mirror.as_ref().map(Arc::as_ptr) == other.mirror.as_ref().map(Arc::as_ptr)
         && (one.drain_streams, &one.upstream) == (other.drain_streams, &other.upstream)
         && one.flags.as_ref().map(Arc::as_ptr) == other.flags.as_ref().map(Arc::as_ptr)
+        && mixture::same(one.versions.as_ref(), other.versions.as_ref())
+        && one.no_store == other.no_store
 }

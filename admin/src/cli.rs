@@ -6,6 +6,7 @@
 
 mod args;
 mod client;
+mod drill;
 mod events;
 mod explain;
 mod files;
@@ -16,6 +17,7 @@ mod incident;
 mod init;
 mod look;
 mod rollout;
+mod runbook;
 mod show;
 mod top;
 mod verbs;
@@ -29,7 +31,8 @@ use switchback_config::defaults;
 use args::Output;
 pub use args::{
     Args, BackendVerb, Color, DemoArgs, DeployArgs, DiffArgs, FlagVerb, HistoryArgs, HooksVerb,
-    InitArgs, PlanArgs, RestoreArgs, RolloutVerb, RunArgs, Target, TokenVerb, Verb,
+    InitArgs, PlanArgs, RestoreArgs, RolloutVerb, RunArgs, RunbookVerb, Target, TokenVerb, Verb,
+    WayBack,
 };
 use client::ClientError;
 pub use files::{find_config, state_dir};
@@ -174,6 +177,9 @@ fn online(target: &Target, verb: Verb) -> Result<u8, Failed> {
             // Hooks may be asked first, and each has its deadline on the other side.
             client.patience = defaults::UNTIL_DEADLINE_MAX;
         }
+        if let Verb::Drill { .. } = &verb {
+            client.patience = drill::PATIENCE;
+        }
         if let Verb::Status { watch: true, .. } = &verb {
             client.patience = watch::PATIENCE;
         }
@@ -194,6 +200,13 @@ fn online(target: &Target, verb: Verb) -> Result<u8, Failed> {
             Verb::Healthcheck => show::healthcheck(&client).await,
             Verb::Rollout { verb } => rollout::carry_out(&client, verb).await,
             Verb::Hooks { verb } => hooks::carry_out(&client, verb).await,
+            Verb::Drill {
+                service,
+                live,
+                last,
+                reason,
+            } => drill::drill(&client, &service, live, last, reason).await,
+            Verb::Runbook { verb } => runbook::carry_out(&client, verb).await,
             Verb::Flag { verb } => flags::carry_out(&client, verb).await,
             Verb::Deploy(args) => rollout::deploy(&client, args).await,
             verb => verbs::write(&client, verb).await,

@@ -3,7 +3,9 @@
 //! Operators, the judge, the file and the resolver all enter by this door. Each command carries who
 //! asked and why, since every change is recorded with it.
 
+mod drill;
 mod refusal;
+mod runbook;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +17,9 @@ use switchback_config::units::{Endpoint, Percent, TimeSpan};
 use utoipa::ToSchema;
 
 use crate::history::Settled;
+pub use drill::{DrillAct, DrillCommand};
 pub use refusal::Refusal;
+pub use runbook::{RunbookAct, RunbookCommand, RunbookStart, StepTurn};
 
 /// A change of runtime state.
 #[derive(Clone, Debug)]
@@ -134,6 +138,10 @@ pub enum Command {
         /// How.
         change: FlagChange,
     },
+    /// Begins or ends the rehearsal of a rollback.
+    Drill(Box<DrillCommand>),
+    /// Begins, moves or ends the run of a runbook; moves no traffic.
+    Runbook(Box<RunbookCommand>),
     /// Takes over a new file.
     Reload {
         /// Its contents, valid.
@@ -320,6 +328,8 @@ impl Command {
             Self::Progress { .. } => "progress",
             Self::Restore { .. } => "restore",
             Self::ChangeFlag { change, .. } => change.verb(),
+            Self::Drill(drill) => drill.act.verb(),
+            Self::Runbook(runbook) => runbook.act.verb(),
             Self::Reload { .. } => "reload",
             Self::Acknowledge => "acknowledge",
         }
@@ -341,6 +351,8 @@ impl Command {
             | Self::Progress { service } => Some(service),
             Self::Condemn { failing, .. } | Self::Reject { failing } => Some(&failing.service),
             Self::StartRollout(start) => Some(&start.service),
+            Self::Drill(drill) => Some(&drill.service),
+            Self::Runbook(runbook) => Some(&runbook.service),
             Self::Reload { .. }
             | Self::Acknowledge
             | Self::Restore { .. }

@@ -9,11 +9,13 @@
 //! alone never change roles. A rollback takes weight from canaries first, and only when there is
 //! none goes back to the previous stable. It never toggles.
 
+mod drill;
 mod flags;
 mod reload;
 mod restore;
 mod roles;
 mod rollout;
+mod runbook;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -26,6 +28,7 @@ use switchback_config::model::{Config, Name, Service};
 pub(crate) use settings::{allowed, own_addresses};
 
 use crate::command::{Asked, Command, Refusal};
+use crate::drill::shadow::is_shadow;
 use crate::effective::Effective;
 use crate::state::{FlagState, Override, RolloutState, ServiceState, Standing, State};
 
@@ -106,6 +109,9 @@ pub fn apply(
         let current = world.state.revision;
         return Err(Refusal::RevisionMismatch { expected, current });
     }
+    if let Command::Drill(command) = command {
+        return drill::carry_out(world, command);
+    }
     let Some(service) = command.service() else {
         return Ok(match command {
             Command::Reload { config } => reload::reload(world, at, asked, config),
@@ -162,9 +168,14 @@ fn carry_out(case: &mut Case<'_>, world: &World, command: &Command) -> Result<()
         Command::Pause { .. } => rollout::pause(case),
         Command::Resume { .. } => rollout::resume(case),
         Command::Progress { .. } if world.state.stable_only => Ok(()),
-        Command::Progress { .. } => rollout::progress(case),
+        Command::Progress { .. } => {
+            runbook::progress(case);
+            rollout::progress(case)
+        }
+        Command::Runbook(command) => runbook::carry_out(case, &command.act),
         Command::Reload { .. }
         | Command::Acknowledge
+        | Command::Drill(_)
         | Command::Restore { .. }
         | Command::ChangeFlag { .. } => Ok(()),
     }
@@ -218,6 +229,11 @@ impl Decision {
         state.revision = revision;
         state.stable_only = self.stable_only;
         state.services.extend(self.services.clone());
+        // Of a drill that is over, whoever ended it.
+        let services = &self.config.services;
+        state
+            .services
+            .retain(|name, _| !is_shadow(name) || services.contains_key(name));
         state.flags.extend(self.flags.clone());
         state.flags.retain(|_, flag| !flag.is_empty());
         World {

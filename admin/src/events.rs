@@ -13,6 +13,8 @@ use switchback_config::model::Name;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use utoipa::ToSchema;
 
+use crate::drill::shadow::{is_shadow, original};
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Event {
@@ -30,6 +32,12 @@ pub struct Event {
     pub by: String,
     /// In words.
     pub message: String,
+    /// The backend, where it is about one version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend: Option<Name>,
+    /// The label of that version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// The state after it, if it changed one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<u64>,
@@ -41,6 +49,17 @@ pub struct Events {
     kept: Arc<Mutex<Kept>>,
     stream: broadcast::Sender<Event>,
     readers: Arc<Semaphore>,
+}
+
+/// Something that happens now.
+struct Happened<'a> {
+    kind: &'static str,
+    service: Option<&'a str>,
+    by: &'a str,
+    message: String,
+    /// Backend and label.
+    version: Option<(&'a str, &'a str)>,
+    revision: Option<u64>,
 }
 
 /// What a reader gets.
@@ -81,7 +100,49 @@ impl Events {
         message: impl Into<String>,
         revision: Option<u64>,
     ) {
-        let message = message.into();
+        let happened = Happened {
+            kind,
+            service,
+            by,
+            message: message.into(),
+            version: None,
+            revision,
+        };
+        self.put(happened);
+    }
+
+    /// Adds an event about a version of a backend.
+    pub(crate) fn emit_about(
+        &self,
+        kind: &'static str,
+        service: &str,
+        version: (&str, &str),
+        message: String,
+    ) {
+        self.put(Happened {
+            kind,
+            service: Some(service),
+            by: "switchback",
+            message,
+            version: Some(version),
+            revision: None,
+        });
+    }
+
+    fn put(&self, happened: Happened<'_>) {
+        let Happened {
+            kind,
+            service,
+            by,
+            message,
+            version,
+            revision,
+        } = happened;
+        let (kind, service) = match service {
+            // Whoever waits for a rollback is not woken up by its rehearsal.
+            Some(shadow) if is_shadow(shadow) => ("drill", Some(original(shadow))),
+            service => (kind, service),
+        };
         log(kind, service, by, &message);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let event = Event {
@@ -91,6 +152,8 @@ impl Events {
             service: service.map(str::to_owned),
             by: by.into(),
             message,
+            backend: version.map(|(backend, _)| backend.to_owned()),
+            version: version.map(|(_, version)| version.to_owned()),
             revision,
         };
         kept.next += 1;
@@ -143,6 +206,8 @@ impl Kept {
             service: None,
             by: "switchback".into(),
             message,
+            backend: None,
+            version: None,
             revision: None,
         })
     }
@@ -153,6 +218,9 @@ const ALARMING: &[&str] = &[
     "rolled_back",
     "rollback_held",
     "rollback_did_not_help",
+    "drill_failed",
+    "runbook_escalated",
+    "runbook_overdue",
     "judge_hold",
     "judge_notify",
     "rule_fired",

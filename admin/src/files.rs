@@ -15,7 +15,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 use switchback_config::diagnostic::{Diagnostic, render_all};
 use switchback_config::model::{
-    AdminTls, Config, HookAction, HttpHook, ListenerTls, Name, Rule, UpstreamTls,
+    AdminTls, Config, HookAction, HttpHook, ListenerTls, Name, Rule, RunbookSource, UpstreamTls,
 };
 use switchback_config::units::Scheme;
 use switchback_proxy::tls::{Certificate, ClientTlsFiles, TlsError, client_config};
@@ -73,6 +73,16 @@ pub enum FileError {
         key: String,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A runbook is not valid.
+    #[error("runbooks.{name}: {}:\n{rendered}", path.display())]
+    Runbook {
+        /// Its name.
+        name: Name,
+        /// Its file.
+        path: PathBuf,
+        /// Its faults.
+        rendered: String,
     },
     /// TLS of a server for programs cannot be set up.
     #[error("{0}: {1}")]
@@ -346,6 +356,41 @@ pub fn check_hooks(config: &Config, base: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
+/// Reads the runbooks that are in files of their own, and makes them part of the configuration.
+///
+/// # Errors
+/// When one cannot be read or is no good.
+pub fn runbooks(config: &mut Config, base: &Path) -> Result<(), FileError> {
+    let files = config
+        .runbooks
+        .iter()
+        .filter_map(|(name, source)| match source {
+            RunbookSource::File(path) => Some((name.clone(), PathBuf::from(path))),
+            RunbookSource::Runbook(_) => None,
+        });
+    for (name, path) in files.collect::<Vec<_>>() {
+        let text = read(base, &path, &format!("runbooks.{name}"))?;
+        let text = String::from_utf8_lossy(&text);
+        let refused = |rendered: String| FileError::Runbook {
+            name: name.clone(),
+            path: path.clone(),
+            rendered,
+        };
+        let runbook = switchback_config::parse_runbook(&text).map_err(|faults| {
+            refused(render_all(
+                &faults,
+                &text,
+                &path.display().to_string(),
+                false,
+            ))
+        })?;
+        config
+            .adopt_runbook(&name, runbook)
+            .map_err(|service| refused(format!("there is no service {service:?}")))?;
+    }
+    Ok(())
+}
+
 /// Service, name and request of every hook that makes one.
 fn http_hooks(config: &Config) -> impl Iterator<Item = (&Name, &Name, &HttpHook)> {
     config.services.iter().flat_map(|(service, file)| {
@@ -372,6 +417,7 @@ pub fn named(config: &Config) -> Vec<PathBuf> {
             paths.extend(tls.client_ca.clone());
         }
     }
+    paths.extend(config.runbook_files.iter().cloned());
     for tls in config
         .listeners
         .values()

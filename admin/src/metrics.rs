@@ -3,8 +3,10 @@
 //! Nothing is counted here. The numbers live in the workers' cells, in health and in the judges'
 //! gauges; a scrape adds them up. Labels come from the configuration only, never from clients.
 
+mod drill;
 mod flags;
 mod mirror;
+mod versions;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -19,6 +21,7 @@ use switchback_proxy::stats::{BackendCells, BackendStats, LATENCY_BOUNDS_US};
 
 use crate::api::Api;
 use crate::control::Published;
+use crate::drill::shadow::is_shadow;
 use crate::observer::StableGauge;
 use crate::signals::{SignalCondition, SignalView, signals};
 
@@ -27,7 +30,8 @@ pub(crate) fn render(api: &Api) -> String {
     let published = api.controls.published();
     let mut families = Families::default();
     about_process(api, &published, &mut families);
-    for service in &published.snapshot.services {
+    let services = published.snapshot.services.iter();
+    for service in services.filter(|service| !is_shadow(&service.name)) {
         for (index, backend) in service.backends.iter().enumerate() {
             let labels = [("service", &*service.name), ("backend", &*backend.name)];
             about_version(&labels, &backend.version, &backend.stats, &mut families);
@@ -46,8 +50,10 @@ pub(crate) fn render(api: &Api) -> String {
             );
             about_endpoints(&labels, backend, &mut families);
         }
+        versions::about_versions(service, &mut families);
     }
-    for gone in &published.retired {
+    let retired = published.retired.iter();
+    for gone in retired.filter(|gone| !is_shadow(&gone.service)) {
         let labels = [("service", &*gone.service), ("backend", &*gone.backend)];
         about_version(&labels, &gone.version, &gone.stats, &mut families);
     }
@@ -55,6 +61,7 @@ pub(crate) fn render(api: &Api) -> String {
     about_recoveries(&published, &mut families);
     about_hooks(api, &mut families);
     flags::about_flags(&published, &mut families);
+    drill::about_drills(&published, &mut families);
     let mut gathered: Vec<MetricFamily> = families.by_name.into_values().collect();
     gathered.extend(prometheus::process_collector::ProcessCollector::for_self().collect());
     let mut text = Vec::new();
@@ -309,7 +316,8 @@ fn up(endpoint: &Endpoint) -> f64 {
 }
 
 fn about_judges(published: &Published, families: &mut Families) {
-    for (service, status) in &published.services {
+    let services = published.services.iter();
+    for (service, status) in services.filter(|(name, _)| !is_shadow(name)) {
         for (backend, gauge) in &status.gauges {
             let labels = [("service", service.as_str()), ("backend", backend.as_str())];
             let help = "How close the judge is to a rollback: 1 rolls back.";

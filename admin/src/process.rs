@@ -27,7 +27,9 @@ use crate::builder::Addresses;
 use crate::certificates;
 use crate::clock::SteadyClock;
 use crate::control::{self, Controls, Start};
+use crate::drill::Drills;
 use crate::events::Events;
+use crate::farewell;
 use crate::files::FileError;
 use crate::flags::look;
 use crate::handover::{NOBODY, Predecessor, TakeoverError};
@@ -38,6 +40,7 @@ use crate::prober;
 use crate::reload::{ReloadError, Reloader, Source};
 use crate::resolver::Resolver;
 use crate::rollout;
+use crate::runbook::{self, Crew};
 use crate::signals;
 use crate::store::{OpenError, Store};
 use crate::trend::{self, Trends};
@@ -274,9 +277,24 @@ impl Process {
             life: self.life.clone(),
             hooks: self.hooks.clone(),
             trends: Trends::default(),
+            drills: Drills::new(
+                self.controls.clone(),
+                self.store.clone(),
+                self.events.clone(),
+                self.reloader.clone(),
+                &base,
+            ),
             address: self.admin,
         };
+        let drills = api.drills.clone();
         let trends = api.trends.clone();
+        let crew = Crew {
+            controls: self.controls.clone(),
+            hooks: self.hooks.clone(),
+            store: self.store.clone(),
+            events: self.events.clone(),
+            trends: trends.clone(),
+        };
         tokio::spawn(async move {
             if let Err(error) = serve(entrance, api).await {
                 tracing::error!(%error, "serve the admin API");
@@ -287,6 +305,9 @@ impl Process {
             tokio::spawn(self.reloader.clone().watch()),
             tokio::spawn(prober::run(self.controls.clone(), self.events.clone())),
             tokio::spawn(rollout::run(self.controls.clone(), self.hooks.clone())),
+            tokio::spawn(runbook::run(crew)),
+            tokio::spawn(drills.keep()),
+            tokio::spawn(farewell::run(self.controls.clone(), self.events.clone())),
             tokio::spawn(self.hooks.clone().run()),
             tokio::spawn(signals::run(self.controls.clone(), base)),
             tokio::spawn(trend::run(self.controls.clone(), trends)),

@@ -33,6 +33,7 @@ use crate::builder::Material;
 use crate::certificates::CertificateView;
 use crate::command::{Asked, Command, Refusal};
 use crate::control::{AskError, Controls, Extent};
+use crate::drill::shadow::without;
 use crate::events::Events;
 use crate::files::{self, FileError};
 use crate::inherit::Inherited;
@@ -292,6 +293,11 @@ impl Reloader {
         self.path.as_deref()
     }
 
+    /// Where each listener accepts.
+    pub(crate) async fn listening(&self) -> Vec<(Name, SocketAddr)> {
+        self.listeners.lock().await.addresses()
+    }
+
     /// Where listeners accept, and where flags are asked for.
     pub(crate) async fn bound(&self) -> Vec<SocketAddr> {
         let listeners = self.listeners.lock().await.addresses();
@@ -397,7 +403,8 @@ impl Reloader {
     fn check(&self, listeners: &Listeners) -> Result<Checked, ReloadError> {
         let path = self.path.as_deref().ok_or(ReloadError::NoFile)?;
         let base = base_of(path);
-        let source = read(path)?;
+        let mut source = read(path)?;
+        files::runbooks(&mut source.config, base)?;
         for warning in &source.warnings {
             tracing::warn!(
                 "{}",
@@ -405,7 +412,7 @@ impl Reloader {
             );
         }
         let config = &source.config;
-        let before = self.controls.published().config.clone();
+        let before = Arc::new(without(&self.controls.published().config).into_owned());
         let needs_restart = restart_only(&before, config);
         if !needs_restart.is_empty() {
             return Err(ReloadError::RestartOnly(needs_restart));

@@ -150,7 +150,8 @@ pub(crate) fn due(published: &Published, at: Timestamp) -> Vec<Name> {
             let standing = standing(published, name, rollout);
             at >= rollout.expires() || rollout.waits_for(at, &standing).is_none()
         });
-        published.services.contains_key(*name) && (lease_ended || trial_ended || moves)
+        let late = state.runbook.as_ref().is_some_and(|run| run.is_late(at));
+        published.services.contains_key(*name) && (lease_ended || trial_ended || moves || late)
     });
     is_due.map(|(name, _)| name.clone()).collect()
 }

@@ -5,8 +5,10 @@
 //! together with the file is worked out by [`crate::effective`], and only [`crate::controller`]
 //! changes it.
 
+mod drill;
 mod flag;
 mod rollout;
+mod runbook;
 
 use std::collections::BTreeMap;
 
@@ -18,9 +20,11 @@ use utoipa::ToSchema;
 
 use crate::api::views::schema;
 
+pub use drill::{DrillCheck, DrillRecord};
 pub use flag::{FlagOff, FlagSet, FlagState, flag_in_force};
 pub(crate) use rollout::later;
 pub use rollout::{Ended, Hold, Outcome, Pause, RolloutState, Stage, Standing, Wait};
+pub use runbook::{RunEnded, RunHold, RunHoldKind, RunOutcome, RunbookRun, StepRun, StepStatus};
 
 /// The recorded state of all services.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -87,6 +91,12 @@ pub struct ServiceState {
     /// How often the streams of each backend were cut.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub cuts: BTreeMap<Name, u64>,
+    /// The runbook that is being carried out, or the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runbook: Option<RunbookRun>,
+    /// The last rehearsal of a rollback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<DrillRecord>,
 }
 
 /// A value that beats the file's.

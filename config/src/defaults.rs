@@ -5,6 +5,7 @@
 //! belongs on this page, so that an operator can read all of them at once.
 
 mod flag;
+mod runbook;
 mod takeover;
 
 use std::num::NonZeroU32;
@@ -17,6 +18,7 @@ use crate::model::{
 use crate::units::{ByteSize, Percent, Period, Rate, TimeSpan};
 
 pub use flag::*;
+pub use runbook::*;
 pub use takeover::*;
 
 /// The admin port, on loopback only, since the API can take a site down.

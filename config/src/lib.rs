@@ -52,6 +52,30 @@ pub fn parse_flag(text: &str) -> Result<model::Flag, Vec<Diagnostic>> {
     }
 }
 
+/// Reads a runbook from a file of its own.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse_runbook(text: &str) -> Result<model::Runbook, Vec<Diagnostic>> {
+    let cx = Context::new(text);
+    let source = node::parse(&cx).and_then(|root| raw::RunbookSource::decode(&root, "", &cx));
+    let runbook = match &source {
+        Some(raw::RunbookSource::Runbook(written)) => validate::runbook(written, &cx),
+        Some(raw::RunbookSource::File(_)) => {
+            let reason = "this is no runbook";
+            let repair = "write rollback_runbook: with trigger: and steps: below it";
+            let start = (diagnostic::Span::default(), "");
+            cx.error(diagnostic::Code::WrongType, start, reason, repair);
+            None
+        }
+        None => None,
+    };
+    match runbook.filter(|_| !cx.has_errors()) {
+        Some(runbook) => Ok(runbook),
+        None => Err(cx.into_faults()),
+    }
+}
+
 /// Reads a configuration file (YAML, or JSON, which is YAML too).
 #[must_use]
 pub fn parse(text: &str) -> Parsed {

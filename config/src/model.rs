@@ -15,6 +15,7 @@ mod mirror;
 mod rollback;
 mod rollout;
 mod rule;
+pub(crate) mod runbook;
 mod slow;
 
 use std::collections::BTreeMap;
@@ -37,6 +38,7 @@ pub use mirror::Mirror;
 pub use rollback::{CompareTo, ErrorClass, OnFailure, Rollback, Uncontrolled};
 pub use rollout::{Bake, ROLLOUT_PARTS, Rollout, RolloutFault, Step};
 pub use rule::{RateRule, Rule, Signal, SignalSource};
+pub use runbook::{Method, Runbook, RunbookSource, RunbookStep, StepKind, Trigger};
 pub use slow::Slow;
 
 /// Name of a service, listener or backend: letters, digits, `-`, `_` and `.`, 1 to 63 characters.
@@ -69,6 +71,12 @@ pub struct Config {
     /// Where applications ask for flags.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ofrep: Option<Ofrep>,
+    /// What is done when a release has gone wrong, by name.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub runbooks: IndexMap<Name, RunbookSource>,
+    /// The files of those that were read from files.
+    #[serde(skip)]
+    pub runbook_files: Vec<PathBuf>,
 }
 
 /// How many data-plane threads to run.
@@ -375,6 +383,22 @@ pub struct Service {
     /// Which flags the backends are told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flags: Option<FlagHeader>,
+    /// The response header in which backends name their version, in lower case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version_header: Option<String>,
+    /// Whether caches are told to keep nothing of versions that may be rolled back.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_store_on_trial: bool,
+    /// How often a rollback is rehearsed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drill: Option<Drill>,
+}
+
+/// When a rollback is rehearsed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Drill {
+    /// From one rehearsal to the next.
+    pub every: TimeSpan,
 }
 
 /// One deployed version of a service.

@@ -6,6 +6,7 @@
 mod flags;
 mod hooks;
 mod rule;
+mod runbook;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -18,6 +19,7 @@ use crate::units::{ByteSize, Endpoint, Percent, Rate, TimeSpan};
 pub(crate) use flags::{Condition, Flag, FlagHeader, FlagRule, FlagValue, Number, Ofrep};
 pub(crate) use hooks::{Hook, Until};
 pub(crate) use rule::{Rule, RuleItem, Signal};
+pub(crate) use runbook::{RunbookItem, RunbookSource, RunbookStepItem};
 
 section! {
     /// Configuration of switchback.
@@ -46,6 +48,8 @@ section! {
         flags: Table<Flag>,
         /// Where applications ask for flags. Default: nowhere.
         ofrep: Ofrep,
+        /// What is done when a release has gone wrong, by name: here, or in a file of its own.
+        runbooks: Table<RunbookSource>,
     }
     later ["cluster", "otel", "telemetry"]
 }
@@ -238,8 +242,22 @@ section! {
         limits: Limits,
         /// Which flags the backends are told, in a header of every request. Default: none.
         flags: FlagHeader,
+        /// Response header in which backends name their version, to notice several behind one label. Default: none.
+        version_header: String,
+        /// Whether responses of canaries and of a stable on trial go out with Cache-Control: no-store. Default: false.
+        no_store_on_trial: bool,
+        /// When a rollback is rehearsed. Default: only when somebody asks for it.
+        drill: Drill,
     }
     later ["runbook"]
+}
+
+section! {
+    /// When a rollback is rehearsed, on a shadow of the service that no user meets.
+    Drill {
+        /// From one rehearsal to the next: 30d. The first one follows the start.
+        every: TimeSpan,
+    }
 }
 
 section! {

@@ -8,6 +8,7 @@ mod flags;
 mod limits;
 mod listeners;
 mod routes;
+mod runbooks;
 mod services;
 mod texts;
 
@@ -21,6 +22,7 @@ use crate::diagnostic::{Code, Span};
 use crate::model::{AccessLog, Admin, AdminTls, Config, LogFormat, LogPath, Underscores, Workers};
 use crate::raw;
 pub(crate) use flags::flag;
+pub(crate) use runbooks::runbook;
 pub use services::check_endpoint_address;
 pub use texts::is_name;
 
@@ -71,7 +73,8 @@ pub(crate) fn validate(file: &raw::File, cx: &Context<'_>) -> Config {
         .chain([admin.address])
         .chain(ofrep.as_ref().map(|ofrep| ofrep.address));
     let own: Vec<SocketAddr> = own.collect();
-    let services = services::services(file.services.as_ref(), &own, &flags, cx);
+    let mut services = services::services(file.services.as_ref(), &own, &flags, cx);
+    let runbooks = runbooks::runbooks(file.runbooks.as_ref(), &mut services, cx);
     let routes = routes::routes(file, &listeners, &services, cx);
     Config {
         workers: workers(file.workers.as_ref(), cx),
@@ -88,6 +91,8 @@ pub(crate) fn validate(file: &raw::File, cx: &Context<'_>) -> Config {
         services,
         flags,
         ofrep,
+        runbooks,
+        runbook_files: Vec::new(),
     }
 }
 

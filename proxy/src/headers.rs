@@ -284,6 +284,8 @@ pub(crate) struct ResponsePolicy<'a> {
     pub(crate) expose: Option<(&'a str, &'a str)>,
     /// Stable answered in place of a canary.
     pub(crate) rescued: bool,
+    /// No cache may keep it.
+    pub(crate) no_store: bool,
     /// An affinity cookie to set.
     pub(crate) set_cookie: Option<&'a str>,
     /// The route's changes.
@@ -306,14 +308,20 @@ pub(crate) fn write_response<S: FieldSink>(
         | Name::Te
         | Name::TransferEncoding
         | Name::Upgrade => false,
-        _ if head.listed.is_empty() && changes.is_empty() => true,
+        _ if head.listed.is_empty() && changes.is_empty() && !policy.no_store => true,
         _ => {
             let name = head.fields.name(field);
-            !is_listed(&head.listed, &head.fields, name) && !is_changed(changes, name)
+            let is_replaced = is_changed(changes, name) || policy.no_store && is_for_caches(name);
+            !is_listed(&head.listed, &head.fields, name) && !is_replaced
         }
     });
     for (name, value) in &changes.set {
-        sink.configured(name, value.as_bytes());
+        if !(policy.no_store && is_for_caches(name.as_bytes())) {
+            sink.configured(name, value.as_bytes());
+        }
+    }
+    if policy.no_store {
+        sink.field("cache-control", b"no-store");
     }
     if let Some((backend, version)) = policy.expose {
         sink.field("x-switchback-backend", backend.as_bytes());
@@ -325,6 +333,19 @@ pub(crate) fn write_response<S: FieldSink>(
     if let Some(cookie) = policy.set_cookie {
         sink.field("set-cookie", cookie.as_bytes());
     }
+}
+
+/// Whether a field tells caches what they may keep.
+fn is_for_caches(name: &[u8]) -> bool {
+    let fields = [
+        "cache-control",
+        "cdn-cache-control",
+        "surrogate-control",
+        "expires",
+    ];
+    fields
+        .iter()
+        .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
 }
 
 /// The cookie that keeps a client on its backend: 128 random bits, for 30 days.

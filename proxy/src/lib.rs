@@ -49,6 +49,7 @@ pub mod flag;
 pub mod fuzz;
 pub mod health;
 pub mod limit;
+pub mod mixture;
 pub mod outcome;
 pub mod router;
 pub mod server;

@@ -52,6 +52,7 @@ pub(crate) struct ResponseNotes {
     exposes: bool,
     backend: Option<(Arc<str>, Arc<str>)>,
     pub(crate) rescued: bool,
+    no_store: bool,
     set_cookie: Option<String>,
     /// The client's connection cannot be used again.
     pub(crate) close: bool,
@@ -85,6 +86,7 @@ impl ResponseNotes {
                 .as_ref()
                 .map(|(backend, version)| (&**backend, &**version)),
             rescued: self.rescued,
+            no_store: self.no_store,
             set_cookie: self.set_cookie.as_deref(),
             changes: self
                 .route
@@ -95,6 +97,8 @@ impl ResponseNotes {
 
     /// Notes who answers now.
     pub(crate) fn show_backend(&mut self, service: &ServiceView, backend: usize) {
+        let no_store = service.service.no_store.get(backend);
+        self.no_store = no_store.copied().unwrap_or_default();
         if self.exposes {
             let backend = &service.backends[backend].backend;
             self.backend = Some((backend.name.clone(), backend.version.clone()));

@@ -413,6 +413,7 @@ fn reply(
     mut report: Report,
 ) -> Reply {
     let status = answer.head.status;
+    note_version(request.worker, &answer);
     report.note_answer(&answer.claim);
     report.note(|record| record.status = status);
     if status == 101 {
@@ -426,6 +427,18 @@ fn reply(
         body: Body::Exchange(exchange),
         write_stall: request.limits.write_stall,
     })
+}
+
+/// Counts an answer by the version that it names, where somebody wants to know.
+fn note_version(worker: &Worker, answer: &Answer) {
+    let claim = &answer.claim;
+    let Some(versions) = &claim.service.service.versions else {
+        return;
+    };
+    if let Some(mixture) = versions.backends.get(claim.backend) {
+        let mut named = answer.head.fields.values(versions.header.as_bytes());
+        mixture.note(worker.index, named.next(), worker.now());
+    }
 }
 
 fn refuse(

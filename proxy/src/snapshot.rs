@@ -22,6 +22,7 @@ use crate::exposure::Exposure;
 use crate::flag::FlagHeader;
 use crate::h1::facts::HeadLimits;
 use crate::health::EndpointHealth;
+use crate::mixture::Mixture;
 use crate::outcome::ErrorRules;
 use crate::router::Router;
 use crate::slow::Slowness;
@@ -189,6 +190,19 @@ pub struct Service {
     pub upstream: UpstreamLimits,
     /// Which flags its backends are told.
     pub flags: Option<Arc<FlagHeader>>,
+    /// Where responses are counted by the version that they name.
+    pub versions: Option<VersionHeader>,
+    /// Whether caches may not keep responses of each backend. Empty: they may.
+    pub no_store: Vec<bool>,
+}
+
+/// A response header that names the version which answers.
+#[derive(Debug)]
+pub struct VersionHeader {
+    /// Its name, in lower case.
+    pub header: String,
+    /// What is counted, by backend.
+    pub backends: Vec<Arc<Mixture>>,
 }
 
 impl Service {

@@ -4,6 +4,7 @@ import "./login.mjs";
 import "./live.mjs";
 import "./rollback.mjs";
 import "./actions.mjs";
+import "./runbook.mjs";
 import "./keyboard.mjs";
 import "./access.mjs";
 import "./size.mjs";

@@ -134,6 +134,8 @@ async fn every_verb_speaks_to_people_and_to_programs() {
         (&["events"], "weights_changed"),
         (&["audit"], "admin"),
         (&["flag", "list"], "FLAG"),
+        (&["runbook", "list"], "RUNBOOK"),
+        (&["drill", "shop"], "passed"),
         (&["hooks", "list"], ""),
         (&["hooks", "deliveries"], ""),
         (&["hooks", "dead"], ""),

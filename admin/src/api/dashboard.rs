@@ -35,7 +35,7 @@ macro_rules! files {
 }
 
 /// What the page is made of.
-const FILES: [(&str, &str, &str); 32] = files! {
+const FILES: [(&str, &str, &str); 33] = files! {
     SVG "favicon.svg"
     CSS "charts.css"
     CSS "dialog.css"
@@ -59,6 +59,7 @@ const FILES: [(&str, &str, &str); 32] = files! {
     JS "main.js"
     JS "page.js"
     JS "rollout.js"
+    JS "runbook.js"
     JS "series.js"
     JS "service.js"
     JS "services.js"

@@ -104,6 +104,10 @@ pub(super) fn outline() -> OpenApi {
             tag("look", "What is"),
             tag("traffic", "Where traffic goes"),
             tag("flags", "What applications are told to do"),
+            tag(
+                "runbooks",
+                "What is done when a release has gone wrong, and its rehearsal",
+            ),
             tag("rollouts", "Letting a new version in step by step"),
             tag("record", "What was, and what happens"),
             tag("hooks", "Who is told what happens"),

@@ -17,6 +17,7 @@ use super::problem::Problem;
 use super::reads::{Limit, store_failed, unknown};
 use super::views::list::Revisions;
 use crate::control::Published;
+use crate::drill::shadow::is_shadow;
 use crate::history::difference::{Difference, differences, flag_differences};
 use crate::history::past::{Moment, Then, after, before};
 use crate::history::{Revision, Settled};
@@ -235,7 +236,9 @@ fn flags_of(published: &Published) -> BTreeMap<Name, Flag> {
 
 /// The services as they are now.
 fn moments(published: &Published) -> BTreeMap<Name, Moment> {
-    let services = published.services.iter().map(|(name, status)| {
+    let services = published.services.iter();
+    let services = services.filter(|(name, _)| !is_shadow(name));
+    let services = services.map(|(name, status)| {
         let state = published.state.services.get(name).cloned();
         let moment = Moment {
             state: state.unwrap_or_default(),

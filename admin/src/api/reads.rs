@@ -23,6 +23,7 @@ use super::views::schema;
 use super::{Api, views};
 use crate::auth::Caller;
 use crate::control::Published;
+use crate::drill::shadow::without;
 use crate::history::AuditCheck;
 
 /// All services: who gets how much, and how they do.
@@ -182,7 +183,7 @@ pub(super) fn store_failed(error: String) -> Problem {
 #[utoipa::path(get, path = "/v1/config", operation_id = "config", tag = "process",
     responses((status = 200, body = Config)))]
 pub(super) async fn config(State(api): State<Api>) -> Response {
-    let mut config = serde_json::json!(*api.controls.published().config);
+    let mut config = serde_json::json!(*without(&api.controls.published().config));
     switchback_config::mask(&mut config);
     let view = Config {
         path: api.reloader.path().map(Into::into),

@@ -2,10 +2,12 @@
 //!
 //! The endpoints themselves are in the files below, by what they change.
 
+pub(super) mod drill;
 pub(super) mod gated;
 mod order;
 pub(super) mod process;
 pub(super) mod rollout;
+pub(super) mod runbook;
 pub(super) mod traffic;
 
 use std::time::Duration;

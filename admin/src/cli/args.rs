@@ -5,6 +5,7 @@ mod history;
 mod hooks;
 mod init;
 mod rollout;
+mod runbook;
 
 use std::path::PathBuf;
 
@@ -17,6 +18,7 @@ pub use history::{DiffArgs, HistoryArgs, RestoreArgs};
 pub use hooks::HooksVerb;
 pub use init::InitArgs;
 pub use rollout::{DeployArgs, PlanArgs, RolloutVerb};
+pub use runbook::{RunbookVerb, WayBack};
 
 /// The ingress that rolls bad releases back by itself.
 #[derive(Debug, Parser)]
@@ -340,6 +342,30 @@ pub enum Verb {
         /// What to do
         #[command(subcommand)]
         verb: FlagVerb,
+    },
+    /// Rehearse a rollback on a shadow of a service, which no user meets: exit 0 if everything held, else 1
+    #[command(
+        after_help = "Example: switchback drill checkout\nExample: switchback drill checkout --live   # also moves 1 % of its traffic and back\nExample: switchback drill checkout --last"
+    )]
+    Drill {
+        /// The service
+        service: String,
+        /// Also move 1 % of the traffic to the other backend and back
+        #[arg(long)]
+        live: bool,
+        /// Only show the last one
+        #[arg(long, conflicts_with = "live")]
+        last: bool,
+        /// Why, for the record
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Carry out runbooks: assess, decide, go back, verify, tell, and what is left to people
+    #[command(after_help = "Example: switchback runbook run checkout")]
+    Runbook {
+        /// What to do
+        #[command(subcommand)]
+        verb: RunbookVerb,
     },
     /// Work on hooks and the messages to them
     #[command(after_help = "Example: switchback hooks dead")]

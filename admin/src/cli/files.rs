@@ -20,10 +20,10 @@ pub(super) fn check(target: &Target, file: &Path, explain: bool) -> Result<u8, F
     let name = file.display().to_string();
     let text = std::fs::read_to_string(file)
         .map_err(|error| Failed::with_code(format!("read {name}: {error}"), exit::CONFIG))?;
-    let parsed = switchback_config::parse(&text);
+    let mut parsed = switchback_config::parse(&text);
     let named = parsed
         .config
-        .as_ref()
+        .as_mut()
         .map(|config| check_named(config, base_of(file)));
     let broken = named.and_then(Result::err);
     let valid = parsed.config.is_some() && broken.is_none();
@@ -61,8 +61,9 @@ pub(super) fn check(target: &Target, file: &Path, explain: bool) -> Result<u8, F
 }
 
 /// Loads every file that a configuration names.
-fn check_named(config: &switchback_config::model::Config, base: &Path) -> Result<(), String> {
+fn check_named(config: &mut switchback_config::model::Config, base: &Path) -> Result<(), String> {
     let text = |error: files::FileError| error.to_string();
+    files::runbooks(config, base).map_err(text)?;
     files::upstream_tls(config, base, &Material::default()).map_err(text)?;
     for (name, listener) in &config.listeners {
         if let Some(tls) = &listener.tls {

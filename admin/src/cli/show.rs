@@ -103,6 +103,14 @@ fn write_notes(out: &mut String, service: &Value) -> fmt::Result {
         }
     }
     write_mirror(out, &service["name"], &service["mirror"])?;
+    for (backend, view) in service["backends"].as_object().into_iter().flatten() {
+        write_versions(
+            out,
+            &text(&service["name"]),
+            backend,
+            &view["versions_seen"],
+        )?;
+    }
     for signal in service["signals"].as_array().into_iter().flatten() {
         write_signal(out, &text(&service["name"]), signal)?;
     }
@@ -119,6 +127,22 @@ fn write_notes(out: &mut String, service: &Value) -> fmt::Result {
         write_conflict(out, &text(&service["name"]), conflict)?;
     }
     Ok(())
+}
+
+/// Which versions a backend answers as, if there are several.
+fn write_versions(out: &mut String, service: &str, backend: &str, seen: &Value) -> fmt::Result {
+    if seen["mixed"] != true {
+        return Ok(());
+    }
+    let versions = seen["versions"].as_array().into_iter().flatten();
+    let versions: Vec<String> = versions
+        .map(|one| format!("{} {}", text(&one["version"]), percent(&one["share"])))
+        .collect();
+    writeln!(
+        out,
+        "{service} {backend}: answers as several versions: {}",
+        versions.join(", ")
+    )
 }
 
 /// How the copies of a service's requests did, if there are any.

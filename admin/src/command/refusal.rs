@@ -139,6 +139,40 @@ pub enum Refusal {
     /// They were not asked.
     #[error("hooks want to be asked before another backend of service {0:?} becomes stable")]
     BeforeSwitchDue(Name),
+    /// One drill at a time.
+    #[error("a drill is under way; wait for it")]
+    DrillRunning,
+    /// It cannot take place.
+    #[error("the drill cannot take place: {reason}")]
+    DrillImpossible {
+        /// Why.
+        reason: String,
+    },
+    /// No such runbook for this service.
+    #[error("there is no runbook {runbook:?} for this service; there are: {known}")]
+    UnknownRunbook {
+        /// What was asked for.
+        runbook: Name,
+        /// What there is.
+        known: String,
+    },
+    /// What is asked of a run makes no sense here.
+    #[error("{0}")]
+    InvalidRunbook(String),
+    /// One is enough.
+    #[error("runbook {0:?} is being carried out for this service; finish or stop it first")]
+    RunbookRunning(Name),
+    /// There is none to act on.
+    #[error("no runbook is being carried out for service {0:?}")]
+    NoRunbook(Name),
+    /// It has gone on.
+    #[error("the runbook is at step {current}, not {asked}; look at it and tick again")]
+    NotThisStep {
+        /// What the caller has seen.
+        asked: usize,
+        /// What is.
+        current: usize,
+    },
     /// The recorded state was lost.
     #[error("the recorded state was lost; acknowledge that first")]
     StableOnly,
@@ -191,6 +225,13 @@ impl Refusal {
             Self::BeforeSwitchFailed { .. } => "before_switch_failed",
             Self::BeforeSwitchRunning(_) => "before_switch_running",
             Self::BeforeSwitchDue(_) => "before_switch_due",
+            Self::DrillRunning => "drill_running",
+            Self::DrillImpossible { .. } => "drill_impossible",
+            Self::UnknownRunbook { .. } => "unknown_runbook",
+            Self::InvalidRunbook(_) => "invalid_runbook",
+            Self::RunbookRunning(_) => "runbook_running",
+            Self::NoRunbook(_) => "no_runbook",
+            Self::NotThisStep { .. } => "not_this_step",
             Self::StableOnly => "stable_only",
             Self::RevisionMismatch { .. } => "revision_mismatch",
             Self::Overtaken => "overtaken",
@@ -205,10 +246,14 @@ impl Refusal {
     #[must_use]
     pub const fn status(&self) -> u16 {
         match self {
-            Self::UnknownService(_) | Self::UnknownBackend { .. } | Self::UnknownFlag(_) => 404,
+            Self::UnknownService(_)
+            | Self::UnknownBackend { .. }
+            | Self::UnknownFlag(_)
+            | Self::UnknownRunbook { .. } => 404,
             Self::InvalidFlag(_)
             | Self::InvalidWeights(_)
             | Self::InvalidRollout(_)
+            | Self::InvalidRunbook(_)
             | Self::EndpointRefused { .. } => 422,
             Self::Blocked { .. }
             | Self::TargetUnhealthy { .. }
@@ -223,6 +268,11 @@ impl Refusal {
             | Self::BeforeSwitchFailed { .. }
             | Self::BeforeSwitchRunning(_)
             | Self::BeforeSwitchDue(_)
+            | Self::DrillRunning
+            | Self::DrillImpossible { .. }
+            | Self::RunbookRunning(_)
+            | Self::NoRunbook(_)
+            | Self::NotThisStep { .. }
             | Self::StableOnly
             | Self::Overtaken => 409,
             Self::RevisionMismatch { .. } => 412,

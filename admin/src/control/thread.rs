@@ -33,6 +33,7 @@ use crate::builder::{Addresses, Builder, Material, Plan, health};
 use crate::clock::SteadyClock;
 use crate::command::{Asked, Cause, Command, Refusal};
 use crate::controller::{Decision, Outlook, World, apply};
+use crate::drill::shadow::is_shadow;
 use crate::effective::Effective;
 use crate::events::Events;
 use crate::evidence::Record;
@@ -391,7 +392,9 @@ impl Keeper {
             Command::Condemn { cause, .. } => Some(*cause),
             _ => None,
         };
-        if let (Some(cause), Some(service)) = (cause, command.service()) {
+        if let (Some(cause), Some(service)) = (cause, command.service())
+            && !is_shadow(service)
+        {
             *self
                 .rollbacks
                 .entry((service.clone(), cause.as_str()))

@@ -11,6 +11,7 @@ use switchback_config::model::{Config, Name, Service};
 use super::settings::note_new_version;
 use super::{Case, Decision, Health, Outlook, World, flags, roles, rollout};
 use crate::command::Asked;
+use crate::drill::shadow;
 use crate::effective::Effective;
 use crate::state::{ServiceState, Standing};
 
@@ -22,6 +23,19 @@ pub(super) fn reload(
     config: &Arc<Config>,
 ) -> Decision {
     let mut decision = Decision::nothing(world);
+    let kept;
+    let config = match world
+        .config
+        .services
+        .keys()
+        .any(|name| shadow::is_shadow(name))
+    {
+        true => {
+            kept = Arc::new(shadow::kept(&world.config, (**config).clone()));
+            &kept
+        }
+        false => config,
+    };
     if *world.config != **config {
         decision.config = config.clone();
     }

@@ -4,6 +4,7 @@ mod flags;
 mod lease;
 mod restore;
 mod rollout;
+mod runbook;
 
 use std::sync::Arc;
 

@@ -81,7 +81,10 @@ pub(crate) fn of_event(published: &Published, event: &Event) -> Vec<Delivery> {
         kind: event.kind.into(),
         message: event.message.clone(),
         backend: backend.map(str::to_owned),
-        version: backend.map(|backend| effective.version(backend).to_owned()),
+        version: event
+            .version
+            .clone()
+            .or_else(|| backend.map(|backend| effective.version(backend).to_owned())),
         revision: None,
         by: event.by.clone(),
         reason: None,

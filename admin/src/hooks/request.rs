@@ -103,7 +103,9 @@ fn request(
 ) -> Result<Request<Bytes>, String> {
     let (content_type, body) = preset::body(hook.preset, event);
     let body = body.to_string();
-    let mut request = Request::post(preset::path(hook.preset, url))
+    let mut request = Request::builder()
+        .method(hook.method.as_deref().unwrap_or("POST"))
+        .uri(preset::path(hook.preset, url))
         .header(header::CONTENT_TYPE, content_type)
         .header(header::USER_AGENT, USER_AGENT)
         .header("webhook-id", &event.id);

@@ -63,7 +63,9 @@ pub(super) struct Parts {
 impl Parts {
     pub(super) async fn prepare(options: Options) -> Result<Self, StartError> {
         let Options {
-            source: Source { text, config, .. },
+            source: Source {
+                text, mut config, ..
+            },
             path,
             state_dir,
             file_refused,
@@ -74,6 +76,7 @@ impl Parts {
         let base = path
             .as_deref()
             .map_or_else(|| PathBuf::from("."), |path| base_of(path).to_path_buf());
+        files::runbooks(&mut config, &base)?;
         let opened = match &mut predecessor {
             Some(predecessor) => {
                 inherited = predecessor.sockets();

@@ -102,6 +102,26 @@ hook_events! {
     RuleCleared = "rule_cleared", "rule_cleared";
     /// Stable itself is the one that fails.
     StableFailing = "stable_failing", "stable_failing";
+    /// A version gets no more requests: its workers should take no new jobs.
+    VersionClosed = "version_closed", "version_closed";
+    /// It has finished all requests that it had.
+    VersionDrained = "version_drained", "version_drained";
+    /// A rollback was rehearsed, and everything held.
+    DrillPassed = "drill_passed", "drill_passed";
+    /// A rollback was rehearsed, and something did not hold.
+    DrillFailed = "drill_failed", "drill_failed";
+    /// A runbook was begun, by its trigger or by somebody.
+    RunbookStart = "runbook_start", "runbook_started";
+    /// A step of a runbook waits for somebody.
+    RunbookWait = "runbook_wait", "runbook_waits";
+    /// A step of a runbook takes longer than it should.
+    RunbookOverdue = "runbook_overdue", "runbook_overdue";
+    /// A way back did not help; the runbook goes on with the next one.
+    RunbookEscalate = "runbook_escalate", "runbook_escalated";
+    /// A text for a status page.
+    RunbookStatus = "runbook_status", "runbook_status";
+    /// A runbook is done, or was stopped.
+    RunbookEnd = "runbook_end", "runbook_ended";
     /// A hook did not agree with a switch, or did not answer.
     BeforeSwitchFailed = "before_switch_failed", "before_switch_failed";
 }
@@ -114,10 +134,16 @@ impl HookEvent {
         told.find(|event| event.kind() == kind && *event != Self::BeforeSwitch)
     }
 
-    /// Everything that is told after it happened: what `on: [all]` means.
+    /// What `on: [all]` means: everything that is told after it happened to whoever operates. What
+    /// workers want to know is told with every change, and has to be asked for by its name.
     pub fn told() -> impl Iterator<Item = Self> {
         let all = Self::ALL.iter().copied();
-        all.filter(|event| *event != Self::BeforeSwitch)
+        all.filter(|event| {
+            !matches!(
+                event,
+                Self::BeforeSwitch | Self::VersionClosed | Self::VersionDrained
+            )
+        })
     }
 }
 
@@ -159,6 +185,9 @@ pub struct HttpHook {
     /// Whereto: an http or https URL.
     #[serde(rename = "http")]
     pub url: String,
+    /// The method, if it is not POST: PURGE or BAN, for caches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
     /// Shape of the body.
     pub preset: Preset,
     /// File with the secrets that sign it, one a line.

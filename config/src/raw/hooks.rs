@@ -10,12 +10,14 @@ section! {
     Hook {
         /// Name of the hook in lists and metrics. Default: hook-1, hook-2 and so on.
         name: String,
-        /// Events: rollback, switch, promote and others, `all`, or before_switch alone.
+        /// Events: rollback, switch, promote and others, `all` (but version_closed and version_drained), or before_switch alone.
         on: Vec<TextItem>,
         /// URL to post to.
         http: String,
         /// Program and arguments to run, without a shell.
         run: Vec<TextItem>,
+        /// Method of the request, such as PURGE for caches. Default: POST.
+        method: String,
         /// Body of the request: `cloudevents` (default), `slack` or `alertmanager`.
         preset: Preset,
         /// File with secrets that sign the request (Standard Webhooks), one a line; two while they change.

@@ -18,11 +18,11 @@ use super::flags::{check_names, header};
 use super::limits::{self, Level};
 use super::{check_unique, require, texts, values};
 use crate::decode::{Context, Place, Spanned, Table};
-use crate::defaults::{self, BACKENDS_MAX, ENDPOINTS_MAX, SERVICES_MAX};
+use crate::defaults::{self, BACKENDS_MAX, DRILL_EVERY_MIN, ENDPOINTS_MAX, SERVICES_MAX};
 use crate::diagnostic::Code;
 use crate::model::{
-    Affinity, AffinityKey, Backend, Balance, Drain, Flag, HealthCheck, Name, Preview, Rescue,
-    Service, UpstreamTls,
+    Affinity, AffinityKey, Backend, Balance, Drain, Drill, Flag, HealthCheck, Name, Preview,
+    Rescue, Service, UpstreamTls,
 };
 use crate::raw;
 use crate::units::{EndpointHost, Scheme, TimeSpan};
@@ -103,10 +103,6 @@ fn service(
         .flags
         .as_ref()
         .and_then(|written| header(written, flags, cx));
-    let drain = raw
-        .drain
-        .as_ref()
-        .and_then(|drain| drain.value.streams.as_ref());
     Some(Service {
         stable,
         weights,
@@ -129,12 +125,35 @@ fn service(
             .is_some_and(|spill| spill.value),
         expose: raw.expose.as_ref().is_some_and(|expose| expose.value),
         upstream_host: raw.upstream_host.as_ref().map(|host| host.value.clone()),
-        drain: Drain {
-            streams: drain.and_then(|streams| streams.value.0),
-        },
+        drain: drain(raw),
         limits,
         flags: header,
+        version_header: raw
+            .version_header
+            .as_ref()
+            .and_then(|name| texts::header_name(&name.value, name.into(), cx)),
+        no_store_on_trial: raw.no_store_on_trial.as_ref().is_some_and(|on| on.value),
+        drill: raw.drill.as_ref().and_then(|written| drill(written, cx)),
     })
+}
+
+fn drain(raw: &raw::Service) -> Drain {
+    let drain = raw.drain.as_ref();
+    let streams = drain.and_then(|drain| drain.value.streams.as_ref());
+    Drain {
+        streams: streams.and_then(|streams| streams.value.0),
+    }
+}
+
+/// Reads when a rollback is rehearsed.
+fn drill(written: &Spanned<raw::Drill>, cx: &Context<'_>) -> Option<Drill> {
+    let every = require(written, written.value.every.as_ref(), "every", cx)?;
+    if every.value.0 < DRILL_EVERY_MIN {
+        let reason = "a drill takes some seconds: so often is load, not practice";
+        let repair = format!("use {} or more", TimeSpan(DRILL_EVERY_MIN));
+        cx.error(Code::OutOfRange, every, reason, repair);
+    }
+    Some(Drill { every: every.value })
 }
 
 fn backends(

@@ -187,6 +187,7 @@ fn responses_lose_hop_by_hop_fields_and_gain_what_is_exposed() {
     let policy = ResponsePolicy {
         expose: Some(("blue", "41")),
         rescued: true,
+        no_store: false,
         set_cookie: Some("c=d"),
         changes: None,
     };
@@ -275,4 +276,31 @@ fn what_a_client_says_of_flags_is_replaced() {
     write_request(&mut LineSink(&mut out), &head, &policy);
     let sent = String::from_utf8(out).expect("ascii");
     assert_eq!(sent, format!("A: b\r\n{OWN}x-flags: a=off\r\n"));
+}
+
+#[test]
+fn response_that_no_cache_may_keep_says_so_whatever_else_was_said() {
+    let mut head = ResponseHead::default();
+    let text = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nExpires: later\r\nSurrogate-Control: x\r\nServer: s\r\n\r\n";
+    crate::h1::response_head::parse(text.as_bytes(), &mut 0, &LIMITS, false, &mut head)
+        .expect("valid");
+    let changes = HeaderChanges {
+        set: [("cache-control".to_owned(), "public".to_owned())].into(),
+        remove: Vec::new(),
+    };
+    let written = |no_store| {
+        let policy = ResponsePolicy {
+            no_store,
+            changes: Some(&changes),
+            ..ResponsePolicy::default()
+        };
+        let mut out = Vec::new();
+        write_response(&mut LineSink(&mut out), &head, &policy);
+        String::from_utf8(out).expect("ascii")
+    };
+    assert_eq!(written(true), "Server: s\r\ncache-control: no-store\r\n");
+    assert_eq!(
+        written(false),
+        "Expires: later\r\nSurrogate-Control: x\r\nServer: s\r\ncache-control: public\r\n"
+    );
 }

@@ -28,6 +28,8 @@ pub(crate) struct Behaviour {
     pub(crate) fail_every: Option<u64>,
     /// What is answered to requests without a body, instead of a greeting.
     pub(crate) body: Option<String>,
+    /// Further fields of the response.
+    pub(crate) headers: Vec<(&'static str, String)>,
 }
 
 impl Default for Behaviour {
@@ -38,6 +40,7 @@ impl Default for Behaviour {
             hang_up: false,
             fail_every: None,
             body: None,
+            headers: Vec::new(),
         }
     }
 }
@@ -86,6 +89,14 @@ impl Origin {
     pub(crate) fn answer_with(&self, status: u16) {
         self.behave(Behaviour {
             status,
+            ..Behaviour::default()
+        });
+    }
+
+    /// Answers with this version in its header.
+    pub(crate) fn name_version(&self, version: &str) {
+        self.behave(Behaviour {
+            headers: vec![("x-app-version", version.to_owned())],
             ..Behaviour::default()
         });
     }
@@ -195,7 +206,12 @@ async fn answer(
     } else {
         body
     };
-    Ok(response(if fails { 500 } else { behaviour.status }, text))
+    let mut response = response(if fails { 500 } else { behaviour.status }, text);
+    for (name, value) in behaviour.headers {
+        let value = value.parse().expect("a header value");
+        response.headers_mut().insert(name, value);
+    }
+    Ok(response)
 }
 
 fn response(status: u16, body: Bytes) -> Response<Full<Bytes>> {

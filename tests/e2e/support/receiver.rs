@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 /// A message as it arrived.
 #[derive(Clone, Debug)]
 pub(crate) struct Message {
+    pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Value,
@@ -121,6 +122,7 @@ async fn answer(
     let (parts, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
     state.seen.lock().unwrap().push(Message {
+        method: parts.method.to_string(),
         path: parts.uri.path().to_owned(),
         headers: parts.headers,
         body: serde_json::from_slice(&body).unwrap_or_default(),

@@ -252,3 +252,58 @@ export function resumeRollout(service) {
     done: told(`rollout of ${service} resumed`),
   });
 }
+
+/** What became of a run, in one line. @param {any} answer */
+const ran = (answer) => `runbook ${answer.run.runbook} of ${answer.run.service}: ${answer.run.status}, step ${answer.run.step}`;
+
+/** @param {string} service */
+export function beginRunbook(service) {
+  consider({
+    title: `Carry out a runbook for ${service}`,
+    verb: "Begin",
+    guarded: true,
+    lead: "Its steps are done one after the other: it looks how bad it is, chooses a way back and goes it. Steps that are for people wait for a tick.",
+    request: () => ({ method: "POST", path: at(service, "/runbook"), body: {} }),
+    done: ran,
+  });
+}
+
+/** @param {string} service @param {any} run */
+export function tickStep(service, run) {
+  let skip = false;
+  const { number, name } = run.steps[run.step - 1];
+  consider({
+    title: `Step ${number}: ${name}`,
+    verb: "Tick",
+    guarded: true,
+    lead: run.waits_for.for === "approval" ? "It may begin." : "It is done.",
+    fields: () =>
+      h(
+        "label.check",
+        {},
+        h("input", {
+          type: "checkbox",
+          checked: skip,
+          onchange: (/** @type {any} */ event) => {
+            skip = event.target.checked;
+            reconsider();
+          },
+        }),
+        h("span", {}, "Pass it over"),
+      ),
+    request: () => ({ method: "POST", path: at(service, "/runbook/tick"), body: skip ? { step: number, skip } : { step: number } }),
+    done: ran,
+  });
+}
+
+/** @param {string} service */
+export function stopRunbook(service) {
+  consider({
+    title: `Stop the runbook of ${service}`,
+    verb: "Stop",
+    guarded: true,
+    lead: "What it has done stays done.",
+    request: () => ({ method: "POST", path: at(service, "/runbook/stop"), body: {} }),
+    done: ran,
+  });
+}

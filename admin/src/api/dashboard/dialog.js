@@ -247,6 +247,9 @@ function planned(known) {
   if (known.services) {
     return several(known);
   }
+  if ("run" in known) {
+    return runs(known.run);
+  }
   const colours = looks(Object.keys(known.weights));
   return [
     known.changed ? null : h("p.unchanged", {}, icon("ok"), "Nothing would change: it is so already."),
@@ -279,6 +282,15 @@ function changes(changes) {
       h("td.after", {}, h("span.aside", {}, "to "), shown(after)),
     ),
   );
+}
+
+/** What becomes of a runbook. @param {any} run */
+function runs(run) {
+  if (!run || run.ended) {
+    return h("p", {}, run?.ended.reason ?? "Nothing would change.");
+  }
+  const next = run.steps[run.step - 1];
+  return h("p", {}, `Step ${next.number} would be under way: ${next.name}. ${next.action}`);
 }
 
 /** @param {any} known of a rollback of all services */

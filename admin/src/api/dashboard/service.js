@@ -11,6 +11,7 @@ import { icon } from "./icons.js";
 import { incidents } from "./incidents.js";
 import { known } from "./live.js";
 import { rollout } from "./rollout.js";
+import { runbook } from "./runbook.js";
 import { looks } from "./series.js";
 import { splitBar } from "./split_bar.js";
 import { timeline } from "./timeline.js";
@@ -40,7 +41,7 @@ export function service(name) {
     h(
       "div.grid",
       {},
-      h("div.half", {}, card("Judge", judges(status, colours), "judge-card"), card("Rollout", rollout(status, colours), "rollout-card")),
+      h("div.half", {}, card("Judge", judges(status, colours), "judge-card"), card("Rollout", rollout(status, colours), "rollout-card"), card("Runbook", runbook(status), "runbook-card")),
       h(
         "div.half",
         {},

@@ -1,5 +1,7 @@
 //! One backend of a service, as it serves now.
 
+use std::time::Instant;
+
 use serde::Serialize;
 use switchback_config::model::Name;
 use switchback_proxy::health::Probed;
@@ -26,10 +28,38 @@ pub(crate) struct Backend {
     share: f64,
     /// Why its version gets no traffic.
     blocked: Option<Block>,
+    /// Which versions its responses named in the last one to two minutes, where the file has a
+    /// `version_header`.
+    versions_seen: Option<VersionsSeen>,
     /// What it does.
     #[serde(flatten)]
     #[schema(inline)]
     live: Live,
+}
+
+/// Which versions the responses of a backend named.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+struct VersionsSeen {
+    /// Whether there are several: it is being redeployed, or was not redeployed everywhere.
+    mixed: bool,
+    /// The versions, the most frequent first; at most 16.
+    versions: Vec<VersionSeen>,
+    /// Responses that named none of these.
+    other: u64,
+    /// Responses without the header.
+    unmarked: u64,
+}
+
+/// A version that responses named.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+struct VersionSeen {
+    /// As they named it.
+    version: String,
+    /// How many responses.
+    responses: u64,
+    /// Their part of all responses, 0 to 1.
+    #[schema(minimum = 0, maximum = 1)]
+    share: f64,
 }
 
 /// What the data plane knows of a backend.
@@ -98,15 +128,44 @@ pub(super) fn view(
     let effective = &status.effective;
     let version = effective.version(name);
     let state = published.state.services.get(service);
-    let live = find(&published.snapshot, service)?;
-    let live = live.backends.iter().find(|live| *live.name == **name)?;
+    let found = find(&published.snapshot, service)?;
+    let index = found
+        .backends
+        .iter()
+        .position(|live| *live.name == **name)?;
+    let live = found.backends.get(index)?;
     Some(Backend {
+        versions_seen: versions_seen(found, index),
         version: version.into(),
         role: role(effective, name),
         weight: effective.weight(name),
         share: effective.share(name),
         blocked: state.and_then(|state| state.blocked.get(version)).cloned(),
         live: Live::from(&**live),
+    })
+}
+
+fn versions_seen(service: &snapshot::Service, index: usize) -> Option<VersionsSeen> {
+    let mixture = service.versions.as_ref()?.backends.get(index)?;
+    let mut seen = mixture.seen(Instant::now());
+    seen.values
+        .sort_by(|one, other| (other.1, &one.0).cmp(&(one.1, &other.0)));
+    let all = seen.values.iter().map(|(_, count)| count).sum::<u64>() + seen.other + seen.unmarked;
+    let versions = seen.values.into_iter().map(|(version, responses)| {
+        #[expect(clippy::cast_precision_loss, reason = "counts of two minutes")]
+        let share = responses as f64 / all.max(1) as f64;
+        VersionSeen {
+            version,
+            responses,
+            share,
+        }
+    });
+    let versions: Vec<VersionSeen> = versions.collect();
+    Some(VersionsSeen {
+        mixed: versions.len() > 1 || (versions.len() == 1 && seen.other > 0),
+        versions,
+        other: seen.other,
+        unmarked: seen.unmarked,
     })
 }
 

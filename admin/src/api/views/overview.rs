@@ -14,6 +14,7 @@ use super::{panics, schema};
 use crate::builder::find;
 use crate::conflict::conflicts;
 use crate::control::{Published, ServiceStatus};
+use crate::drill::shadow::is_shadow;
 use crate::reload::Last;
 use crate::signals::{SignalCondition, signals};
 use crate::state::{RolloutState, ServiceState, Wait};
@@ -138,6 +139,7 @@ pub(in crate::api) fn overview(
     last_reload: Last,
 ) -> Overview {
     let services = published.services.iter();
+    let services = services.filter(|(name, _)| !is_shadow(name));
     Overview {
         revision: published.state.revision,
         at: Timestamp::now(),

@@ -8,10 +8,11 @@ use switchback_config::model::{self, Name};
 use switchback_proxy::health::Probed;
 use utoipa::ToSchema;
 
-use super::{backend, judge, mirror, rollout, schema};
+use super::{backend, judge, mirror, rollout, runbook, schema};
 use crate::builder::find;
 use crate::conflict::{Conflict, conflicts};
 use crate::control::Published;
+use crate::drill::shadow::is_shadow;
 use crate::observer::FiringRule;
 use crate::signals::{SignalView, signals};
 use crate::state::{Block, Lease, Override, ServiceState, Trial};
@@ -51,6 +52,8 @@ pub(crate) struct Service {
     health: Health,
     /// The rollout that is under way, or the last one.
     rollout: Option<rollout::Rollout>,
+    /// The runbook that is being carried out, or the last one.
+    runbook: Option<runbook::RunView>,
     /// What its judges think, by backend.
     judge: IndexMap<Name, judge::View>,
     /// How copies of stable's requests do, if any are made.
@@ -128,7 +131,7 @@ pub(crate) fn services(published: &Published) -> Services {
 
 /// The view of one service; none if it is not configured.
 pub(crate) fn service(published: &Published, name: &str) -> Option<Service> {
-    let status = published.services.get(name)?;
+    let status = published.services.get(name).filter(|_| !is_shadow(name))?;
     let file = published.file(name)?;
     let effective = &status.effective;
     let backends = effective.backends.keys();
@@ -154,6 +157,7 @@ pub(crate) fn service(published: &Published, name: &str) -> Option<Service> {
             panic: panics(published, name),
         },
         rollout: rollout::rollout(published, name),
+        runbook: runbook::run(published, name),
         judge: gauges
             .map(|(backend, gauge)| (backend.clone(), judge::view(gauge)))
             .collect(),

@@ -18,6 +18,7 @@ use crate::api::extract::Named;
 use crate::api::problem::Problem;
 use crate::api::views::{Answer, AnswerOrRefused, Answers, Refused, schema};
 use crate::command::Command;
+use crate::drill::shadow::is_shadow;
 
 /// How to roll back.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -164,7 +165,9 @@ pub(in crate::api) async fn rollback_all(
     let Rollback { reason, force, cut } = wanted;
     // What is wrong with the request is not each service's refusal.
     write.asked(&api, reason.clone())?;
-    let names: Vec<Name> = api.controls.published().services.keys().cloned().collect();
+    let published = api.controls.published();
+    let names = published.services.keys().filter(|name| !is_shadow(name));
+    let names: Vec<Name> = names.cloned().collect();
     let (mut results, mut refused) = (Vec::new(), 0_u32);
     for service in names {
         let command = Command::Rollback {

@@ -10,6 +10,7 @@ use switchback_proxy::fence::Fence;
 use super::{Applied, Durable, Keeper, Request};
 use crate::command::{Asked, Command, Refusal};
 use crate::controller::{Decision, Note, World};
+use crate::drill::shadow::is_shadow;
 use crate::effective::Effective;
 use crate::history::{AuditEntry, Change, FlagTurn, Revision, Settled, Stand, file_notes};
 use crate::hooks::outbox::of_change;
@@ -39,6 +40,9 @@ impl Keeper {
             after: stands(|change| change.in_force_after.as_ref()),
             ..audit_entry(at, command, asked, "done", Some(revision))
         };
+        // What the audit keeps of a drill, nobody wants to restore.
+        let mut changes = changes;
+        changes.retain(|name, _| !is_shadow(name));
         let record = Revision {
             revision,
             at,

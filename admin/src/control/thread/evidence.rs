@@ -16,6 +16,7 @@ use super::Keeper;
 use crate::builder::find;
 use crate::command::{Asked, Cause, Command};
 use crate::controller::Decision;
+use crate::drill::shadow::is_shadow;
 use crate::effective::Effective;
 use crate::evidence::{Action, Record, Recovery, VersionEvidence, samples};
 use crate::observer::RolledBack;
@@ -66,6 +67,10 @@ impl Keeper {
             _ => return None,
         };
         let service = command.service()?;
+        // What is rehearsed is no incident.
+        if is_shadow(service) {
+            return None;
+        }
         let before = self.effective.get(service)?;
         let file = decision.config.services.get(service)?;
         let state = decision.services.get(service)?;

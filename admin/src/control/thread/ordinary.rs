@@ -85,7 +85,7 @@ impl Keeper {
         if let Some(material) = &request.material {
             self.material = material.clone();
         }
-        let new_routes = matches!(request.command, Command::Reload { .. });
+        let new_routes = matches!(request.command, Command::Reload { .. } | Command::Drill(_));
         let fence = self.carry_out(&decision, revision, new_routes);
         self.store.release(revision);
         self.tell(&decision, &request.asked, Some(revision));

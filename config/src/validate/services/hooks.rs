@@ -155,6 +155,17 @@ fn events(written: &raw::HookItem, cx: &Context<'_>) -> Vec<HookEvent> {
     events
 }
 
+/// Reads a method, as caches want to be told.
+fn method(written: &Spanned<String>, cx: &Context<'_>) -> Option<String> {
+    if texts::is_method(&written.value) {
+        return Some(written.value.clone());
+    }
+    let reason = format!("{:?} is not a method", written.value);
+    let repair = "write it as receivers want it, such as POST or PURGE";
+    cx.error(Code::InvalidValue, written, reason, repair);
+    None
+}
+
 fn action(written: &raw::HookItem, cx: &Context<'_>) -> Option<HookAction> {
     let raw = &written.value;
     if raw.http.is_some() && raw.run.is_some() {
@@ -162,6 +173,7 @@ fn action(written: &raw::HookItem, cx: &Context<'_>) -> Option<HookAction> {
         cx.error(Code::Contradiction, written, reason, "make two hooks of it");
     }
     if let Some(run) = &raw.run {
+        check_unused(raw.method.as_ref(), "method", "http", cx);
         check_unused(raw.preset.as_ref(), "preset", "http", cx);
         check_unused(raw.secret_file.as_ref(), "secret_file", "http", cx);
         check_unused(raw.headers.as_ref(), "headers", "http", cx);
@@ -182,6 +194,10 @@ fn action(written: &raw::HookItem, cx: &Context<'_>) -> Option<HookAction> {
         |path: &Option<Spanned<String>>| path.as_ref().map(|path| PathBuf::from(&path.value));
     Some(HookAction::Http(HttpHook {
         url: url.value.clone(),
+        method: raw
+            .method
+            .as_ref()
+            .and_then(|method| self::method(method, cx)),
         preset: raw
             .preset
             .as_ref()

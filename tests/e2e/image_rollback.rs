@@ -1,0 +1,269 @@
+//! Images that are brought back: the hooks that are shipped, with programs in place of kubectl and docker
+//! that write down how they were called.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::support::{Http, Origin, Proxy, eventually, eventually_async};
+
+fn shipped(name: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    root.join("deploy/hooks").join(name)
+}
+
+/// A program that writes down its arguments and the variables it is about, and ends as told.
+fn fake(directory: &Path, name: &str, code: u8) {
+    let path = directory.join(name);
+    let text = format!(
+        "#!/bin/sh\necho \"{name} $* GREEN_IMAGE=${{GREEN_IMAGE:-}}\" >> \"$(dirname \"$0\")/calls\"\necho \"REVISION  CHANGE-CAUSE\"\nexit {code}\n"
+    );
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn calls(directory: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(directory.join("calls")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Runs a hook as switchback would, without it: exit code and standard error.
+fn run(directory: &Path, name: &str, arguments: &[&str], more: &[(&str, &str)]) -> (i32, String) {
+    let path = format!("{}:/usr/bin:/bin", directory.display());
+    let told = std::fs::File::open(directory.join("told"));
+    let stdin = told.map_or_else(|_| Stdio::null(), Stdio::from);
+    let output = Command::new(shipped(name))
+        .args(arguments)
+        .stdin(stdin)
+        .env("PATH", path)
+        .envs(more.iter().copied())
+        .current_dir(directory)
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code().unwrap_or(-1), error)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubernetes_image_rollback_follows_the_rollback_of_the_traffic() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let tools = tempfile::tempdir().unwrap();
+    fake(tools.path(), "kubectl", 0);
+    let hooks = format!(
+        "hooks: [{{name: undo, on: [rollback], run: [\"{}\", deployment/shop-green, \"3\"], env: {{PATH: \"{}:/usr/bin:/bin\", NAMESPACE: shop}}}}]\n",
+        shipped("kubernetes-rollback").display(),
+        tools.path().display()
+    );
+    let proxy = Proxy::blue_green(&blue, &green, &hooks);
+    proxy.weights(50, 50).await;
+    let answer = proxy
+        .post("/v1/services/shop/rollback", json!({}))
+        .await
+        .json();
+    assert_eq!(
+        answer["weights"]["green"], 0,
+        "the traffic does not wait for it"
+    );
+    eventually("the image is brought back", || {
+        calls(tools.path()).len() == 3
+    });
+    let called: Vec<String> = calls(tools.path())
+        .iter()
+        .map(|call| call.split(" GREEN_IMAGE").next().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        called,
+        [
+            "kubectl --namespace=shop rollout history deployment/shop-green",
+            "kubectl --namespace=shop rollout undo deployment/shop-green --to-revision=3",
+            "kubectl --namespace=shop rollout status deployment/shop-green --timeout=5m",
+        ]
+    );
+    eventually_async("it is on record", || async {
+        let deliveries = proxy.get("/v1/hooks/deliveries").await.to_string();
+        deliveries.contains("exit status: 0")
+    })
+    .await;
+}
+
+#[test]
+fn kubernetes_image_rollback_goes_one_back_and_fails_if_pods_do_not_become_ready() {
+    let tools = tempfile::tempdir().unwrap();
+    fake(tools.path(), "kubectl", 0);
+    let (code, error) = run(
+        tools.path(),
+        "kubernetes-rollback",
+        &["deployment/shop"],
+        &[],
+    );
+    assert_eq!(code, 0, "{error}");
+    assert!(calls(tools.path())[1].starts_with("kubectl rollout undo deployment/shop GREEN"));
+    for (arguments, why) in [
+        (&["shop"][..], "is no deployment"),
+        (&["deployment/shop", "v3"][..], "is no number"),
+    ] {
+        let (code, error) = run(tools.path(), "kubernetes-rollback", arguments, &[]);
+        assert_eq!(code, 2);
+        assert!(error.contains(why), "{error}");
+    }
+    fake(tools.path(), "kubectl", 1);
+    let (code, _) = run(
+        tools.path(),
+        "kubernetes-rollback",
+        &["deployment/shop"],
+        &[],
+    );
+    assert_eq!(code, 1);
+}
+
+#[test]
+fn docker_compose_rollback_recreates_the_idle_backend_from_a_pinned_digest() {
+    let tools = tempfile::tempdir().unwrap();
+    fake(tools.path(), "docker", 0);
+    let digest = format!("registry.example/shop@sha256:{}", "a1".repeat(32));
+    std::fs::write(tools.path().join("previous"), format!("{digest}\n")).unwrap();
+    let arguments = ["green", "GREEN_IMAGE", "previous"];
+    let (code, error) = run(tools.path(), "compose-rollback", &arguments, &[]);
+    assert_eq!(code, 0, "{error}");
+    assert_eq!(
+        calls(tools.path()),
+        [
+            format!("docker compose pull green GREEN_IMAGE={digest}"),
+            format!(
+                "docker compose up --detach --no-deps --force-recreate --wait --wait-timeout 120 green GREEN_IMAGE={digest}"
+            ),
+        ]
+    );
+    // A tag is whatever it points at now.
+    for bad in ["registry.example/shop:42", "", "shop@sha256:a1"] {
+        std::fs::write(tools.path().join("previous"), bad).unwrap();
+        let (code, error) = run(tools.path(), "compose-rollback", &arguments, &[]);
+        assert_eq!(code, 2, "{bad}");
+        assert!(error.contains("not pinned by digest"), "{error}");
+    }
+    assert_eq!(calls(tools.path()).len(), 2, "nothing was done");
+}
+
+#[test]
+fn docker_compose_rollback_never_recreates_the_backend_that_serves() {
+    let tools = tempfile::tempdir().unwrap();
+    fake(tools.path(), "docker", 0);
+    let digest = format!("shop@sha256:{}", "0".repeat(64));
+    std::fs::write(tools.path().join("previous"), digest).unwrap();
+    // What hooks are told, as it is told.
+    let told = json!({"data": {"service": "shop", "weights": {"blue": 100, "green": 0}}});
+    std::fs::write(tools.path().join("told"), told.to_string()).unwrap();
+    let attempt = |backend: &str| {
+        let more = [("SWITCHBACK_BACKEND", backend)];
+        run(
+            tools.path(),
+            "compose-rollback",
+            &["x", "GREEN_IMAGE", "previous"],
+            &more,
+        )
+    };
+    let (code, error) = attempt("blue");
+    assert_eq!(code, 1);
+    assert!(
+        error.contains("backend blue has weight 100; switch first"),
+        "{error}"
+    );
+    let (code, error) = attempt("red");
+    assert_eq!(code, 1);
+    assert!(error.contains("has weight unknown"), "{error}");
+    assert!(calls(tools.path()).is_empty());
+    let (code, error) = attempt("green");
+    assert_eq!((code, calls(tools.path()).len()), (0, 2), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn backend_that_was_recreated_gets_nothing_before_it_is_healthy() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let health = "health: {path: /healthz, interval: 50ms, timeout: 40ms, rise: 1, fall: 1}";
+    let proxy = Proxy::blue_green(&blue, &green, health);
+    green.answer_with(503);
+    let body = json!({"version": "3", "endpoints": [green.url()]});
+    assert_eq!(
+        proxy
+            .api("PUT", "/v1/services/shop/backends/green", body)
+            .await
+            .status,
+        200
+    );
+    let refused = proxy
+        .post("/v1/services/shop/switch", json!({"to": "green"}))
+        .await;
+    assert_eq!(
+        (refused.status, refused.json()["code"].clone()),
+        (409, json!("target_unhealthy"))
+    );
+    assert_eq!(proxy.service().await["stable"], "blue");
+    green.answer_with(200);
+    eventually_async("it is healthy, and may be switched to", || async {
+        proxy
+            .post("/v1/services/shop/switch", json!({"to": "green"}))
+            .await
+            .status
+            == 200
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rolling_redeploy_mixed_versions_are_reported_by_their_share_of_responses() {
+    let pods = [Origin::start().await, Origin::start().await];
+    for (pod, version) in pods.iter().zip(["41", "42"]) {
+        pod.name_version(version);
+    }
+    let config = format!(
+        "{}services:\n  shop:\n    balance: round_robin\n    version_header: X-App-Version\n    backends:\n      only: {{version: \"42\", endpoints: [\"{}\", \"{}\"]}}\n",
+        crate::support::HEAD,
+        pods[0].url(),
+        pods[1].url()
+    );
+    let proxy = Proxy::start(&config);
+    let mut client = Http::connect(proxy.web).await;
+    for _ in 0..40 {
+        assert_eq!(client.get("/").await.status, 200);
+    }
+    let seen = proxy.service().await["backends"]["only"]["versions_seen"].clone();
+    assert_eq!(
+        (&seen["mixed"], &seen["unmarked"]),
+        (&json!(true), &json!(0)),
+        "{seen}"
+    );
+    let versions = seen["versions"].as_array().unwrap();
+    let mut shares: Vec<(&str, f64)> = versions
+        .iter()
+        .map(|one| {
+            (
+                one["version"].as_str().unwrap(),
+                one["share"].as_f64().unwrap(),
+            )
+        })
+        .collect();
+    shares.sort_by(|one, other| one.0.cmp(other.0));
+    assert_eq!(shares, [("41", 0.5), ("42", 0.5)]);
+    let (_, out, _) = proxy.cli(&["status", "shop"]);
+    assert!(
+        out.contains("shop only: answers as several versions: "),
+        "{out}"
+    );
+    let metrics = proxy.api("GET", "/metrics", Value::Null).await.text();
+    let line = "switchback_version_share{service=\"shop\",backend=\"only\",seen=\"41\"} 0.5\n";
+    assert!(metrics.contains(line), "{metrics}");
+    // Whatever a backend sends, the number of values is bounded.
+    for number in 0..40 {
+        pods[0].name_version(&format!("v{number}"));
+        pods[1].name_version(&format!("v{number}"));
+        client.get("/").await;
+    }
+    let seen = proxy.service().await["backends"]["only"]["versions_seen"].clone();
+    assert!(
+        seen["versions"].as_array().unwrap().len() <= 32,
+        "16 a worker: {seen}"
+    );
+    assert!(seen["other"].as_u64().unwrap() > 0, "{seen}");
+}
