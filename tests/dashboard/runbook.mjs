@@ -37,7 +37,7 @@ describe("runbook", () => {
     const dialog = page.getByRole("dialog", { name: "Step 2: Call the shift lead" });
     await dialog.getByLabel("Reason, for the record").fill("they know");
     await dialog.getByRole("button", { name: "Tick", exact: true }).click();
-    await card.getByText("ticked by admin: they know").waitFor();
+    await card.getByText("ticked by admin-anna: they know").waitFor();
     await card.getByText("all 2 steps are done").waitFor();
     const run = await proxy.api("GET", "/v1/services/shop/runbook");
     assert.equal(run.status, "completed");
