@@ -94,7 +94,10 @@ pub(crate) async fn run(controls: Controls, store: Store, readiness: Readiness) 
         let published = controls.published();
         let revision = published.state.revision;
         if second.is_multiple_of(LOOK_EVERY) || seen != Some(revision) {
-            readiness.look_at_all(&published, store.trouble());
+            let (readiness, trouble) = (readiness.clone(), store.trouble());
+            // Of ten thousand services it takes a moment, for which nobody else should wait.
+            let look = move || readiness.look_at_all(&published, trouble);
+            let _ = tokio::task::spawn_blocking(look).await;
             seen = Some(revision);
         }
         second += 1;

@@ -69,7 +69,7 @@ describe("live", () => {
   test("whether the service can be rolled back is seen, with what is missing", async () => {
     const { page, complaints, close } = await enter(chrome, proxy, { hash: "#/services/shop" });
     await page.locator("#ready").getByText("not ready to roll back").waitFor();
-    await page.getByText("Not ready to roll back").click();
+    await page.getByText("Not ready to roll back", { exact: true }).click();
     await page.getByText(/the way back was never gone/).waitFor();
     assert.deepEqual(complaints, []);
     await close();

@@ -102,7 +102,7 @@ function head(status, about) {
 
 /** Whether the service could be rolled back right now. @param {any} ready */
 const readiness = (ready) =>
-  ready && h("span.fact", { id: "ready", class: ready.ready ? "level-ok" : "level-note" }, icon(ready.ready ? "well" : "note"), ready.ready ? "ready to roll back" : "not ready to roll back");
+  ready && h("span.fact", { id: "ready", class: ready.ready ? "level-ok" : "level-note" }, icon(ready.ready ? "ok" : "note"), ready.ready ? "ready to roll back" : "not ready to roll back");
 
 /** @param {any} ready */
 const notReady = (ready) =>
