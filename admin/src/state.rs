@@ -20,7 +20,7 @@ use crate::api::views::schema;
 
 pub use flag::{FlagOff, FlagSet, FlagState, flag_in_force};
 pub(crate) use rollout::later;
-pub use rollout::{Ended, Hold, Outcome, Pause, RolloutState, Stage, Standing, Wait};
+pub use rollout::{Ended, Hold, Holdback, Outcome, Pause, RolloutState, Stage, Standing, Wait};
 
 /// The recorded state of all services.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
