@@ -35,9 +35,11 @@ use crate::hooks::Hooks;
 use crate::inherit::{InheritError, Inherited};
 use crate::ofrep;
 use crate::prober;
+use crate::quiet;
 use crate::reload::{ReloadError, Reloader, Source};
 use crate::resolver::Resolver;
 use crate::rollout;
+use crate::route_uses;
 use crate::signals;
 use crate::store::{OpenError, Store};
 use crate::trend::{self, Trends};
@@ -290,6 +292,8 @@ impl Process {
             tokio::spawn(self.hooks.clone().run()),
             tokio::spawn(signals::run(self.controls.clone(), base)),
             tokio::spawn(trend::run(self.controls.clone(), trends)),
+            tokio::spawn(quiet::run(self.controls.clone())),
+            tokio::spawn(route_uses::run(self.controls.clone(), self.store.clone())),
             tokio::spawn(look::run(
                 self.store.clone(),
                 self.controls.clone(),
@@ -397,6 +401,7 @@ impl Process {
         let drained = tokio::task::spawn_blocking(move || plane.drain(patience, &hurry)).await;
         self.life.retire();
         self.life.is_quiet().await;
+        route_uses::finish(&self.controls, &self.store).await;
         self.controls.stop();
         let store = self.store.clone();
         let _ = tokio::task::spawn_blocking(move || store.stop(STORE_TIME)).await;

@@ -18,6 +18,7 @@ mod look;
 mod outbox;
 mod queue;
 mod reads;
+mod route_uses;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod simulated;
 mod trouble;

@@ -5,6 +5,8 @@
 //! belongs on this page, so that an operator can read all of them at once.
 
 mod flag;
+mod pin;
+mod stop;
 mod takeover;
 
 use std::num::NonZeroU32;
@@ -17,6 +19,8 @@ use crate::model::{
 use crate::units::{ByteSize, Percent, Period, Rate, TimeSpan};
 
 pub use flag::*;
+pub use pin::*;
+pub use stop::*;
 pub use takeover::*;
 
 /// The admin port, on loopback only, since the API can take a site down.

@@ -44,7 +44,7 @@ pub(crate) struct Record {
     pub(crate) backend: Option<Arc<str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) version: Option<Arc<str>>,
-    /// `preview` or `diverted`; absent for split traffic.
+    /// `preview`, `asset` or `diverted`; absent for split traffic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pick: Option<&'static str>,
     /// The canary whose failed attempt was repeated on stable, and how it failed.

@@ -286,6 +286,8 @@ pub(crate) struct ResponsePolicy<'a> {
     pub(crate) rescued: bool,
     /// An affinity cookie to set.
     pub(crate) set_cookie: Option<&'a str>,
+    /// The cookie that keeps the client on a version.
+    pub(crate) set_pin: Option<&'a str>,
     /// The route's changes.
     pub(crate) changes: Option<&'a HeaderChanges>,
 }
@@ -315,6 +317,9 @@ pub(crate) fn write_response<S: FieldSink>(
     for (name, value) in &changes.set {
         sink.configured(name, value.as_bytes());
     }
+    for (name, value) in &changes.add {
+        sink.configured(name, value.as_bytes());
+    }
     if let Some((backend, version)) = policy.expose {
         sink.field("x-switchback-backend", backend.as_bytes());
         sink.field("x-switchback-version", version.as_bytes());
@@ -322,7 +327,7 @@ pub(crate) fn write_response<S: FieldSink>(
             sink.field("x-switchback-rescued", b"1");
         }
     }
-    if let Some(cookie) = policy.set_cookie {
+    for cookie in [policy.set_cookie, policy.set_pin].into_iter().flatten() {
         sink.field("set-cookie", cookie.as_bytes());
     }
 }
@@ -333,7 +338,13 @@ pub(crate) fn affinity_cookie(name: &str, key: &str, secure: bool) -> String {
     format!("{name}={key}; Path=/; Max-Age=2592000; HttpOnly; SameSite=Lax{secure}")
 }
 
-/// A key for such a cookie.
+/// The cookie that keeps a client on a version until its browser is closed.
+pub(crate) fn pin_cookie(name: &str, word: &str, secure: bool) -> String {
+    let secure = if secure { "; Secure" } else { "" };
+    format!("{name}={word}; Path=/; HttpOnly; SameSite=Lax{secure}")
+}
+
+/// A key for an affinity cookie.
 pub(crate) fn new_affinity_key(random: [u8; 16]) -> String {
     random
         .iter()

@@ -16,6 +16,7 @@ use crate::choice::{Choice, is_tester};
 use crate::error::RequestError;
 use crate::head::{FieldSink, Framing, RequestHead, ResponseHead};
 use crate::headers::{self, ResponsePolicy};
+use crate::pin;
 use crate::report::Report;
 use crate::request::Request;
 use crate::tunnel::Tunnel;
@@ -53,6 +54,7 @@ pub(crate) struct ResponseNotes {
     backend: Option<(Arc<str>, Arc<str>)>,
     pub(crate) rescued: bool,
     set_cookie: Option<String>,
+    set_pin: Option<String>,
     /// The client's connection cannot be used again.
     pub(crate) close: bool,
 }
@@ -73,7 +75,7 @@ impl ResponseNotes {
             set_cookie: choice.set_cookie.take(),
             ..Self::default()
         };
-        notes.show_backend(service, choice.backend);
+        notes.show_backend(request, service, choice);
         notes
     }
 
@@ -86,6 +88,7 @@ impl ResponseNotes {
                 .map(|(backend, version)| (&**backend, &**version)),
             rescued: self.rescued,
             set_cookie: self.set_cookie.as_deref(),
+            set_pin: self.set_pin.as_deref(),
             changes: self
                 .route
                 .as_ref()
@@ -94,9 +97,15 @@ impl ResponseNotes {
     }
 
     /// Notes who answers now.
-    pub(crate) fn show_backend(&mut self, service: &ServiceView, backend: usize) {
+    pub(crate) fn show_backend(
+        &mut self,
+        request: &Request<'_>,
+        service: &ServiceView,
+        choice: &Choice,
+    ) {
+        self.set_pin = pin::cookie(request, service, choice);
         if self.exposes {
-            let backend = &service.backends[backend].backend;
+            let backend = &service.backends[choice.backend].backend;
             self.backend = Some((backend.name.clone(), backend.version.clone()));
         }
     }

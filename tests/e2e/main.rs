@@ -66,4 +66,5 @@ mod top;
 mod upgrades;
 mod upstream_framing;
 mod upstream_h2;
+mod versions;
 mod wire;

@@ -354,6 +354,9 @@ pub enum Verb {
         /// Show what would change, change nothing
         #[arg(long)]
         dry_run: bool,
+        /// Also remove routes that are still used
+        #[arg(long)]
+        force: bool,
     },
     /// Leave the stable-only state after the recorded state was lost
     #[command(after_help = "Example: switchback acknowledge")]

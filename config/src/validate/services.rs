@@ -3,6 +3,7 @@
 mod hooks;
 mod judge;
 mod mirror;
+mod pin;
 mod rollout;
 mod rules;
 mod split;
@@ -95,6 +96,8 @@ fn service(
     let weights = split::weights(raw, table, &stable, cx)?;
     split::check_versions(table, &weights, cx);
     split::check_affinity(raw, &weights, &stable, cx);
+    let pin = raw.pin.as_ref();
+    let pin = pin.and_then(|pin| pin::pin(pin, affinity.as_ref(), cx));
     let mirror = raw
         .mirror
         .as_ref()
@@ -103,10 +106,6 @@ fn service(
         .flags
         .as_ref()
         .and_then(|written| header(written, flags, cx));
-    let drain = raw
-        .drain
-        .as_ref()
-        .and_then(|drain| drain.value.streams.as_ref());
     Some(Service {
         stable,
         weights,
@@ -116,6 +115,7 @@ fn service(
             .as_ref()
             .map_or(Balance::P2c, |balance| balance.value),
         affinity,
+        pin,
         preview,
         health,
         rescue,
@@ -129,12 +129,20 @@ fn service(
             .is_some_and(|spill| spill.value),
         expose: raw.expose.as_ref().is_some_and(|expose| expose.value),
         upstream_host: raw.upstream_host.as_ref().map(|host| host.value.clone()),
-        drain: Drain {
-            streams: drain.and_then(|streams| streams.value.0),
-        },
+        drain: drain(raw.drain.as_ref().map(|drain| &drain.value)),
         limits,
         flags: header,
     })
+}
+
+fn drain(raw: Option<&raw::Drain>) -> Drain {
+    let streams = raw.and_then(|drain| drain.streams.as_ref());
+    let after = raw.and_then(|drain| drain.safe_to_stop_after.as_ref());
+    Drain {
+        streams: streams.and_then(|streams| streams.value.0),
+        safe_to_stop_after: after
+            .map_or(TimeSpan(defaults::SAFE_TO_STOP_AFTER), |after| after.value),
+    }
 }
 
 fn backends(

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use crate::builder::find;
 use crate::control::{Published, ServiceStatus};
 use crate::effective::Effective;
+use crate::quiet;
 use crate::state::Block;
 
 /// One deployed version, and how it does.
@@ -26,6 +27,12 @@ pub(crate) struct Backend {
     share: f64,
     /// Why its version gets no traffic.
     blocked: Option<Block>,
+    /// Whether its processes may be stopped: it has neither weight nor requests, has had none for
+    /// `drain.safe_to_stop_after`, and nothing is about to go back to it.
+    safe_to_stop: bool,
+    /// Why they may not, if they may not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    needed: Option<String>,
     /// What it does.
     #[serde(flatten)]
     #[schema(inline)]
@@ -100,7 +107,10 @@ pub(super) fn view(
     let state = published.state.services.get(service);
     let live = find(&published.snapshot, service)?;
     let live = live.backends.iter().find(|live| *live.name == **name)?;
+    let needed = quiet::needed(published, service, status, live);
     Some(Backend {
+        safe_to_stop: needed.is_none(),
+        needed,
         version: version.into(),
         role: role(effective, name),
         weight: effective.weight(name),
