@@ -12,11 +12,13 @@ mod files;
 mod flags;
 mod history;
 mod hooks;
+mod import;
 mod incident;
 mod init;
 mod look;
 mod rollout;
 mod show;
+mod simulate;
 mod top;
 mod verbs;
 mod watch;
@@ -29,7 +31,8 @@ use switchback_config::defaults;
 use args::Output;
 pub use args::{
     Args, BackendVerb, Color, DemoArgs, DeployArgs, DiffArgs, FlagVerb, HistoryArgs, HooksVerb,
-    InitArgs, PlanArgs, RestoreArgs, RolloutVerb, RunArgs, Target, TokenVerb, Verb,
+    ImportTool, InitArgs, PlanArgs, RestoreArgs, RolloutVerb, RunArgs, SimulateArgs, Target,
+    TokenVerb, Verb,
 };
 use client::ClientError;
 pub use files::{find_config, state_dir};
@@ -128,6 +131,8 @@ pub fn carry_out(args: Args) -> ExitCode {
         Verb::Init(args) => init::init(&target, args),
         Verb::Check { file, explain } => files::check(&target, &file, explain),
         Verb::Schema => files::schema(),
+        Verb::Import { tool, file } => import::import(&target, tool, &file),
+        Verb::Simulate(args) => simulate::simulate(&target, &args),
         Verb::Completions { shell } => files::completions(shell),
         Verb::Man { directory } => files::man(&directory),
         Verb::Token {
