@@ -4,10 +4,12 @@
 //! belong to a version and must survive, and workers recognise by the pointer that their pools and
 //! samplers are still good. A weight change in one service makes one new service and nothing else.
 
+mod deprecation;
 mod endpoint;
 mod exposures;
 mod mirror;
 mod mixture;
+mod pin;
 mod route;
 mod slowness;
 
@@ -29,6 +31,7 @@ use switchback_proxy::stats::{Alarm, BackendStats, JudgeCells, Limiter};
 
 use crate::controller::Health;
 use crate::effective::Effective;
+use crate::route_uses::RouteUses;
 use crate::state::State;
 
 /// What files and name servers contributed.
@@ -99,6 +102,7 @@ pub struct Builder {
     retired: Vec<Retired>,
     /// Of errors and of slow requests, by version.
     limiters: HashMap<(Name, Name, String), [Arc<Limiter>; 2]>,
+    uses: Arc<RouteUses>,
 }
 
 impl Builder {
@@ -111,7 +115,14 @@ impl Builder {
             last: Arc::new(Snapshot::empty()),
             retired: Vec::new(),
             limiters: HashMap::new(),
+            uses: RouteUses::new(workers),
         }
+    }
+
+    /// When routes were last used.
+    #[must_use]
+    pub const fn uses(&self) -> &Arc<RouteUses> {
+        &self.uses
     }
 
     /// Counters of versions that are gone, for as long as their series are shown.
@@ -135,7 +146,7 @@ impl Builder {
                 .config
                 .routes
                 .iter()
-                .map(|route| route::build(plan.config, route, &services));
+                .map(|route| route::build(plan.config, route, &services, &self.uses));
             (Arc::new(Router::new(&plan.config.routes)), routes.collect())
         } else {
             (self.last.router.clone(), self.last.routes.clone())
@@ -189,7 +200,6 @@ impl Builder {
             workers: self.workers,
             alarm: &self.alarm,
         };
-        let mirror = mirror::build(file, &parts);
         let exposures = exposures::of(
             before.as_deref(),
             &backends,
@@ -202,6 +212,7 @@ impl Builder {
         let service = Service {
             versions,
             no_store: mixture::no_store(file, effective, &split, stable),
+            mirror: mirror::build(file, &parts),
             name: name_of(before.as_deref(), name),
             blocked: blocked(effective),
             cuts: cuts(plan, name, effective),
@@ -214,9 +225,9 @@ impl Builder {
             slow: slowness::slowness(self.workers, file, effective, before.as_deref()),
             balance: file.balance,
             affinity: file.affinity.clone(),
+            pin: pin::build(file, effective, stable, before.as_deref()),
             preview: file.preview.clone(),
             rescue: file.rescue.clone(),
-            mirror,
             spill_to_canary: file.spill_to_canary,
             expose: file.expose,
             upstream_host: file.upstream_host.clone(),
@@ -318,6 +329,7 @@ impl Builder {
             same_backends
                 && before.stable == stable
                 && before.affinity == file.affinity
+                && before.pin.is_some() == file.pin.is_some()
                 && before
                     .judged
                     .iter()
@@ -330,7 +342,8 @@ impl Builder {
             return before.judged.clone();
         }
         let cells = backends.iter().enumerate().map(|(index, backend)| {
-            let limiters = file.affinity.is_some().then(|| {
+            let is_sticky = file.affinity.is_some() || file.pin.is_some();
+            let limiters = is_sticky.then(|| {
                 let key = (
                     name.clone(),
                     backend.name.to_string(),
@@ -483,6 +496,7 @@ fn same_service(one: &Service, other: &Service) -> bool {
             &other.upstream_host,
         )
         && one.mirror.as_ref().map(Arc::as_ptr) == other.mirror.as_ref().map(Arc::as_ptr)
+        && one.pin.as_ref().map(Arc::as_ptr) == other.pin.as_ref().map(Arc::as_ptr)
         && (one.drain_streams, &one.upstream) == (other.drain_streams, &other.upstream)
         && one.flags.as_ref().map(Arc::as_ptr) == other.flags.as_ref().map(Arc::as_ptr)
         && mixture::same(one.versions.as_ref(), other.versions.as_ref())

@@ -14,6 +14,7 @@ mod files;
 mod flags;
 mod history;
 mod hooks;
+mod import;
 mod incident;
 mod init;
 mod look;
@@ -21,6 +22,7 @@ mod recovery;
 mod rollout;
 mod runbook;
 mod show;
+mod simulate;
 mod top;
 mod verbs;
 mod watch;
@@ -33,8 +35,8 @@ use switchback_config::defaults;
 use args::Output;
 pub use args::{
     Args, BackendVerb, Color, DeclaredArgs, DemoArgs, DeployArgs, DiffArgs, FlagVerb, GateVerb,
-    HistoryArgs, HooksVerb, InitArgs, MigrationArg, PhaseArg, PlanArgs, RestoreArgs, RolloutVerb,
-    RunArgs, RunbookVerb, SchemaVerb, Target, TokenVerb, Verb, WayBack,
+    HistoryArgs, HooksVerb, ImportTool, InitArgs, MigrationArg, PhaseArg, PlanArgs, RestoreArgs,
+    RolloutVerb, RunArgs, RunbookVerb, SchemaVerb, SimulateArgs, Target, TokenVerb, Verb, WayBack,
 };
 use client::ClientError;
 pub use files::{find_config, state_dir};
@@ -133,6 +135,8 @@ pub fn carry_out(args: Args) -> ExitCode {
         Verb::Init(args) => init::init(&target, args),
         Verb::Check { file, explain } => files::check(&target, &file, explain),
         Verb::Schema { verb: None } => files::schema(),
+        Verb::Import { tool, file } => import::import(&target, tool, &file),
+        Verb::Simulate(args) => simulate::simulate(&target, &args),
         Verb::Completions { shell } => files::completions(shell),
         Verb::Man { directory } => files::man(&directory),
         Verb::Token {

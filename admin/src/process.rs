@@ -38,11 +38,13 @@ use crate::inherit::{InheritError, Inherited};
 use crate::ofrep;
 use crate::otel::{Exporting, SettingError};
 use crate::prober;
+use crate::quiet;
 use crate::ready::{self, Readiness};
 use crate::reload::{ReloadError, Reloader, Source};
 use crate::resolver::Resolver;
 use crate::retain;
 use crate::rollout;
+use crate::route_uses;
 use crate::runbook::{self, Crew};
 use crate::sightings::{self, Sightings};
 use crate::signals;
@@ -336,6 +338,8 @@ impl Process {
                 self.store.clone(),
                 readiness,
             )),
+            tokio::spawn(quiet::run(self.controls.clone())),
+            tokio::spawn(route_uses::run(self.controls.clone(), self.store.clone())),
             tokio::spawn(look::run(
                 self.store.clone(),
                 self.controls.clone(),
@@ -448,6 +452,7 @@ impl Process {
         self.life.is_quiet().await;
         let saved = self.sightings.save_last(&self.controls, &self.store);
         let _ = tokio::time::timeout(STORE_TIME, saved).await;
+        route_uses::finish(&self.controls, &self.store).await;
         self.controls.stop();
         let store = self.store.clone();
         let _ = tokio::task::spawn_blocking(move || store.stop(STORE_TIME)).await;

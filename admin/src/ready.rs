@@ -18,6 +18,7 @@ use switchback_config::model::Name;
 use utoipa::ToSchema;
 
 use crate::control::{Controls, Published};
+use crate::drill;
 use crate::retain::Reached;
 use crate::store::Store;
 
@@ -180,12 +181,12 @@ impl Readiness {
     }
 }
 
-/// When the way back was last gone, in earnest or as a rehearsal: whatever records rehearsals adds its
-/// time here.
+/// When the way back was last gone, in earnest or as a rehearsal that held.
 fn last_drill(
-    _published: &Published,
-    _service: &str,
+    published: &Published,
+    service: &str,
     rolled_back: Option<Timestamp>,
 ) -> Option<Timestamp> {
-    rolled_back
+    let rehearsed = drill::last_drill(published, service).filter(|drill| drill.passed);
+    rolled_back.max(rehearsed.map(|drill| drill.at))
 }

@@ -39,6 +39,7 @@ use crate::files::{self, FileError};
 use crate::inherit::Inherited;
 use crate::ofrep::Locks;
 use crate::resolver::Resolver;
+use crate::route_uses::Used;
 use crate::signals;
 use crate::store::Store;
 pub use listeners::{Listeners, Prepared, raise_descriptor_limit, set_connection_limit};
@@ -90,6 +91,12 @@ pub enum ReloadError {
         #[source]
         cause: io::Error,
     },
+    /// It takes routes away that are still used.
+    #[error(
+        "a reload would remove what is used: {}; wait, keep the route, or force it: switchback reload --force",
+        routes_in_words(.0)
+    )]
+    RouteInUse(Vec<Used>),
     /// An endpoint leads back here.
     #[error(
         "{place}: {endpoint}: switchback itself listens there, requests would go round in circles; use the address of a backend"
@@ -110,6 +117,11 @@ fn paths(changes: &[Change]) -> String {
     paths.join(", ")
 }
 
+fn routes_in_words(routes: &[Used]) -> String {
+    let routes: Vec<String> = routes.iter().map(Used::to_string).collect();
+    routes.join("; ")
+}
+
 impl ReloadError {
     /// Stable code.
     #[must_use]
@@ -121,6 +133,7 @@ impl ReloadError {
             Self::File(_) => "config_file_refused",
             Self::RestartOnly(_) => "restart_only",
             Self::Bind { .. } => "cannot_bind",
+            Self::RouteInUse(_) => "route_in_use",
             Self::OwnEndpoint { .. } => "endpoint_refused",
             Self::Refused(AskError::Refused(refusal)) => refusal.code(),
             Self::Refused(AskError::Unconfirmed(_) | AskError::NotFollowed) => "apply_unconfirmed",
@@ -346,9 +359,21 @@ impl Reloader {
     /// # Cancel safety
     /// Not safe: run it in a task of its own.
     pub async fn reload(self: &Arc<Self>, if_revision: Option<u64>) -> Result<Report, ReloadError> {
+        self.reload_as(if_revision, false).await
+    }
+
+    /// The same; `force`: routes that are still used may go.
+    ///
+    /// # Errors
+    /// As [`Reloader::reload`], except for [`ReloadError::RouteInUse`].
+    pub async fn reload_as(
+        self: &Arc<Self>,
+        if_revision: Option<u64>,
+        force: bool,
+    ) -> Result<Report, ReloadError> {
         let this = self.clone();
         let task = tokio::spawn(async move {
-            let result = this.try_reload(if_revision).await;
+            let result = this.try_reload(if_revision, force).await;
             let before = this.last().error;
             this.note(result.as_ref().err().map(ToString::to_string));
             match &result {
@@ -391,9 +416,9 @@ impl Reloader {
     ///
     /// # Errors
     /// When the reload would be refused.
-    pub async fn plan(&self) -> Result<Report, ReloadError> {
+    pub async fn plan(&self, force: bool) -> Result<Report, ReloadError> {
         let listeners = self.listeners.lock().await;
-        let changes = self.check(&listeners)?.changes;
+        let changes = self.check(&listeners, force)?.changes;
         Ok(Report {
             changed: !changes.is_empty(),
             revision: self.controls.published().state.revision,
@@ -403,7 +428,7 @@ impl Reloader {
     }
 
     /// Reads the file, and all it names. Changes nothing.
-    fn check(&self, listeners: &Listeners) -> Result<Checked, ReloadError> {
+    fn check(&self, listeners: &Listeners, force: bool) -> Result<Checked, ReloadError> {
         let path = self.path.as_deref().ok_or(ReloadError::NoFile)?;
         let base = base_of(path);
         let mut source = read(path)?;
@@ -415,7 +440,12 @@ impl Reloader {
             );
         }
         let config = &source.config;
-        let before = Arc::new(without(&self.controls.published().config).into_owned());
+        let published = self.controls.published().clone();
+        let before = Arc::new(without(&published.config).into_owned());
+        let used = published.uses.lost(&before, config, Timestamp::now());
+        if !used.is_empty() && !force {
+            return Err(ReloadError::RouteInUse(used));
+        }
         let needs_restart = restart_only(&before, config);
         if !needs_restart.is_empty() {
             return Err(ReloadError::RestartOnly(needs_restart));
@@ -459,10 +489,11 @@ impl Reloader {
     async fn try_reload(
         &self,
         if_revision: Option<u64>,
+        force: bool,
     ) -> Result<(Report, Result<(), AskError>), ReloadError> {
         // One reload at a time.
         let mut listeners = self.listeners.lock().await;
-        let checked = self.check(&listeners)?;
+        let checked = self.check(&listeners, force)?;
         let Source { text, config, .. } = checked.source;
         let limits = config.limits.clone();
         // New names have addresses before anybody is sent to them.

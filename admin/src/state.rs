@@ -27,7 +27,7 @@ pub use database::{
 pub use drill::{DrillCheck, DrillRecord};
 pub use flag::{FlagOff, FlagSet, FlagState, flag_in_force};
 pub(crate) use rollout::later;
-pub use rollout::{Ended, Hold, Outcome, Pause, RolloutState, Stage, Standing, Wait};
+pub use rollout::{Ended, Hold, Holdback, Outcome, Pause, RolloutState, Stage, Standing, Wait};
 pub use runbook::{RunEnded, RunHold, RunHoldKind, RunOutcome, RunbookRun, StepRun, StepStatus};
 
 /// The recorded state of all services.

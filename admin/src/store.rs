@@ -19,6 +19,7 @@ mod observed;
 mod outbox;
 mod queue;
 mod reads;
+mod route_uses;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod simulated;
 mod trouble;

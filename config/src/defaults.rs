@@ -6,7 +6,9 @@
 
 mod database;
 mod flag;
+mod pin;
 mod runbook;
+mod stop;
 mod takeover;
 
 use std::num::NonZeroU32;
@@ -20,7 +22,9 @@ use crate::units::{ByteSize, Percent, Period, Rate, TimeSpan};
 
 pub use database::*;
 pub use flag::*;
+pub use pin::*;
 pub use runbook::*;
+pub use stop::*;
 pub use takeover::*;
 
 /// The admin port, on loopback only, since the API can take a site down.

@@ -19,6 +19,14 @@ pub fn explain(config: &Config) -> String {
     out
 }
 
+/// Any part of a file.
+#[must_use]
+pub fn yaml(value: &Value) -> String {
+    let mut out = String::new();
+    write_map(value, 0, &mut out);
+    out
+}
+
 fn write_map(value: &Value, indent: usize, out: &mut String) {
     for (key, value) in value.as_object().into_iter().flatten() {
         let _ = write!(out, "{:indent$}{}:", "", quoted_key(key));

@@ -10,6 +10,7 @@ pub mod defaults;
 pub mod diagnostic;
 pub mod diff;
 mod explain;
+pub mod foreign;
 mod mask;
 pub mod model;
 mod node;
@@ -23,7 +24,7 @@ mod validate;
 
 use decode::{Context, Decode};
 use diagnostic::Diagnostic;
-pub use explain::explain;
+pub use explain::{explain, yaml};
 pub use mask::mask;
 pub use schema::schema;
 pub use tokens::{FlagTokenEntry, TokenEntry, parse_flag_tokens, parse_tokens};

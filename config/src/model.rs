@@ -9,10 +9,12 @@
 //! `GET /v1/config` and the stored overrides show.
 
 mod database;
+mod deprecation;
 mod flag;
 mod hooks;
 mod limits;
 mod mirror;
+mod pin;
 mod rollback;
 mod rollout;
 mod rule;
@@ -30,6 +32,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::{ByteSize, Endpoint, Percent, TimeSpan};
 pub use database::{Database, Migration, SchemaSupport};
+pub use deprecation::Deprecation;
 pub use flag::{Condition, Flag, FlagHeader, FlagRule, Ofrep};
 pub use hooks::{
     Check, Gate, GateFailure, Hook, HookAction, HookEvent, HttpHook, Preset, RunHook, Until,
@@ -37,6 +40,7 @@ pub use hooks::{
 use limits::or_off;
 pub use limits::{LimitOverrides, Limits};
 pub use mirror::Mirror;
+pub use pin::Pin;
 pub use rollback::{CompareTo, ErrorClass, OnFailure, Rollback, Uncontrolled};
 pub use rollout::{Bake, ROLLOUT_PARTS, Rollout, RolloutFault, Step};
 pub use rule::{RateRule, Rule, Signal, SignalSource};
@@ -247,6 +251,12 @@ pub struct Route {
     /// Changes to the headers sent to the client.
     #[serde(skip_serializing_if = "HeaderChanges::is_empty")]
     pub response_headers: HeaderChanges,
+    /// What clients are told about its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deprecation: Option<Deprecation>,
+    /// A reload may remove it only when it has had no request for so long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_while_used: Option<TimeSpan>,
     /// Limits of this route.
     #[serde(skip_serializing_if = "LimitOverrides::is_empty")]
     pub limits: LimitOverrides,
@@ -328,13 +338,16 @@ pub struct HeaderChanges {
     /// Removed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remove: Vec<String>,
+    /// Added beside what is there: what switchback itself has to say.
+    #[serde(skip)]
+    pub add: Vec<(String, String)>,
 }
 
 impl HeaderChanges {
     /// Whether nothing is changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.set.is_empty() && self.remove.is_empty()
+        self.set.is_empty() && self.remove.is_empty() && self.add.is_empty()
     }
 }
 
@@ -352,6 +365,9 @@ pub struct Service {
     /// Which clients stay on one backend.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
+    /// What keeps a page and its files on one version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pin: Option<Pin>,
     /// Which testers may choose a backend themselves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preview: Option<Preview>,
@@ -535,4 +551,6 @@ pub struct Drain {
     /// They are closed after this time; `None` (`off`): never.
     #[serde(serialize_with = "or_off")]
     pub streams: Option<TimeSpan>,
+    /// A backend that has had neither weight nor requests for so long may be stopped.
+    pub safe_to_stop_after: TimeSpan,
 }

@@ -18,7 +18,7 @@ use crate::decode::{OrOff, Table, Words, section};
 use crate::model::{
     Balance, CompareTo, LogFormat, Migration, OnFailure, Slow, TlsVersion, Underscores,
 };
-use crate::units::{ByteSize, Endpoint, Percent, Rate, TimeSpan};
+use crate::units::{ByteSize, Date, Endpoint, Percent, Rate, TimeSpan};
 pub(crate) use database::{Database, SchemaSupport};
 pub(crate) use flags::{Condition, Flag, FlagHeader, FlagRule, FlagValue, Number, Ofrep};
 pub(crate) use hooks::{Hook, Until};
@@ -173,10 +173,26 @@ section! {
         request_headers: HeaderChanges,
         /// Changes to the headers sent to the client.
         response_headers: HeaderChanges,
+        /// What clients are told about its end.
+        deprecation: Deprecation,
+        /// A reload does not remove it before it has had no request for so long, unless forced. Default: it does.
+        keep_while_used: TimeSpan,
         /// Limits of this route.
         limits: Limits,
     }
     later ["mirror"]
+}
+
+section! {
+    /// That a route is on its way out: headers for its clients, and at least one of the two dates.
+    Deprecation {
+        /// From when on it should not be used any more: `deprecation` (RFC 9745). A day, or a time in UTC.
+        since: Date,
+        /// When it will be gone: `sunset` (RFC 8594). A day, or a time in UTC.
+        sunset: Date,
+        /// What to read about it, for `link`.
+        link: String,
+    }
 }
 
 section! {
@@ -220,6 +236,8 @@ section! {
         balance: Balance,
         /// Which clients stay on one backend. Default: none.
         affinity: Affinity,
+        /// What keeps a page and its files on one version. Default: nothing.
+        pin: Pin,
         /// Which testers may choose a backend. Default: none.
         preview: Preview,
         /// Active checks. Default: passive only.
@@ -309,6 +327,18 @@ section! {
         header: String,
         /// Whether a missing cookie is set. Default: true.
         issue: bool,
+    }
+}
+
+section! {
+    /// Keeps a client on the version that its page came from.
+    Pin {
+        /// Name of a cookie that is set to stand for the version.
+        cookie: String,
+        /// Name of a header in which the page's own code names its version.
+        header: String,
+        /// Paths of files that belong to one version: where one answers 404, the other is asked.
+        assets: Vec<TextItem>,
     }
 }
 
@@ -464,6 +494,8 @@ section! {
     Drain {
         /// They are closed after this time; `off` (default): never.
         streams: OrOff<TimeSpan>,
+        /// A backend without weight and requests may be stopped after this time. Default: 30s.
+        safe_to_stop_after: TimeSpan,
     }
 }
 

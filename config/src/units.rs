@@ -4,6 +4,7 @@
 //! `check --explain` shows can be pasted into a file. Bare numbers are refused: `30` could be
 //! seconds or milliseconds, and at 3 a.m. nobody should have to guess.
 
+mod date;
 mod endpoint;
 mod threshold;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use date::Date;
 pub use endpoint::{Endpoint, EndpointHost, Scheme, is_dns_name};
 pub use threshold::{StatusRange, Threshold};
 

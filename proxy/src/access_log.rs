@@ -56,7 +56,7 @@ pub struct Record {
     /// What that backend runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<Arc<str>>,
-    /// `preview` or `diverted`; absent for split traffic.
+    /// `preview`, `asset` or `diverted`; absent for split traffic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pick: Option<&'static str>,
     /// The canary whose failed attempt was repeated on stable, and how it failed.

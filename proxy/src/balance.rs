@@ -24,6 +24,8 @@ pub(crate) enum Pick {
     Diverted,
     /// To stable, because a canary failed it. Not judged.
     Rescue,
+    /// To another version, because the picked one does not have this file. Not judged, counted as previews are.
+    Asset,
     /// By a tester's choice. Not judged, and counted apart.
     Preview,
     /// As a copy of a request that stable served. Counted apart, and compared with it.
@@ -182,7 +184,7 @@ impl Claim {
             return false;
         };
         let open = match self.pick {
-            Pick::Preview => !current.service.blocked[backend],
+            Pick::Preview | Pick::Asset => !current.service.blocked[backend],
             Pick::Mirror => current.service.mirrors_to(backend),
             Pick::Split | Pick::Diverted | Pick::Rescue => current.service.is_open(backend),
         };
@@ -255,7 +257,9 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         self.release(match self.pick {
-            Pick::Split | Pick::Diverted | Pick::Rescue | Pick::Preview => Outcome::ClientGone,
+            Pick::Split | Pick::Diverted | Pick::Rescue | Pick::Preview | Pick::Asset => {
+                Outcome::ClientGone
+            }
             // A copy has no client; it is dropped when its time is up.
             Pick::Mirror if self.began => Outcome::Timeout,
             Pick::Mirror => Outcome::NotSent,

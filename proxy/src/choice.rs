@@ -1,6 +1,7 @@
 //! Which backend a request is meant for, before an endpoint is chosen.
 //!
-//! In this order: a tester's explicit wish, the client's affinity key, the shares of the split. If
+//! In this order: a tester's explicit wish, the version that the client's page came from, its affinity
+//! key, the shares of the split. If
 //! the backend so found has no healthy endpoint, its share goes to stable; stable's own share goes
 //! to canaries only where the operator said so, because a canary is by definition less trusted.
 //! When probes say that no endpoint of any weighted backend works, they are not believed: a broken
@@ -15,6 +16,7 @@ use crate::error::RequestError;
 use crate::head::RequestHead;
 use crate::headers;
 use crate::health::Probed;
+use crate::pin;
 use crate::request::Request;
 use crate::split::key_hash;
 use crate::view::ServiceView;
@@ -28,6 +30,8 @@ pub(crate) struct Choice {
     pub(crate) despite_probes: bool,
     /// The hash of the client's affinity key.
     pub(crate) key: Option<u64>,
+    /// The same for the judge, who must tell clients apart that stay on a version.
+    pub(crate) judged_as: Option<u64>,
     /// A cookie to set, for a client that had none.
     pub(crate) set_cookie: Option<String>,
 }
@@ -46,10 +50,22 @@ pub(crate) fn choose(
             pick: Pick::Preview,
             despite_probes: true,
             key: None,
+            judged_as: None,
             set_cookie: None,
         });
     }
     let (key, set_cookie) = affinity(request, service);
+    let judged_as = pin::judged_as(request, service, key);
+    if let Some(backend) = pin::pinned(request, service) {
+        return Ok(Choice {
+            backend,
+            pick: Pick::Split,
+            despite_probes: false,
+            key,
+            judged_as,
+            set_cookie,
+        });
+    }
     let by_key = key
         .map(|key| service.service.split.by_key(key))
         .filter(|backend| service.service.is_open(*backend));
@@ -61,6 +77,7 @@ pub(crate) fn choose(
         pick: Pick::Split,
         despite_probes: false,
         key,
+        judged_as,
         set_cookie,
     };
     if is_available(request.worker, &service.backends[backend]) {

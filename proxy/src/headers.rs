@@ -250,6 +250,8 @@ pub(crate) struct ResponsePolicy<'a> {
     pub(crate) no_store: bool,
     /// An affinity cookie to set.
     pub(crate) set_cookie: Option<&'a str>,
+    /// The cookie that keeps the client on a version.
+    pub(crate) set_pin: Option<&'a str>,
     /// The route's changes.
     pub(crate) changes: Option<&'a HeaderChanges>,
 }
@@ -285,6 +287,9 @@ pub(crate) fn write_response<S: FieldSink>(
     if policy.no_store {
         sink.field("cache-control", b"no-store");
     }
+    for (name, value) in &changes.add {
+        sink.configured(name, value.as_bytes());
+    }
     if let Some((backend, version)) = policy.expose {
         sink.field("x-switchback-backend", backend.as_bytes());
         sink.field("x-switchback-version", version.as_bytes());
@@ -292,7 +297,7 @@ pub(crate) fn write_response<S: FieldSink>(
             sink.field("x-switchback-rescued", b"1");
         }
     }
-    if let Some(cookie) = policy.set_cookie {
+    for cookie in [policy.set_cookie, policy.set_pin].into_iter().flatten() {
         sink.field("set-cookie", cookie.as_bytes());
     }
 }
@@ -316,7 +321,13 @@ pub(crate) fn affinity_cookie(name: &str, key: &str, secure: bool) -> String {
     format!("{name}={key}; Path=/; Max-Age=2592000; HttpOnly; SameSite=Lax{secure}")
 }
 
-/// A key for such a cookie.
+/// The cookie that keeps a client on a version until its browser is closed.
+pub(crate) fn pin_cookie(name: &str, word: &str, secure: bool) -> String {
+    let secure = if secure { "; Secure" } else { "" };
+    format!("{name}={word}; Path=/; HttpOnly; SameSite=Lax{secure}")
+}
+
+/// A key for an affinity cookie.
 pub(crate) fn new_affinity_key(random: [u8; 16]) -> String {
     random
         .iter()

@@ -16,6 +16,7 @@ use crate::choice::{Choice, is_tester};
 use crate::error::RequestError;
 use crate::head::{FieldSink, Framing, RequestHead, ResponseHead};
 use crate::headers::{self, ResponsePolicy};
+use crate::pin;
 use crate::report::Report;
 use crate::request::Request;
 use crate::tunnel::Tunnel;
@@ -54,6 +55,7 @@ pub(crate) struct ResponseNotes {
     pub(crate) rescued: bool,
     no_store: bool,
     set_cookie: Option<String>,
+    set_pin: Option<String>,
     /// The client's connection cannot be used again.
     pub(crate) close: bool,
 }
@@ -74,7 +76,7 @@ impl ResponseNotes {
             set_cookie: choice.set_cookie.take(),
             ..Self::default()
         };
-        notes.show_backend(service, choice.backend);
+        notes.show_backend(request, service, choice);
         notes
     }
 
@@ -88,6 +90,7 @@ impl ResponseNotes {
             rescued: self.rescued,
             no_store: self.no_store,
             set_cookie: self.set_cookie.as_deref(),
+            set_pin: self.set_pin.as_deref(),
             changes: self
                 .route
                 .as_ref()
@@ -96,11 +99,18 @@ impl ResponseNotes {
     }
 
     /// Notes who answers now.
-    pub(crate) fn show_backend(&mut self, service: &ServiceView, backend: usize) {
+    pub(crate) fn show_backend(
+        &mut self,
+        request: &Request<'_>,
+        service: &ServiceView,
+        choice: &Choice,
+    ) {
+        let backend = choice.backend;
         let no_store = service.service.no_store.get(backend);
         self.no_store = no_store.copied().unwrap_or_default();
+        self.set_pin = pin::cookie(request, service, choice);
         if self.exposes {
-            let backend = &service.backends[backend].backend;
+            let backend = &service.backends[choice.backend].backend;
             self.backend = Some((backend.name.clone(), backend.version.clone()));
         }
     }

@@ -195,6 +195,7 @@ impl Report {
             record.pick = match claim.pick {
                 Pick::Split | Pick::Rescue => None,
                 Pick::Diverted => Some("diverted"),
+                Pick::Asset => Some("asset"),
                 Pick::Preview => Some("preview"),
                 Pick::Mirror => Some("mirror"),
             };

@@ -25,6 +25,7 @@ use crate::head::{FieldSink, Name, RequestHead};
 use crate::headers::{self, Ids, RequestPolicy};
 use crate::mirror;
 use crate::outcome::{Finding, Outcome};
+use crate::pin;
 use crate::reply::{Reply, Response, ResponseNotes};
 use crate::report::{Report, outcome_of};
 use crate::rescue::{self, Failed, Repeat, Tries};
@@ -94,6 +95,9 @@ pub(crate) async fn handle(
         if client.is_misdirected(head, route) {
             return refuse(worker, head, &ids, report, &RequestError::Misdirected);
         }
+        if let Some(used) = &route.used {
+            used.note(worker.index, unix_ms);
+        }
         let limits = route.limits_on(&client.listener.name);
         let request = Request {
             worker,
@@ -157,13 +161,19 @@ async fn attempt(
     loop {
         let claim = claim(request, service, &choice, retried_from.as_ref())?;
         if retried_from.is_none() && !course.tries.rescued {
-            report.picked(request, &claim, choice.key, client);
-            request.stopwatch.start(&claim, choice.key);
+            report.picked(request, &claim, choice.judged_as, client);
+            request.stopwatch.start(&claim, choice.judged_as);
         }
         report.note_backend(&claim);
         let failure = match forward::send(request, claim, upload, fresh, timer).await {
             Ok(answer) => {
                 note_time(service, request.stopwatch.stop(request.worker), report);
+                if let Some(other) = pin::elsewhere(request, service, &answer) {
+                    (upload, timer) = miss(*answer, &mut course.tries, report);
+                    (choice.backend, choice.pick) = (other, Pick::Asset);
+                    notes.show_backend(request, service, &choice);
+                    continue;
+                }
                 match should_rescue(request, service, &answer, course.tries) {
                     false => return Ok((answer, notes)),
                     true => give_up(*answer),
@@ -172,11 +182,7 @@ async fn attempt(
             Err(failure) => *failure,
         };
         if matches!(failure.error, RequestError::Closed) {
-            report.acquit();
-            request.stopwatch.cancel();
-            course.source = Some(failure.upload.into_source());
-            course.timer = Some(failure.timer);
-            return Err(RequestError::Closed);
+            return Err(begin_again(request, failure, course, report));
         }
         let repeat = decide(request, service, &failure, &mut course.tries);
         let outcome = end_attempt(request, &failure, repeat, report);
@@ -202,15 +208,11 @@ async fn attempt(
                 claim.cells(|cells| cells.rescued.add(1));
                 report.note_rescue(&claim, outcome);
                 notes.rescued = true;
-                choice = Choice {
-                    backend: service.service.stable,
-                    pick: Pick::Rescue,
-                    ..choice
-                };
+                (choice.backend, choice.pick) = (service.service.stable, Pick::Rescue);
                 (retried_from, fresh) = (None, false);
             }
         }
-        notes.show_backend(service, choice.backend);
+        notes.show_backend(request, service, &choice);
         claim.end(outcome);
         (upload, timer) = (rest.again(), same_timer);
     }
@@ -330,6 +332,30 @@ fn give_up(answer: Answer) -> Failure {
         timer: answer.timer,
         status: Some(answer.head.status),
     }
+}
+
+/// The backend was taken away before the request began.
+fn begin_again(
+    request: &Request<'_>,
+    failure: Failure,
+    course: &mut Course,
+    report: &mut Report,
+) -> RequestError {
+    report.acquit();
+    request.stopwatch.cancel();
+    course.source = Some(failure.upload.into_source());
+    course.timer = Some(failure.timer);
+    failure.error
+}
+
+/// Ends an attempt whose backend does not have the file, and begins anew. That it does not have another
+/// version's file is no failure.
+fn miss(answer: Answer, tries: &mut Tries, report: &mut Report) -> (Upload, Timer) {
+    let outcome = Outcome::Status(answer.head.status);
+    report.judge(outcome);
+    tries.begun += 1;
+    answer.claim.end(outcome);
+    (answer.upload.again(), answer.timer)
 }
 
 fn decide(

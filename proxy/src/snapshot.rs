@@ -24,6 +24,8 @@ use crate::h1::facts::HeadLimits;
 use crate::health::EndpointHealth;
 use crate::mixture::Mixture;
 use crate::outcome::ErrorRules;
+use crate::pin::Pin;
+use crate::route_use::RouteUse;
 use crate::router::Router;
 use crate::slow::Slowness;
 use crate::split::Split;
@@ -78,6 +80,8 @@ pub struct Route {
     pub request_headers: HeaderChanges,
     /// Changes to the headers sent to the client.
     pub response_headers: HeaderChanges,
+    /// When it was last asked for, where that matters.
+    pub used: Option<Arc<RouteUse>>,
     /// The limits of its requests.
     pub limits: RequestLimits,
     /// The limits of its requests that arrive on listeners with limits of their own.
@@ -169,6 +173,8 @@ pub struct Service {
     pub balance: Balance,
     /// Which clients stay on one backend.
     pub affinity: Option<Affinity>,
+    /// What keeps a page and its files on one version.
+    pub pin: Option<Arc<Pin>>,
     /// Which testers choose a backend.
     pub preview: Option<Preview>,
     /// Which requests are copied, while somebody gets copies.

@@ -118,7 +118,7 @@ impl BackendStats {
     pub(crate) fn cells(&self, worker: usize, pick: Pick) -> &BackendCells {
         match pick {
             Pick::Split | Pick::Diverted | Pick::Rescue => &self.split[worker],
-            Pick::Preview => &self.preview[worker],
+            Pick::Preview | Pick::Asset => &self.preview[worker],
             Pick::Mirror => &self.mirrored[worker].attempts,
         }
     }

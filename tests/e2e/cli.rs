@@ -186,6 +186,8 @@ async fn every_verb_speaks_to_people_and_to_programs() {
         "demo",
         "run",
         "init",
+        "import",
+        "simulate",
         "check",
         "schema",
         "token",

@@ -5,8 +5,16 @@ use std::sync::Arc;
 use switchback_config::model::{self, Action, Config, LimitOverrides};
 use switchback_proxy::snapshot::{RequestLimits, Route, RouteAction, Service};
 
+use super::deprecation;
+use crate::route_uses::RouteUses;
+
 /// A route, with the limits of everything that it passes.
-pub(super) fn build(config: &Config, route: &model::Route, services: &[Arc<Service>]) -> Route {
+pub(super) fn build(
+    config: &Config,
+    route: &model::Route,
+    services: &[Arc<Service>],
+    uses: &RouteUses,
+) -> Route {
     let none = LimitOverrides::default();
     let (action, of_service) = match &route.action {
         Action::Service(name) => {
@@ -35,7 +43,8 @@ pub(super) fn build(config: &Config, route: &model::Route, services: &[Arc<Servi
         path: route.path.clone(),
         rewrite: route.rewrite.clone(),
         request_headers: route.request_headers.clone(),
-        response_headers: route.response_headers.clone(),
+        response_headers: deprecation::response_headers(route),
+        used: uses.of(route),
         limits: limits(&none),
         limits_by_listener: by_listener
             .map(|(name, listener)| (name.clone(), limits(&listener.limits)))

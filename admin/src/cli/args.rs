@@ -4,9 +4,11 @@ mod database;
 mod flags;
 mod history;
 mod hooks;
+mod import;
 mod init;
 mod rollout;
 mod runbook;
+mod simulate;
 
 use std::path::PathBuf;
 
@@ -18,9 +20,11 @@ pub use database::{DeclaredArgs, GateVerb, MigrationArg, PhaseArg, SchemaVerb};
 pub use flags::FlagVerb;
 pub use history::{DiffArgs, HistoryArgs, RestoreArgs};
 pub use hooks::HooksVerb;
+pub use import::ImportTool;
 pub use init::InitArgs;
 pub use rollout::{DeployArgs, PlanArgs, RolloutVerb};
 pub use runbook::{RunbookVerb, WayBack};
+pub use simulate::SimulateArgs;
 
 /// The ingress that rolls bad releases back by itself.
 #[derive(Debug, Parser)]
@@ -216,6 +220,21 @@ pub enum Verb {
         #[command(subcommand)]
         verb: GateVerb,
     },
+    /// Take over what another tool was told about rollouts: prints keys of a service, and what it has left out
+    #[command(
+        after_help = "Example: switchback import argo rollout.yaml\nExample: switchback import flagger canary.yaml -o json"
+    )]
+    Import {
+        /// Whose file it is
+        tool: ImportTool,
+        /// The file; `-` for standard input
+        file: PathBuf,
+    },
+    /// Replay an access log through the judge: when would it have rolled back, and whom would that have spared
+    #[command(
+        after_help = "Example: switchback simulate --log access.jsonl --config switchback.yaml --inject 'green 5xx=3% from 10:05'\nExample: zcat access.log.*.gz | switchback simulate --log - --with 'max_extra_errors=2%; min_failures=10'"
+    )]
+    Simulate(SimulateArgs),
     /// Show services, backends and their traffic
     #[command(after_help = "Example: switchback status checkout")]
     Status {
@@ -417,6 +436,9 @@ pub enum Verb {
         /// Show what would change, change nothing
         #[arg(long)]
         dry_run: bool,
+        /// Also remove routes that are still used
+        #[arg(long)]
+        force: bool,
     },
     /// Leave the stable-only state after the recorded state was lost
     #[command(after_help = "Example: switchback acknowledge")]

@@ -164,7 +164,8 @@ impl Client {
         let path = if query.is_empty() {
             path.to_owned()
         } else {
-            format!("{path}?{}", query.join("&"))
+            let joint = if path.contains('?') { '&' } else { '?' };
+            format!("{path}{joint}{}", query.join("&"))
         };
         let mut headers = Vec::new();
         if let Some(revision) = options.if_revision {

@@ -43,7 +43,7 @@ pub(super) async fn write(client: &Client, verb: Verb) -> Result<u8, Failed> {
             )
             .await
         }
-        Verb::Reload { dry_run } => reload(client, dry_run).await,
+        Verb::Reload { dry_run, force } => reload(client, dry_run, force).await,
         Verb::Acknowledge => {
             let options = WriteArgs::default();
             let answer = client
@@ -200,14 +200,16 @@ async fn rollback_all(
     Ok(u8::from(answer["refused"].as_u64() != Some(0)))
 }
 
-async fn reload(client: &Client, dry_run: bool) -> Result<u8, Failed> {
+async fn reload(client: &Client, dry_run: bool, force: bool) -> Result<u8, Failed> {
     let options = WriteArgs {
         dry_run,
         ..WriteArgs::default()
     };
-    let answer = client
-        .write(Method::POST, "/v1/reload", json!({}), &options)
-        .await;
+    let path = match force {
+        true => "/v1/reload?force=true",
+        false => "/v1/reload",
+    };
+    let answer = client.write(Method::POST, path, json!({}), &options).await;
     let answer = answer.map_err(|error| match error {
         error @ ClientError::Problem { status: 422, .. } => Failed {
             code: super::exit::CONFIG,

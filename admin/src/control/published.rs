@@ -11,6 +11,8 @@ use crate::builder::Retired;
 use crate::clock::SteadyClock;
 use crate::effective::Effective;
 use crate::observer::{Gauge, StableGauge};
+use crate::quiet::Quiet;
+use crate::route_uses::RouteUses;
 use crate::state::State;
 
 /// Everything that is in force at one moment. Immutable.
@@ -30,6 +32,10 @@ pub struct Published {
     pub retired: Vec<Retired>,
     /// The time that decisions are made by.
     pub clock: SteadyClock,
+    /// When routes were last used.
+    pub uses: Arc<RouteUses>,
+    /// Since when backends have had nothing to do.
+    pub quiet: Arc<Quiet>,
     /// Rollbacks since the start, by service and cause.
     pub rollbacks: BTreeMap<(Name, &'static str), u64>,
     /// What checks after rollbacks found out since the start, by service and result.

@@ -40,6 +40,7 @@ use crate::evidence::Record;
 use crate::flags;
 use crate::handover::Follower;
 use crate::observer::{Clock, Observer};
+use crate::quiet::Quiet;
 use crate::state::State;
 use crate::store::Store;
 use crate::timings::Timings;
@@ -153,6 +154,7 @@ struct Keeper {
     numbered: u64,
     last_tick: Duration,
     clock: SteadyClock,
+    quiet: Arc<Quiet>,
     lending: Lending,
     outgoing: Outgoing<Snapshot>,
 }
@@ -166,6 +168,8 @@ impl Keeper {
     ) -> (Self, watch::Receiver<Arc<Published>>) {
         let alarm = Alarm::new(std::thread::current());
         let flags = Arc::new(FlagTable::empty(start.trust));
+        let quiet = Arc::<Quiet>::default();
+        let builder = Builder::new(start.plane.workers(), alarm.clone());
         let (published, receiver) = watch::channel(Arc::new(Published {
             config: start.config.clone(),
             state: Arc::default(),
@@ -173,12 +177,14 @@ impl Keeper {
             flags: flags.clone(),
             snapshot: start.plane.snapshot(),
             clock: start.clock,
+            quiet: quiet.clone(),
+            uses: builder.uses().clone(),
             retired: Vec::new(),
             rollbacks: BTreeMap::new(),
             recoveries: BTreeMap::new(),
         }));
         let mut keeper = Self {
-            builder: Builder::new(start.plane.workers(), alarm.clone()),
+            builder,
             numbered: start.state.revision,
             world: World {
                 config: start.config_before.unwrap_or_else(|| start.config.clone()),
@@ -203,6 +209,7 @@ impl Keeper {
             pending: None,
             last_tick: Duration::ZERO,
             clock: start.clock,
+            quiet,
             lending: Lending::default(),
             outgoing: Outgoing::default(),
         };
@@ -497,6 +504,8 @@ impl Keeper {
             flags: self.flags.clone(),
             snapshot,
             clock: self.clock,
+            quiet: self.quiet.clone(),
+            uses: self.builder.uses().clone(),
             retired: self.builder.retired().to_vec(),
             rollbacks: self.rollbacks.clone(),
             recoveries: self.recoveries.clone(),

@@ -66,6 +66,7 @@ pub(super) fn start(case: &mut Case<'_>, start: &StartRollout) -> Result<(), Ref
         key: start.key.clone(),
         paused: None,
         ended: None,
+        holdback: None,
     };
     enter(case, rollout, stage)
 }
@@ -236,6 +237,8 @@ fn finish(case: &mut Case<'_>, mut rollout: RolloutState, force: bool) -> Result
         rollout.version
     );
     note_proven(case, &rollout.version);
+    let standing = case.standing(&canary);
+    rollout.holdback = rollout.held_back(&from, case.before.version(&from), &standing);
     rollout.ended = Some(Ended {
         outcome: Outcome::Promoted,
         at: case.at,

@@ -62,7 +62,7 @@ impl Play {
             unhealthy: Vec::new(),
             standing: Standing {
                 requests: 1_000_000,
-                hold: None,
+                ..Standing::default()
             },
         }
     }

@@ -167,6 +167,8 @@ pub(crate) fn with(config: &Config, service: &str, shadow: Service, host: &str) 
         request_headers: HeaderChanges::default(),
         response_headers: HeaderChanges::default(),
         limits: LimitOverrides::default(),
+        deprecation: None,
+        keep_while_used: None,
     });
     config.services.insert(name, shadow);
     config

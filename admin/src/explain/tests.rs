@@ -64,7 +64,7 @@ impl Play {
             reason: None,
             standing: Standing {
                 requests: 1_000,
-                hold: None,
+                ..Standing::default()
             },
             down: Vec::new(),
         }
@@ -312,11 +312,12 @@ fn rollout_in_each_kind_of_wait() {
     play.standing = Standing {
         requests: 12,
         hold: Some(Hold::canary("too little traffic for a judgement".into())),
+        ..Standing::default()
     };
     assert_says("rollout_holds", &play);
     play.standing = Standing {
         requests: 600,
-        hold: None,
+        ..Standing::default()
     };
     play.promote().later(11);
     assert_says("rollout_waits_for_approval", &play);

@@ -17,6 +17,8 @@ use crate::state::{Hold, Standing};
 pub struct Gauge {
     evidence: AtomicU64,
     answered: AtomicU64,
+    /// The same of the one it is compared with, and how many of them failed.
+    stable: [AtomicU64; 2],
     hold: ArcSwapOption<Hold>,
     looks: ArcSwapOption<Vec<Look>>,
     signals: ArcSwap<Vec<Arc<Feed>>>,
@@ -96,6 +98,8 @@ impl Gauge {
         Standing {
             requests: self.answered.load(Relaxed),
             hold: self.hold.load().as_deref().cloned(),
+            stable_requests: self.stable[0].load(Relaxed),
+            stable_failures: self.stable[1].load(Relaxed),
         }
     }
 
@@ -137,6 +141,11 @@ impl Gauge {
 
     pub(super) fn set_answered(&self, requests: u64) {
         self.answered.store(requests, Relaxed);
+    }
+
+    pub(super) fn set_stable(&self, (requests, failures): (u64, u64)) {
+        self.stable[0].store(requests, Relaxed);
+        self.stable[1].store(failures, Relaxed);
     }
 
     pub(super) fn set_hold(&self, hold: Option<Hold>) {

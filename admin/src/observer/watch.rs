@@ -78,6 +78,8 @@ pub(super) struct Watch {
     reported: Option<Cause>,
     /// Requests since the share last rose.
     answered: u64,
+    /// Requests and failures of the one it is compared with, since then.
+    stable_answered: (u64, u64),
     /// Why the share should not rise.
     hold: Option<Hold>,
     /// Whether stable is the broken one, and in which words.
@@ -121,6 +123,7 @@ impl Watch {
             head_start: None,
             reported: None,
             answered: 0,
+            stable_answered: (0, 0),
             hold: None,
             stable: StableCheck::default(),
             stable_fails: None,
@@ -193,6 +196,8 @@ impl Watch {
         if share > before || new_version {
             self.answered = 0;
             self.gauge.set_answered(0);
+            self.stable_answered = (0, 0);
+            self.gauge.set_stable((0, 0));
         }
         if share > 0.0 && (before <= 0.0 || new_version) {
             self.cases.iter_mut().for_each(|case| case.new_version(now));
@@ -243,6 +248,9 @@ impl Watch {
         let counts = self.errors().counts();
         self.answered += counts.canary_requests;
         self.gauge.set_answered(self.answered);
+        self.stable_answered.0 += counts.stable_requests;
+        self.stable_answered.1 += counts.stable_failures;
+        self.gauge.set_stable(self.stable_answered);
         self.rules.tick(clock, counts);
         self.said.extend(self.rules.take_said());
         let stable_fails = self.note_stable(clock.now, counts);
@@ -400,6 +408,8 @@ impl Watch {
         Standing {
             requests: self.answered,
             hold: self.hold.clone(),
+            stable_requests: self.stable_answered.0,
+            stable_failures: self.stable_answered.1,
         }
     }
 

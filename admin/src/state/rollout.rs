@@ -44,6 +44,24 @@ pub struct RolloutState {
     /// How it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Ended>,
+    /// How the version that was held back did while the canary had all but its share, once that is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holdback: Option<Holdback>,
+}
+
+/// How the version before does beside the new one: whether it still works on what the new one writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Holdback {
+    /// Its backend.
+    pub backend: Name,
+    /// Its label.
+    pub version: String,
+    /// Requests it has answered since the bake began.
+    pub requests: u64,
+    /// Those of them that failed.
+    pub failures: u64,
+    /// Whether it works; nothing: too few requests to tell.
+    pub works: Option<bool>,
 }
 
 /// How far a rollout has come.
@@ -115,6 +133,10 @@ pub struct Standing {
     pub requests: u64,
     /// Why it should not get more, if there is a reason.
     pub hold: Option<Hold>,
+    /// Requests that the one it is compared with has answered meanwhile.
+    pub stable_requests: u64,
+    /// Those of them that failed.
+    pub stable_failures: u64,
 }
 
 /// A reason not to give a canary more.
@@ -204,6 +226,23 @@ impl RolloutState {
             return Some(Wait::Traffic { requests, needed });
         }
         self.needs_approval().then_some(Wait::Approval)
+    }
+
+    /// How the version on `stable` does while it is held back in a bake.
+    #[must_use]
+    pub fn held_back(&self, stable: &Name, version: &str, standing: &Standing) -> Option<Holdback> {
+        if self.stage != Stage::Bake {
+            return None;
+        }
+        let fails = standing.hold.as_ref().is_some_and(|hold| hold.stable_fails);
+        let enough = standing.stable_requests >= self.plan.min_requests.into();
+        Some(Holdback {
+            backend: stable.clone(),
+            version: version.to_owned(),
+            requests: standing.stable_requests,
+            failures: standing.stable_failures,
+            works: (fails || enough).then_some(!fails),
+        })
     }
 
     /// When it is given up if nobody advances it.

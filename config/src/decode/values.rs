@@ -11,7 +11,7 @@ use crate::diagnostic::Code;
 use crate::model::Slow;
 use crate::node::{Node, Value};
 use crate::suggest;
-use crate::units::{ByteSize, Endpoint, Percent, Rate, Threshold, TimeSpan, UnitError};
+use crate::units::{ByteSize, Date, Endpoint, Percent, Rate, Threshold, TimeSpan, UnitError};
 
 fn scalar<'a>(
     node: &'a Node,
@@ -156,6 +156,7 @@ macro_rules! text_values {
 
 text_values! {
     TimeSpan: "a duration such as 30s", r"^\d[\d.a-z ]*[a-z]$", |text| text.parse();
+    Date: "a date such as 2027-05-01", r"^\d{4}-\d\d-\d\d(T[\d:.]+Z)?$", |text| text.parse();
     ByteSize: "a size such as 64KiB", r"^\d[\d.]* ?[A-Za-z]+$", |text| text.parse();
     Percent: "a percent such as 5%", r"^\d[\d.]* ?%$", |text| text.parse();
     Rate: "a rate such as 1/year", r"^\d+ ?/ ?[a-z]+$", |text| text.parse();

@@ -1,5 +1,7 @@
 //! Routes: what they match, that no two match the same, and where they lead.
 
+mod deprecation;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use indexmap::IndexMap;
@@ -169,6 +171,8 @@ fn route(
         changes(&raw.request_headers),
         changes(&raw.response_headers),
     );
+    let deprecation = raw.deprecation.as_ref();
+    let deprecation = deprecation.and_then(|written| deprecation::deprecation(written, cx));
     let limits = limits::overrides(raw.limits.as_ref(), Level::Route, cx);
     Some(Route {
         host: host?,
@@ -180,6 +184,8 @@ fn route(
         rewrite,
         request_headers,
         response_headers,
+        deprecation,
+        keep_while_used: raw.keep_while_used.as_ref().map(|span| span.value),
         limits,
     })
 }

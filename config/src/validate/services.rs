@@ -4,6 +4,7 @@ mod database;
 mod hooks;
 mod judge;
 mod mirror;
+mod pin;
 mod rollout;
 mod rules;
 mod split;
@@ -71,18 +72,12 @@ fn service(
     let raw = &written.value;
     let table = require(written, raw.backends.as_ref(), "backends", cx);
     let backends = table.map(|table| backends(table, own, flags, cx));
-    let affinity = raw
-        .affinity
-        .as_ref()
-        .and_then(|affinity| self::affinity(affinity, cx));
-    let preview = raw
-        .preview
-        .as_ref()
-        .and_then(|preview| self::preview(preview, cx));
-    let health = raw
-        .health
-        .as_ref()
-        .and_then(|health| health_check(health, cx));
+    let affinity = raw.affinity.as_ref();
+    let affinity = affinity.and_then(|affinity| self::affinity(affinity, cx));
+    let preview = raw.preview.as_ref();
+    let preview = preview.and_then(|preview| self::preview(preview, cx));
+    let health = raw.health.as_ref();
+    let health = health.and_then(|health| health_check(health, cx));
     let rescue = rescue(raw.rescue.as_ref(), cx);
     let rollback = judge::rollback(raw.rollback.as_ref(), cx);
     let rollout = rollout::rollout(raw.rollout.as_ref(), cx);
@@ -96,6 +91,8 @@ fn service(
     let weights = split::weights(raw, table, &stable, cx)?;
     split::check_versions(table, &weights, cx);
     split::check_affinity(raw, &weights, &stable, cx);
+    let pin = raw.pin.as_ref();
+    let pin = pin.and_then(|pin| pin::pin(pin, affinity.as_ref(), cx));
     let mirror = raw
         .mirror
         .as_ref()
@@ -113,6 +110,7 @@ fn service(
             .as_ref()
             .map_or(Balance::P2c, |balance| balance.value),
         affinity,
+        pin,
         preview,
         health,
         rescue,
@@ -126,7 +124,7 @@ fn service(
             .is_some_and(|spill| spill.value),
         expose: raw.expose.as_ref().is_some_and(|expose| expose.value),
         upstream_host: raw.upstream_host.as_ref().map(|host| host.value.clone()),
-        drain: drain(raw),
+        drain: drain(raw.drain.as_ref().map(|drain| &drain.value)),
         limits,
         flags: header,
         version_header: raw
@@ -140,11 +138,13 @@ fn service(
     })
 }
 
-fn drain(raw: &raw::Service) -> Drain {
-    let drain = raw.drain.as_ref();
-    let streams = drain.and_then(|drain| drain.value.streams.as_ref());
+fn drain(raw: Option<&raw::Drain>) -> Drain {
+    let streams = raw.and_then(|drain| drain.streams.as_ref());
+    let after = raw.and_then(|drain| drain.safe_to_stop_after.as_ref());
     Drain {
         streams: streams.and_then(|streams| streams.value.0),
+        safe_to_stop_after: after
+            .map_or(TimeSpan(defaults::SAFE_TO_STOP_AFTER), |after| after.value),
     }
 }
 

@@ -119,6 +119,7 @@ fn configured_changes_replace_and_remove() {
     let changes = HeaderChanges {
         set: BTreeMap::from([("x-set".into(), "new".into())]),
         remove: vec!["x-gone".into()],
+        ..HeaderChanges::default()
     };
     let sent = sent_with("X-Set: old\r\nX-Gone: 1\r\nX-Kept: 2\r\n", false, &changes);
     assert_eq!(sent, format!("X-Kept: 2\r\n{OWN}x-set: new\r\n"));
@@ -180,13 +181,14 @@ fn responses_lose_hop_by_hop_fields_and_gain_what_is_exposed() {
         rescued: true,
         no_store: false,
         set_cookie: Some("c=d"),
+        set_pin: Some("v=1"),
         changes: None,
     };
     let mut out = Vec::new();
     write_response(&mut LineSink(&mut out), &head, &policy);
     assert_eq!(
         String::from_utf8(out).expect("ascii"),
-        "Server: s\r\nA_b: c\r\nx-switchback-backend: blue\r\nx-switchback-version: 41\r\nx-switchback-rescued: 1\r\nset-cookie: c=d\r\n"
+        "Server: s\r\nA_b: c\r\nx-switchback-backend: blue\r\nx-switchback-version: 41\r\nx-switchback-rescued: 1\r\nset-cookie: c=d\r\nset-cookie: v=1\r\n"
     );
 }
 
@@ -277,6 +279,7 @@ fn response_that_no_cache_may_keep_says_so_whatever_else_was_said() {
         .expect("valid");
     let changes = HeaderChanges {
         set: [("cache-control".to_owned(), "public".to_owned())].into(),
+        add: Vec::new(),
         remove: Vec::new(),
     };
     let written = |no_store| {

@@ -22,6 +22,8 @@ fn route(host: &str, path: &str) -> Route {
         rewrite: Rewrite::default(),
         request_headers: HeaderChanges::default(),
         response_headers: HeaderChanges::default(),
+        deprecation: None,
+        keep_while_used: None,
         limits: LimitOverrides::default(),
     }
 }

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use crate::builder::find;
 use crate::control::{Published, ServiceStatus};
 use crate::effective::Effective;
+use crate::quiet;
 use crate::state::Block;
 
 /// One deployed version, and how it does.
@@ -31,6 +32,12 @@ pub(crate) struct Backend {
     /// Which versions its responses named in the last one to two minutes, where the file has a
     /// `version_header`.
     versions_seen: Option<VersionsSeen>,
+    /// Whether its processes may be stopped: it has neither weight nor requests, has had none for
+    /// `drain.safe_to_stop_after`, and nothing is about to go back to it.
+    safe_to_stop: bool,
+    /// Why they may not, if they may not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    needed: Option<String>,
     /// What it does.
     #[serde(flatten)]
     #[schema(inline)]
@@ -134,8 +141,11 @@ pub(super) fn view(
         .iter()
         .position(|live| *live.name == **name)?;
     let live = found.backends.get(index)?;
+    let needed = quiet::needed(published, service, status, live);
     Some(Backend {
         versions_seen: versions_seen(found, index),
+        safe_to_stop: needed.is_none(),
+        needed,
         version: version.into(),
         role: role(effective, name),
         weight: effective.weight(name),

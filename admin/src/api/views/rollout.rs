@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::schema;
 use crate::control::Published;
-use crate::state::{self, Ended, Pause, Wait};
+use crate::state::{self, Ended, Holdback, Pause, Wait};
 
 /// A canary on its way to become stable.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -32,6 +32,8 @@ pub(crate) struct Rollout {
     weight: Percent,
     /// Requests the canary has answered since its share last rose.
     requests: u64,
+    /// How the version before does while it is held back: whether it still works on what the new one writes.
+    holdback: Option<Holdback>,
     /// What it waits for; nothing if it goes on at once, or has ended.
     waits_for: Option<Wait>,
     /// When it began.
@@ -77,7 +79,14 @@ pub(crate) fn rollout(published: &Published, service: &str) -> Option<Rollout> {
     let standing = crate::rollout::standing(published, service, rollout);
     let at = published.clock.now();
     let running = rollout.is_running();
+    let effective = &published.services.get(service)?.effective;
+    let stable = &effective.stable;
+    let held_back = || rollout.held_back(stable, effective.version(stable), &standing);
     Some(Rollout {
+        holdback: match running {
+            true => held_back(),
+            false => rollout.holdback.clone(),
+        },
         service: service.into(),
         canary: rollout.canary.clone(),
         version: rollout.version.clone(),

@@ -7,7 +7,7 @@ use switchback_config::units::{Percent, TimeSpan};
 
 use super::*;
 use crate::command::StartRollout;
-use crate::state::{Hold, Outcome, Stage, Wait};
+use crate::state::{Hold, Holdback, Outcome, Stage, Wait};
 
 fn step(percent: u32, seconds: u64) -> Step {
     Step {
@@ -544,4 +544,39 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn version_compatibility_is_proven_by_the_version_held_back() {
+    let mut play = quiet();
+    play.must(start());
+    let held = |play: &Play| {
+        let stable = play.effective().stable;
+        let held = play.rollout().held_back(&stable, "1", &play.standing);
+        held.map(|held| held.works)
+    };
+    assert_eq!(held(&play), None, "nothing is held back yet");
+    play.pass(10);
+    play.pass(10);
+    for (requests, works) in [(0, None), (19, None), (20, Some(true))] {
+        play.standing.stable_requests = requests;
+        assert_eq!(held(&play), Some(works), "{requests}");
+    }
+    play.standing.hold = Some(Hold {
+        reason: "stable is the broken one".into(),
+        stable_fails: true,
+    });
+    assert_eq!(held(&play), Some(Some(false)));
+    assert!(!play.pass(100), "nothing goes on meanwhile");
+    play.standing.hold = None;
+    (play.standing.stable_requests, play.standing.stable_failures) = (500, 1);
+    assert!(play.pass(1));
+    let proof = Holdback {
+        backend: "blue".into(),
+        version: "1".into(),
+        requests: 500,
+        failures: 1,
+        works: Some(true),
+    };
+    assert_eq!(play.rollout().holdback, Some(proof));
 }
