@@ -457,12 +457,8 @@ impl Reloader {
             .clone();
         let material = Arc::new(files::upstream_tls(config, base, &old_material)?);
         signals::check_files(config, base)?;
-        let tokens = config
-            .admin
-            .tokens_file
-            .as_deref()
-            .map(|path| files::tokens(path, base))
-            .transpose()?;
+        let tokens = config.admin.tokens_file.as_deref();
+        let tokens = tokens.map(|path| files::tokens(path, base)).transpose()?;
         files::check_hooks(config, base)?;
         let admin_tls = config.admin.tls.as_ref();
         let admin_tls = admin_tls

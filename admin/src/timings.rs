@@ -40,7 +40,7 @@ pub(crate) enum Way {
 }
 
 impl Way {
-    /// All of them, the fastest and safest first, as the reference orders them.
+    /// All of them, the fastest and safest first.
     pub(crate) const ALL: [Self; 7] = [
         Self::FlagToggle,
         Self::ConfigRevert,

@@ -148,7 +148,7 @@ async fn every_verb_speaks_to_people_and_to_programs() {
         (&["hooks", "dead"], ""),
         (&["reload", "--dry-run"], "the file has not changed"),
         (&["reload"], "the file has not changed"),
-        (&["acknowledge"], "acknowledged"),
+        (&["acknowledge"], "nothing to acknowledge"),
         (&["healthcheck"], ""),
     ];
     let mut verbs_seen = std::collections::BTreeSet::new();
