@@ -63,7 +63,7 @@ describe("login", () => {
   });
 
   test("roles see what they may do and nothing else", async () => {
-    const buttons = { viewer: [], rollback: ["Roll back shop", "Block blue", "Block green"] };
+    const buttons = { viewer: [], rollback: ["Roll back shop", "Block blue", "Block green", "Carry out a runbook…"] };
     buttons.operator = [...buttons.rollback, "Adjust split…", "Switch…", "Start a rollout…"];
     for (const [role, names] of Object.entries(buttons)) {
       const { page, close } = await enter(chrome, proxy, { role, hash: "#/services/shop" });

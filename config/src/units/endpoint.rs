@@ -52,7 +52,7 @@ impl Scheme {
 pub enum EndpointHost {
     /// A literal address.
     Address(IpAddr),
-    /// A DNS name in lower case, looked up again and again (SEMANTICS: all its addresses are used).
+    /// A DNS name in lower case, looked up again and again (all its addresses are used).
     Name(String),
 }
 
