@@ -68,6 +68,11 @@ async fn descriptors_that_really_run_out_end_nothing_and_are_waited_for() {
     const CLIENTS: usize = 40;
     let (blue, green) = (Faulty::start().await, Origin::start().await);
     let proxy = Proxy::start(&blue_green(&blue.url(), &green.url(), ""));
+    // Once after its start the file is read again, and each time it is reckoned with what there is then.
+    proxy.write_config(&blue_green(&blue.url(), &green.url(), "expose: true"));
+    eventually("the file has been read again", || {
+        proxy.log().contains("the file was taken over")
+    });
     blue.set(Fault::Hang);
     let mut before_it = RawClient::connect(proxy.web).await;
     before_it.write(post("before").as_bytes()).await;
