@@ -479,10 +479,7 @@ routes: [{service: shop}]
 services:
   shop: {stable: blue, backends: {blue: {version: \"1\", endpoints: [\"http://127.0.0.1:1\"]}}}
 ";
-        let parsed = switchback_config::parse(text);
-        let config = parsed
-            .config
-            .unwrap_or_else(|| panic!("{:?}", parsed.diagnostics));
+        let config = crate::testing::config(text);
         let expected = ["apps.yaml", "o-ca.pem", "o.key", "o.pem"].map(PathBuf::from);
         assert_eq!(named(&config), expected);
     }

@@ -56,5 +56,7 @@ pub mod signals;
 pub mod simulate;
 pub mod state;
 pub mod store;
+#[cfg(test)]
+mod testing;
 mod timings;
 pub mod trend;

@@ -212,10 +212,7 @@ services:
   shop: {{backends: {{blue: {{endpoints: [\"http://127.0.0.1:9001\"]}}}}}}
 "
         );
-        let parsed = switchback_config::parse(&text);
-        parsed
-            .config
-            .unwrap_or_else(|| panic!("{:?}", parsed.diagnostics))
+        crate::testing::config(&text)
     }
 
     const V1: &str = "{path: /v1, methods: [GET, PUT], service: shop, keep_while_used: 24h}";

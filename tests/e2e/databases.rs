@@ -111,29 +111,11 @@ async fn judge_holds_and_pages_when_stable_cannot_read_the_schema() {
     );
     let proxy = Proxy::start(&config(&origins, "", &hooks));
     let body = json!({"version": 4, "reason": "expanded"});
-    assert_eq!(
-        proxy
-            .api("PUT", "/v1/services/shop/schema", body)
-            .await
-            .status,
-        200
-    );
+    proxy.put("/v1/services/shop/schema", body).await;
     let split = json!({"weights": {"blue": 80, "green": 20, "red": 0}});
-    assert_eq!(
-        proxy
-            .api("PUT", "/v1/services/shop/weights", split)
-            .await
-            .status,
-        200
-    );
+    proxy.put("/v1/services/shop/weights", split).await;
     let body = json!({"version": 5});
-    assert_eq!(
-        proxy
-            .api("PUT", "/v1/services/shop/schema", body)
-            .await
-            .status,
-        200
-    );
+    proxy.put("/v1/services/shop/schema", body).await;
     origins[1].answer_with(500);
     let load = Load::start(proxy.web, Protocol::Http1, 2);
     eventually_async("the hook is told", || async { !receiver.seen().is_empty() }).await;
@@ -149,10 +131,11 @@ async fn judge_holds_and_pages_when_stable_cannot_read_the_schema() {
     );
     assert_eq!(service["blocked_versions"], json!({}));
     // A person may know better.
-    let refused = proxy.post("/v1/services/shop/rollback", Value::Null).await;
     assert_eq!(
-        (refused.status, &refused.json()["code"]),
-        (409, &json!("schema_incompatible"))
+        proxy
+            .refused("/v1/services/shop/rollback", Value::Null)
+            .await,
+        (409, "schema_incompatible".into())
     );
     let forced = proxy
         .post("/v1/services/shop/rollback", json!({"force": true}))
@@ -165,13 +148,7 @@ async fn destructive_migration_is_rolled_back_by_people_only() {
     let origins = origins().await;
     let proxy = Proxy::start(&config(&origins, ", migration: destructive", ""));
     let split = json!({"weights": {"blue": 80, "green": 20, "red": 0}});
-    assert_eq!(
-        proxy
-            .api("PUT", "/v1/services/shop/weights", split)
-            .await
-            .status,
-        200
-    );
+    proxy.put("/v1/services/shop/weights", split).await;
     origins[1].answer_with(500);
     let load = Load::start(proxy.web, Protocol::Http1, 2);
     eventually_async("the judge holds", || async {
@@ -218,22 +195,10 @@ async fn destructive_migration_pitfall_gate_counts_the_last_old_request_across_r
     .await;
     // A tester is enough to close it, and the process may be killed meanwhile.
     let split = json!({"weights": {"blue": 1, "green": 0, "red": 0}});
-    assert_eq!(
-        proxy
-            .api("PUT", "/v1/services/shop/weights", split)
-            .await
-            .status,
-        200
-    );
+    proxy.put("/v1/services/shop/weights", split).await;
     Http::connect(proxy.web).await.get("/").await;
     let split = json!({"weights": {"blue": 0, "green": 0, "red": 1}});
-    assert_eq!(
-        proxy
-            .api("PUT", "/v1/services/shop/weights", split)
-            .await
-            .status,
-        200
-    );
+    proxy.put("/v1/services/shop/weights", split).await;
     eventually_async("it is on disk", || async {
         let view = proxy.get("/v1/services/shop/schema").await;
         view["last_requests_durable"] == true

@@ -185,19 +185,12 @@ async fn backend_that_was_recreated_gets_nothing_before_it_is_healthy() {
     let proxy = Proxy::blue_green(&blue, &green, health);
     green.answer_with(503);
     let body = json!({"version": "3", "endpoints": [green.url()]});
+    proxy.put("/v1/services/shop/backends/green", body).await;
     assert_eq!(
         proxy
-            .api("PUT", "/v1/services/shop/backends/green", body)
-            .await
-            .status,
-        200
-    );
-    let refused = proxy
-        .post("/v1/services/shop/switch", json!({"to": "green"}))
-        .await;
-    assert_eq!(
-        (refused.status, refused.json()["code"].clone()),
-        (409, json!("target_unhealthy"))
+            .refused("/v1/services/shop/switch", json!({"to": "green"}))
+            .await,
+        (409, "target_unhealthy".into())
     );
     assert_eq!(proxy.service().await["stable"], "blue");
     green.answer_with(200);

@@ -113,7 +113,7 @@ async fn ready_knows_the_schema_and_a_full_disk() {
         "schema": {"reads": [3], "writes": 3},
     });
     let path = "/v1/services/shop/backends/blue";
-    assert_eq!(proxy.api("PUT", path, body).await.status, 200);
+    proxy.put(path, body).await;
     must(&proxy, &["schema", "set", "shop", "3"]);
     assert_eq!(reason(&ready(&proxy).1, "schema"), None);
     must(&proxy, &["schema", "set", "shop", "4"]);

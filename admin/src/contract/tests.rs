@@ -7,6 +7,7 @@ use switchback_config::model::Config;
 
 use super::*;
 use crate::state::{Block, CurrentSchema, Mark, Release, ServiceState};
+use crate::testing;
 
 const FILE: &str = r#"
 version: 1
@@ -21,13 +22,6 @@ services:
       blue: {version: "42", endpoints: ["http://127.0.0.1:1"], schema: {reads: [4, 5], writes: 4}}
       red: {version: "41", endpoints: ["http://127.0.0.1:3"], schema: {reads: [3, 4], writes: 4}}
 "#;
-
-fn config() -> Config {
-    let parsed = switchback_config::parse(FILE);
-    parsed
-        .config
-        .unwrap_or_else(|| panic!("{:?}", parsed.diagnostics))
-}
 
 /// Day and hour of a made-up month.
 fn at(day: i64, hour: i64) -> Timestamp {
@@ -72,7 +66,7 @@ impl Play {
             ..ServiceState::default()
         };
         Self {
-            config: config(),
+            config: testing::config(FILE),
             state,
             seen: Seen {
                 since: Some(at(0, 0)),

@@ -17,6 +17,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::command::{Cause, Failing};
 use crate::handover::Urgent;
+use crate::testing;
 
 const FILE: &str = r#"
 version: 1
@@ -33,12 +34,7 @@ services:
 "#;
 
 fn config(text: &str) -> Arc<Config> {
-    let parsed = switchback_config::parse(text);
-    Arc::new(
-        parsed
-            .config
-            .unwrap_or_else(|| panic!("{:?}", parsed.diagnostics)),
-    )
+    Arc::new(testing::config(text))
 }
 
 /// A world that follows every decision, as the control thread does.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 use jiff::SignedDuration;
-use switchback_config::model::Config;
 
 use super::*;
 use crate::command::{Asked, Command, Refusal};
@@ -15,6 +14,7 @@ use crate::evidence::{Summary, tests::record};
 use crate::explain::{Facts, press};
 use crate::methods::Measured;
 use crate::state::{ServiceState, Standing, State};
+use crate::testing;
 use crate::timings::Timing;
 use crate::trend::{Point, Stretch};
 
@@ -46,13 +46,9 @@ fn shop() -> Name {
 
 impl Play {
     fn new() -> Self {
-        let parsed = switchback_config::parse(FILE);
-        let config: Config = parsed
-            .config
-            .unwrap_or_else(|| panic!("{:?}", parsed.diagnostics));
         Self {
             world: World {
-                config: Arc::new(config),
+                config: Arc::new(testing::config(FILE)),
                 state: State::default(),
             },
             now: "2026-01-01T12:00:00Z".parse().expect("a time"),

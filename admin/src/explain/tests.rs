@@ -16,6 +16,7 @@ use crate::command::{Asked, Cause, Command, Failing, Refusal, StartRollout};
 use crate::controller::{Health, Outlook, World, apply};
 use crate::effective::Effective;
 use crate::state::{Hold, ServiceState, Standing, State};
+use crate::testing;
 
 const FILE: &str = r#"
 version: 1
@@ -34,12 +35,7 @@ services:
 "#;
 
 fn config(text: &str) -> Arc<Config> {
-    let parsed = switchback_config::parse(text);
-    Arc::new(
-        parsed
-            .config
-            .unwrap_or_else(|| panic!("{:?}", parsed.diagnostics)),
-    )
+    Arc::new(testing::config(text))
 }
 
 /// A service through which somebody leads us.

@@ -20,10 +20,7 @@ services:
       green: {{version: \"42\", endpoints: [\"https://127.0.0.1:9002\"]}}
 "
     );
-    let parsed = switchback_config::parse(&text);
-    parsed
-        .config
-        .unwrap_or_else(|| panic!("{:?}", parsed.diagnostics))
+    crate::testing::config(&text)
 }
 
 fn plan(config: &Config) -> Plan {

@@ -223,9 +223,7 @@ impl Proxy {
     /// Sets the weights and returns the answer.
     pub(crate) async fn weights(&self, blue: u32, green: u32) -> Value {
         let body = json!({"weights": {"blue": blue, "green": green}});
-        let answer = self.api("PUT", "/v1/services/shop/weights", body).await;
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        answer.json()
+        self.put("/v1/services/shop/weights", body).await
     }
 
     /// Sets weights as soon as ordinary writes are taken again.
@@ -235,6 +233,23 @@ impl Proxy {
             self.api("PUT", path, body.clone()).await.status == 200
         })
         .await;
+    }
+
+    /// Sets something, which is taken.
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Value {
+        let answer = self.api("PUT", path, body).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        answer.json()
+    }
+
+    /// Asks for a change that is refused: the status and the code.
+    pub(crate) async fn refused(&self, path: &str, body: Value) -> (u16, String) {
+        let answer = self.post(path, body).await;
+        let code = answer.json()["code"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        (answer.status, code)
     }
 
     pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {

@@ -96,8 +96,7 @@ pub(in crate::api) async fn begin(
         method,
         reason,
     } = body::read(&text)?;
-    let may_restore = write.caller.role >= Role::Operator;
-    check_method(method, may_restore)?;
+    let may_restore = may_restore(&write, method)?;
     let published = api.controls.published();
     if !published.services.contains_key(&service) {
         return Err(Refusal::UnknownService(service).into());
@@ -131,8 +130,7 @@ pub(in crate::api) async fn tick(
         method,
         reason,
     } = body::read(&text)?;
-    let may_restore = write.caller.role >= Role::Operator;
-    check_method(method, may_restore)?;
+    let may_restore = may_restore(&write, method)?;
     let act = RunbookAct::Tick {
         step: step.get() - 1,
         skip,
@@ -157,7 +155,9 @@ pub(in crate::api) async fn stop(
     change(&api, &write, service, RunbookAct::Stop, reason).await
 }
 
-fn check_method(method: Option<Method>, may_restore: bool) -> Result<(), Problem> {
+/// Whether the caller may bring back an earlier configuration; refused if that is asked for and it may not.
+fn may_restore(write: &Write, method: Option<Method>) -> Result<bool, Problem> {
+    let may_restore = write.caller.role >= Role::Operator;
     if method == Some(Method::Config) && !may_restore {
         let detail = "to bring back an earlier configuration needs the role operator";
         return Err(Problem::new(
@@ -166,7 +166,7 @@ fn check_method(method: Option<Method>, may_restore: bool) -> Result<(), Problem
             detail,
         ));
     }
-    Ok(())
+    Ok(may_restore)
 }
 
 async fn change(
