@@ -76,6 +76,9 @@ pub struct Record {
     /// As the client wrote it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub referer: Option<String>,
+    /// Whether the client came over TLS; for spans.
+    #[serde(skip)]
+    pub secure: bool,
 }
 
 impl Record {
@@ -111,7 +114,26 @@ impl Record {
             request_id: String::new(),
             user_agent: head.fields.first(Name::UserAgent).map(text),
             referer: head.fields.first(Name::Referer).map(text),
+            secure: false,
         })
+    }
+
+    /// Cuts texts that a client wrote to so many bytes.
+    pub(crate) fn shorten(&mut self, bytes_max: usize) {
+        let texts = [
+            &mut self.method,
+            &mut self.host,
+            &mut self.path,
+            &mut self.query,
+            &mut self.request_id,
+        ];
+        let optional = [self.user_agent.as_mut(), self.referer.as_mut()];
+        for text in texts.into_iter().chain(optional.into_iter().flatten()) {
+            if text.len() > bytes_max {
+                text.truncate(text.floor_char_boundary(bytes_max));
+                text.shrink_to_fit();
+            }
+        }
     }
 
     fn write(&self, format: LogFormat, out: &mut Vec<u8>) {

@@ -43,6 +43,9 @@ pub(crate) enum RequestError {
     ConnectMethod,
     #[error("no route matches")]
     NoRoute,
+    /// One version does not have it, and the other one could not be asked.
+    #[error("no version has this file")]
+    NoFile,
     #[error("the TLS connection is for another host than the request")]
     Misdirected,
     #[error("the caller's deadline has passed")]
@@ -99,6 +102,7 @@ impl RequestError {
             | Self::UnknownCoding
             | Self::ConnectMethod
             | Self::NoRoute
+            | Self::NoFile
             | Self::Misdirected
             | Self::CallerDeadline
             | Self::ClientGone(_) => Fault::Client,
@@ -123,7 +127,7 @@ impl RequestError {
     pub(crate) const fn status(&self) -> u16 {
         match self {
             Self::Malformed(_) => 400,
-            Self::NoRoute => 404,
+            Self::NoRoute | Self::NoFile => 404,
             Self::ConnectMethod => 405,
             Self::HeaderTimeout | Self::BodyTimeout => 408,
             Self::BodyTooLarge => 413,
@@ -164,6 +168,7 @@ impl RequestError {
             Self::UnknownCoding => "unknown_transfer_coding",
             Self::ConnectMethod => "method_not_allowed",
             Self::NoRoute => "no_route",
+            Self::NoFile => "no_file",
             Self::Misdirected => "misdirected_request",
             Self::CallerDeadline => "caller_deadline",
             Self::ClientGone(_) => "client_gone",
@@ -198,7 +203,7 @@ impl RequestError {
                 "connection_limit_reached"
             }
             Self::Cut => "proxy_internal_response",
-            Self::NoRoute => "destination_not_found",
+            Self::NoRoute | Self::NoFile => "destination_not_found",
             _ => "http_request_error",
         }
     }
@@ -246,7 +251,11 @@ impl RequestError {
         matches!(self.fault(), Fault::Client)
             && !matches!(
                 self,
-                Self::NoRoute | Self::ConnectMethod | Self::Misdirected | Self::CallerDeadline
+                Self::NoRoute
+                    | Self::NoFile
+                    | Self::ConnectMethod
+                    | Self::Misdirected
+                    | Self::CallerDeadline
             )
     }
 }

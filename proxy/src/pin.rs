@@ -17,6 +17,7 @@ use crate::forward::Answer;
 use crate::head::RequestHead;
 use crate::headers;
 use crate::request::Request;
+use crate::rescue::Tries;
 use crate::split::key_hash;
 use crate::view::ServiceView;
 
@@ -112,14 +113,18 @@ pub(crate) fn cookie(
     Some(headers::pin_cookie(name, &pin.words[backend], secure))
 }
 
-/// Where to look for a file that the picked version does not have.
+/// Where to look for a file that the picked version does not have. Like every repetition it is one of two
+/// attempts. It has no budget: where two versions have equal shares, half of all files are looked for twice, and
+/// that is what was asked for.
 pub(crate) fn elsewhere(
     request: &Request<'_>,
     service: &Rc<ServiceView>,
     answer: &Answer,
+    tries: Tries,
 ) -> Option<usize> {
     let pin = service.service.pin.as_ref()?;
     if answer.head.status != 404
+        || tries.begun > 0
         || answer.claim.pick != Pick::Split
         || !request.head.is_safe()
         || !answer.upload.is_repeatable()

@@ -163,6 +163,7 @@ mod tests {
             RequestError::UnknownCoding,
             RequestError::ConnectMethod,
             RequestError::NoRoute,
+            RequestError::NoFile,
             RequestError::Misdirected,
             RequestError::CallerDeadline,
             RequestError::ClientGone(None),

@@ -8,6 +8,7 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use switchback_config::defaults::SPAN_TEXT_BYTES;
 use switchback_config::model::LogFormat;
 
 use crate::access_log::Record;
@@ -220,10 +221,11 @@ impl Report {
 }
 
 impl Report {
-    fn tell_span(&mut self, took: Duration, record: Box<Record>) {
+    fn tell_span(&mut self, took: Duration, mut record: Box<Record>) {
         let (Some((context, begun)), Some(spans)) = (self.span.take(), &self.worker.spans) else {
             return;
         };
+        record.shorten(SPAN_TEXT_BYTES);
         spans.push(Span {
             context,
             begun,

@@ -168,7 +168,7 @@ async fn attempt(
         let failure = match forward::send(request, claim, upload, fresh, timer).await {
             Ok(answer) => {
                 note_time(service, request.stopwatch.stop(request.worker), report);
-                if let Some(other) = pin::elsewhere(request, service, &answer) {
+                if let Some(other) = pin::elsewhere(request, service, &answer, course.tries) {
                     (upload, timer) = miss(*answer, &mut course.tries, report);
                     (choice.backend, choice.pick) = (other, Pick::Asset);
                     notes.show_backend(request, service, &choice);
@@ -196,6 +196,7 @@ async fn attempt(
         match repeat {
             Repeat::No => {
                 claim.end(outcome);
+                let error = for_client(choice.pick, error);
                 report.note_error(&error);
                 return Err(error);
             }
@@ -348,11 +349,20 @@ fn begin_again(
     failure.error
 }
 
+/// What a client is told of the last attempt: that a file could not be looked for elsewhere makes it no less
+/// missing.
+fn for_client(pick: Pick, error: RequestError) -> RequestError {
+    match pick {
+        Pick::Asset => RequestError::NoFile,
+        _ => error,
+    }
+}
+
 /// Ends an attempt whose backend does not have the file, and begins anew. That it does not have another
-/// version's file is no failure.
+/// version's file says nothing about it.
 fn miss(answer: Answer, tries: &mut Tries, report: &mut Report) -> (Upload, Timer) {
     let outcome = Outcome::Status(answer.head.status);
-    report.judge(outcome);
+    report.acquit();
     tries.begun += 1;
     answer.claim.end(outcome);
     (answer.upload.again(), answer.timer)
@@ -502,6 +512,7 @@ fn begin_report(
             worker.unix_time(worker.now()),
         );
         record.request_id.push_str(ids.request_id());
+        record.secure = client.secure;
         record
     })
 }

@@ -1,7 +1,7 @@
 //! When a route was last asked for.
 //!
 //! Kept only for routes that must not be removed while somebody uses them. Each worker writes into a line of
-//! its own, so a request costs two stores. What an earlier process has seen is given at the start; so is what
+//! its own, so a request costs one store. What an earlier process has seen is given at the start; so is what
 //! becomes known later, since reading it from disk must not delay the first request.
 
 use std::sync::Arc;
@@ -22,7 +22,6 @@ pub struct RouteUse {
 struct Line {
     /// In milliseconds since 1970; 0: never.
     last_ms: Cell,
-    requests: Cell,
 }
 
 impl RouteUse {
@@ -40,7 +39,6 @@ impl RouteUse {
         let line = &self.workers[worker];
         // A cell only adds.
         line.last_ms.add(unix_ms.wrapping_sub(line.last_ms.get()));
-        line.requests.add(1);
     }
 
     /// Notes what an earlier process has seen.
@@ -55,12 +53,6 @@ impl RouteUse {
         let last_ms = lines.fold(self.before_ms.load(Relaxed), u64::max);
         (last_ms > 0).then_some(last_ms)
     }
-
-    /// Requests in this process.
-    #[must_use]
-    pub fn requests(&self) -> u64 {
-        self.workers.iter().map(|line| line.requests.get()).sum()
-    }
 }
 
 #[cfg(test)]
@@ -70,7 +62,7 @@ mod tests {
     #[test]
     fn last_use_is_the_latest_of_all_workers_and_of_earlier_processes() {
         let used = RouteUse::new(2);
-        assert_eq!((used.last_ms(), used.requests()), (None, 0));
+        assert_eq!(used.last_ms(), None);
         used.note_before(5);
         used.note_before(3);
         assert_eq!(used.last_ms(), Some(5));
@@ -78,6 +70,6 @@ mod tests {
         used.note(0, 70);
         // The machine's clock was set back.
         used.note(1, 80);
-        assert_eq!((used.last_ms(), used.requests()), (Some(80), 3));
+        assert_eq!(used.last_ms(), Some(80));
     }
 }

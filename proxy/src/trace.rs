@@ -10,15 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use switchback_config::defaults::{SPAN_LOT as LOT, SPAN_LOTS as LOTS};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use crate::access_log::Record;
-
-/// Spans that a worker gathers before it hands them over, unless its tick comes first.
-const LOT: usize = 256;
-/// Lots that may wait: with [`LOT`], some 16 000 spans, of about a kilobyte each.
-const LOTS: usize = 64;
 
 /// Which requests get a span, as the samplers of OpenTelemetry say it.
 #[derive(Clone, Copy, Debug, PartialEq)]

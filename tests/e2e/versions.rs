@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Behaviour, HEAD, Http, Origin, Proxy, blue_green, eventually_async};
+use crate::support::{
+    Answer, Behaviour, Faulty, HEAD, Http, Origin, Proxy, blue_green, eventually_async,
+};
 
 /// Two versions of an API, told apart by path and by header.
 fn api(v1: &Origin, v2: &Origin, of_v1: &str) -> String {
@@ -291,6 +293,47 @@ async fn file_that_only_the_other_version_has_is_found_there() {
     assert_eq!(back.status, 200, "{}", back.text());
     assert_eq!(client.get("/assets/new.js").await.status, 404);
     assert_eq!(green.received(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn file_that_a_version_does_not_have_is_not_held_against_it() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let more = "pin: {assets: [/assets]}\nrollback: {errors: [4xx, 5xx]}\nrescue: {enabled: false}";
+    let proxy = Proxy::blue_green(&blue, &green, more);
+    proxy.weights(50, 50).await;
+    green.answer_with(404);
+    let mut client = Http::connect(proxy.web).await;
+    for number in 0..200 {
+        let file = client.get(&format!("/assets/{number}.js")).await;
+        assert_eq!(file.status, 200, "stable has it");
+    }
+    assert_eq!(
+        proxy.service().await["weights"],
+        json!({"blue": 50, "green": 50})
+    );
+    // What nobody has is a failure of whoever was asked, where the file says so.
+    let mut asked = 0;
+    while proxy.service().await["weights"]["green"] != 0 {
+        client.get("/page").await;
+        asked += 1;
+        assert!(asked < 2_000, "it is rolled back");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn file_that_cannot_be_looked_for_elsewhere_is_not_found() {
+    let (blue, green) = (Faulty::start().await, Origin::start().await);
+    let config = blue_green(
+        &blue.url(),
+        &green.url(),
+        "pin: {cookie: page, assets: [/assets]}\nweights: {blue: 0, green: 100}",
+    )
+    .replace("    weights: {blue: 100, green: 0}\n", "");
+    let proxy = Proxy::start(&config);
+    blue.kill().await;
+    green.answer_with(404);
+    let answer = Http::connect(proxy.web).await.get("/assets/old.js").await;
+    assert_eq!(answer.status, 404, "{}", answer.text());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
