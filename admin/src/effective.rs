@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use indexmap::IndexMap;
 use jiff::Timestamp;
 use serde::Serialize;
-use switchback_config::model::{Backend, Name, Service};
+use switchback_config::model::{Backend, Migration, Name, OnFailure, Service};
 
 use crate::state::{ServiceState, Trial};
 
@@ -88,6 +88,18 @@ impl Effective {
     #[must_use]
     pub fn trial_at(&self, now: Timestamp) -> Option<&Trial> {
         self.on_trial.as_ref().filter(|trial| now < trial.until)
+    }
+
+    /// What is done when a backend fails, of what is asked for: one whose migration destroys is rolled back by
+    /// people only.
+    #[must_use]
+    pub fn on_failure(&self, backend: &str, asked: OnFailure) -> OnFailure {
+        let deployed = self.backends.get(backend);
+        let destroys = deployed.is_some_and(|it| it.migration == Migration::Destructive);
+        match asked {
+            OnFailure::Rollback if destroys => OnFailure::Hold,
+            asked => asked,
+        }
     }
 
     /// The label of a backend.

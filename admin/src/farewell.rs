@@ -44,17 +44,19 @@ pub(crate) async fn run(controls: Controls, events: Events) {
         for version in open.iter().filter(|(_, weight)| **weight > 0) {
             if !now.contains_key(version.0) && published.services.contains_key(&version.0.0) {
                 tell(&events, version.0, CLOSED);
+                draining.push(version.0.clone());
             }
         }
         open = now;
-        draining.retain(|version| match in_flight(&published, version) {
-            Some(0) => {
-                tell(&events, version, DRAINED);
-                false
+        draining.retain(|version| {
+            if open.get(version).is_some_and(|weight| *weight > 0) {
+                return false;
             }
-            // It has weight again, or is gone.
-            Some(_) => open.get(version) == Some(&0),
-            None => false,
+            let is_busy = in_flight(&published, version) > 0;
+            if !is_busy {
+                tell(&events, version, DRAINED);
+            }
+            is_busy
         });
     }
 }
@@ -86,14 +88,17 @@ fn weights(published: &Published) -> BTreeMap<Version, u32> {
     all.collect()
 }
 
-/// Requests that are under way there; none if it is there no more.
-fn in_flight(published: &Published, (service, backend, version): &Version) -> Option<u64> {
-    let live = find(&published.snapshot, service)?;
-    let mut backends = live.backends.iter();
-    let is_it = |live: &&std::sync::Arc<switchback_proxy::snapshot::Backend>| {
-        *live.name == **backend && *live.version == **version
-    };
-    Some(backends.find(is_it)?.stats.in_flight())
+/// Requests that are under way there, also if another version has its place.
+fn in_flight(published: &Published, (service, backend, version): &Version) -> u64 {
+    let live = find(&published.snapshot, service);
+    let backends = live.iter().flat_map(|live| &live.backends);
+    let is_it = |name: &str, label: &str| name == backend && label == version;
+    let here = backends.filter(|live| is_it(&live.name, &live.version));
+    let here = here.map(|live| live.stats.in_flight());
+    let gone = published.retired.iter();
+    let gone =
+        gone.filter(|gone| *gone.service == **service && is_it(&gone.backend, &gone.version));
+    here.chain(gone.map(|gone| gone.stats.in_flight())).sum()
 }
 
 /// Kind and words.

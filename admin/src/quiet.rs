@@ -64,17 +64,17 @@ impl Quiet {
     /// Since when a backend has had nothing to do, as far as that is known.
     fn since(&self, service: &str, backend: &Backend) -> Option<Timestamp> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all = kept.iter();
-        let (_, seen) = all.find(|((of, name), _)| **of == *service && *name == backend.name)?;
+        let seen = kept.get(&(service.into(), backend.name.clone()))?;
         // What began after the last look is seen in the next one.
-        let is_same = seen.version == backend.version && seen.begun == begun(backend);
+        let is_same =
+            seen.version == backend.version && seen.begun == backend.stats.begun_of_any_kind();
         seen.since.filter(|_| is_same)
     }
 }
 
 impl Seen {
     fn look(last: Option<Self>, backend: &Backend, has_weight: bool, now: Timestamp) -> Self {
-        let begun = begun(backend);
+        let begun = backend.stats.begun_of_any_kind();
         let is_busy = has_weight || backend.stats.in_flight() > 0;
         let is_same = |last: &Self| last.version == backend.version && last.begun == begun;
         let since = last.filter(is_same).and_then(|last| last.since);
@@ -84,14 +84,6 @@ impl Seen {
             since: (!is_busy).then(|| since.unwrap_or(now)),
         }
     }
-}
-
-/// Requests of any kind that a backend ever began.
-fn begun(backend: &Backend) -> u64 {
-    let stats = &backend.stats;
-    let mirrored = stats.mirrored().iter().map(|cells| &cells.attempts);
-    let all = stats.split().iter().chain(stats.preview()).chain(mirrored);
-    all.map(|cells| cells.begun.get()).sum()
 }
 
 /// What a backend is still needed for; nothing: it may be stopped.

@@ -18,7 +18,7 @@ use switchback_config::model::Name;
 use utoipa::ToSchema;
 
 use crate::control::{Controls, Published};
-use crate::drill;
+use crate::drill::{self, shadow::is_shadow};
 use crate::retain::Reached;
 use crate::store::Store;
 
@@ -149,13 +149,14 @@ impl Readiness {
             return;
         };
         let mut known = self.lock();
+        known.rolled_back.clear();
         for rollback in rollbacks.into_iter().rev() {
             known.rolled_back.insert(rollback.service, rollback.at);
         }
     }
 
     fn look_at_all(&self, published: &Published, trouble: Option<String>) {
-        let names = published.services.keys();
+        let names = published.services.keys().filter(|name| !is_shadow(name));
         let found = names.filter_map(|name| {
             let ready = self.of(published, name, trouble.clone())?;
             Some((name.clone(), ready))

@@ -3,10 +3,10 @@
 //! A version that nobody keeps running cannot be gone back to, whatever the record says. Addresses that
 //! another version has taken over do not count: whoever answers there is not the one that is meant.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use switchback_config::defaults::{HEALTH_TIMEOUT, RETAINED_INTERVAL};
+use futures_util::stream::{self, StreamExt as _};
+use switchback_config::defaults::{HEALTH_TIMEOUT, RETAINED_AT_ONCE, RETAINED_INTERVAL};
 use switchback_config::model::Name;
 use switchback_config::units::{Endpoint, EndpointHost};
 use switchback_proxy::health::is_own_want;
@@ -26,18 +26,26 @@ pub(crate) async fn run(controls: Controls, readiness: Readiness) {
     loop {
         ticks.tick().await;
         let published = controls.published();
-        let mut found = BTreeMap::new();
-        for (service, kept) in wanted(&published) {
+        let wanted = wanted(&published).map(|(service, kept)| {
+            let by = taken_over(&published, service, kept);
             let key = (service.clone(), kept.deployed.version.clone());
-            let reached = match taken_over(&published, service, kept) {
+            (key, by, kept.deployed.endpoints.clone())
+        });
+        let wanted: Vec<_> = wanted.collect();
+        let looks = stream::iter(wanted).map(|(key, by, endpoints)| async move {
+            let reached = match by {
                 Some(by) => Some(Err(by)),
-                None => reach(&kept.deployed.endpoints).await,
+                None => reach(&endpoints).await,
             };
-            // Who could not look says nothing new.
+            (key, reached)
+        });
+        let looks: Vec<_> = looks.buffer_unordered(RETAINED_AT_ONCE).collect().await;
+        // Who could not look says nothing new.
+        let found = looks.into_iter().filter_map(|(key, reached)| {
             let reached = reached.or_else(|| readiness.reached(&key.0, &key.1));
-            found.extend(reached.map(|reached| (key, reached)));
-        }
-        readiness.set_reached(found);
+            Some((key, reached?))
+        });
+        readiness.set_reached(found.collect());
     }
 }
 

@@ -3,16 +3,17 @@
 //! An API version is taken away when nobody asks for it any more, not when somebody thinks so. Routes with
 //! `keep_while_used` are counted by the data plane; what was counted is written to disk twice a minute, so
 //! that it survives restarts. Until it is known what earlier processes have seen, a route counts as used
-//! now: whoever does not know, does not remove. A use of the last half minute before a power cut may be
-//! lost, which is little against the hours that are asked for.
+//! now: whoever does not know, does not remove. A use of the last half minute before a power cut, or
+//! by a connection that outlives an upgrade, may be lost, which is little against the hours that are asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
+use switchback_config::defaults::{USES_REMEMBERED, USES_SAVED};
 use switchback_config::model::{Action, Config, Route};
 use switchback_config::units::TimeSpan;
 use switchback_proxy::route_use::RouteUse;
@@ -20,12 +21,6 @@ use tokio::time::MissedTickBehavior;
 
 use crate::control::Controls;
 use crate::store::Store;
-
-/// How often what was counted goes to disk.
-const WRITTEN_APART: Duration = Duration::from_secs(30);
-
-/// How long uses of a route are remembered that is in no file any more.
-const REMEMBERED: Duration = Duration::from_secs(400 * 86_400);
 
 /// The uses of all routes that are counted, by what they match.
 #[derive(Debug)]
@@ -119,9 +114,12 @@ impl RouteUses {
         self.known.store(true, Relaxed);
     }
 
-    /// What is to be written.
-    fn rows(&self) -> BTreeMap<String, u64> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+    /// What is to be written. What is in no file any more and was used before `oldest_ms` is forgotten.
+    fn rows(&self, oldest_ms: u64) -> BTreeMap<String, u64> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|_, used| {
+            Arc::strong_count(used) > 1 || used.last_ms().is_some_and(|last| last >= oldest_ms)
+        });
         let used = kept.iter();
         used.filter_map(|(key, used)| Some((key.clone(), used.last_ms()?)))
             .collect()
@@ -130,10 +128,14 @@ impl RouteUses {
     /// Routes that `after` takes away although they are still used.
     #[must_use]
     pub fn lost(&self, before: &Config, after: &Config, now: Timestamp) -> Vec<Used> {
-        let stays: Vec<String> = after.routes.iter().map(key).collect();
-        let gone = before
-            .routes
-            .iter()
+        let counted = |route: &&Route| route.keep_while_used.is_some();
+        let counted: Vec<&Route> = before.routes.iter().filter(counted).collect();
+        if counted.is_empty() {
+            return Vec::new();
+        }
+        let stays: HashSet<String> = after.routes.iter().map(key).collect();
+        let gone = counted
+            .into_iter()
             .filter(|route| !stays.contains(&key(route)));
         gone.filter_map(|route| self.used(route, now)).collect()
     }
@@ -167,7 +169,7 @@ pub(crate) async fn run(controls: Controls, store: Store) {
             Err(error) => tracing::debug!(%error, "read when routes were last used"),
         }
     }
-    let mut ticks = tokio::time::interval(WRITTEN_APART);
+    let mut ticks = tokio::time::interval(USES_SAVED);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut written = BTreeMap::new();
     loop {
@@ -177,14 +179,14 @@ pub(crate) async fn run(controls: Controls, store: Store) {
 }
 
 async fn save(uses: &RouteUses, store: &Store, written: &mut BTreeMap<String, u64>) {
-    let rows = uses.rows();
-    if rows == *written {
-        return;
-    }
-    let oldest = Timestamp::now().saturating_sub(REMEMBERED);
+    let oldest = Timestamp::now().saturating_sub(USES_REMEMBERED);
     let oldest_ms = oldest.map_or(0, |oldest| {
         u64::try_from(oldest.as_millisecond()).unwrap_or(0)
     });
+    let rows = uses.rows(oldest_ms);
+    if rows == *written {
+        return;
+    }
     match store.note_route_uses(rows.clone(), oldest_ms).await {
         Ok(()) => *written = rows,
         Err(error) => tracing::debug!(%error, "write when routes were last used"),
@@ -273,7 +275,7 @@ services:
         )];
         uses.learn(rows.clone());
         assert!(uses.lost(&before, &after, at(0)).is_empty());
-        assert_eq!(uses.rows().into_iter().collect::<Vec<_>>(), rows);
+        assert_eq!(uses.rows(0).into_iter().collect::<Vec<_>>(), rows);
     }
 
     #[test]

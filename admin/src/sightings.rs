@@ -13,13 +13,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use switchback_config::defaults::{
-    SIGHTING_INTERVAL, SIGHTING_SAVED, SIGHTING_SLACK, SIGHTINGS_KEPT,
+    SIGHTING_INTERVAL, SIGHTING_SAVED, SIGHTING_SLACK, SIGHTINGS_KEPT, USES_REMEMBERED,
 };
 use switchback_config::model::{Name, SchemaSupport};
 use switchback_proxy::stats::BackendStats;
 use tokio::task::JoinHandle;
 
 use crate::control::{Controls, Published};
+use crate::drill::shadow::is_shadow;
 use crate::state::later;
 use crate::store::Store;
 
@@ -143,20 +144,30 @@ impl Sightings {
     /// Compares all counters with what they were.
     fn look(&self, published: &Published, now: Timestamp) {
         let mut kept = self.lock();
-        let counted = std::mem::take(&mut kept.counted);
-        for live in &published.snapshot.services {
+        kept.forget(published, now);
+        let mut found: BTreeMap<Key, Count> = BTreeMap::new();
+        let services = published.snapshot.services.iter();
+        for live in services.filter(|live| !is_shadow(&live.name)) {
             let status = published.services.get(&*live.name);
             for backend in &live.backends {
                 let deployed = status.and_then(|s| s.effective.backends.get(&*backend.name));
                 let same = deployed.filter(|deployed| *deployed.version == *backend.version);
                 let schema = same.and_then(|deployed| deployed.schema.clone());
                 let key = (live.name.to_string(), backend.version.to_string());
-                kept.look_at(&counted, key, counts(&backend.stats), schema, now);
+                found
+                    .entry(key)
+                    .or_default()
+                    .add(counts(&backend.stats), schema);
             }
         }
-        for gone in &published.retired {
+        let gone = published.retired.iter();
+        for gone in gone.filter(|gone| !is_shadow(&gone.service)) {
             let key = (gone.service.to_string(), gone.version.to_string());
-            kept.look_at(&counted, key, counts(&gone.stats), None, now);
+            found.entry(key).or_default().add(counts(&gone.stats), None);
+        }
+        let before = std::mem::take(&mut kept.counted);
+        for (key, count) in found {
+            kept.look_at(&before, key, count, now);
         }
     }
 
@@ -207,17 +218,22 @@ impl Sightings {
 }
 
 impl Kept {
-    fn look_at(
-        &mut self,
-        before: &HashMap<Key, u64>,
-        key: Key,
-        (begun, in_flight): (u64, u64),
-        schema: Option<SchemaSupport>,
-        now: Timestamp,
-    ) {
+    /// Services that are in no file any more are not remembered for ever.
+    fn forget(&mut self, published: &Published, now: Timestamp) {
+        self.disk.versions.retain(|service, versions| {
+            let is_young = |sighting: &Sighting| later(sighting.at, USES_REMEMBERED) > now;
+            published.services.contains_key(service) || versions.values().any(is_young)
+        });
+    }
+
+    fn look_at(&mut self, before: &HashMap<Key, u64>, key: Key, count: Count, now: Timestamp) {
+        let Count {
+            begun,
+            in_flight,
+            schema,
+        } = count;
         let known = before.get(&key).copied().unwrap_or(0);
-        // Two backends may have carried one label.
-        *self.counted.entry(key.clone()).or_default() += begun;
+        self.counted.insert(key.clone(), begun);
         if begun == 0 || (begun == known && in_flight == 0) {
             return;
         }
@@ -227,9 +243,27 @@ impl Kept {
     }
 }
 
-/// Requests of a version that have begun, and those of them that have not ended.
+/// Requests of a backend that have begun, and those of them that have not ended.
 fn counts(stats: &BackendStats) -> (u64, u64) {
     (stats.begun_of_any_kind(), stats.in_flight())
+}
+
+/// What was counted of a version, on all backends that carry or carried its label.
+#[derive(Debug, Default)]
+struct Count {
+    /// Requests that have begun.
+    begun: u64,
+    /// Those of them that have not ended.
+    in_flight: u64,
+    schema: Option<SchemaSupport>,
+}
+
+impl Count {
+    fn add(&mut self, (begun, in_flight): (u64, u64), schema: Option<SchemaSupport>) {
+        self.begun += begun;
+        self.in_flight += in_flight;
+        self.schema = self.schema.take().or(schema);
+    }
 }
 
 #[cfg(test)]
@@ -300,12 +334,34 @@ mod tests {
     }
 
     #[test]
+    fn label_on_two_backends_is_one_version() {
+        let sightings = Sightings::default();
+        let look = |seconds: i64| {
+            let mut count = Count::default();
+            count.add((1, 0), None);
+            count.add((2, 0), None);
+            let mut kept = sightings.lock();
+            let before = std::mem::take(&mut kept.counted);
+            kept.look_at(&before, key(), count, at(seconds));
+            let last = kept.fresh.get(&key());
+            last.map(|sighting| sighting.at.as_second())
+        };
+        assert_eq!(look(5), Some(5));
+        assert_eq!(look(6), Some(5), "nobody has asked since");
+    }
+
+    #[test]
     fn version_is_seen_when_requests_begin_and_not_otherwise() {
         let sightings = Sightings::default();
-        let look = |before: u64, counts: (u64, u64), seconds: i64| {
+        let look = |before: u64, (begun, in_flight): (u64, u64), seconds: i64| {
             let before = HashMap::from([(key(), before)]);
+            let count = Count {
+                begun,
+                in_flight,
+                schema: None,
+            };
             let mut kept = sightings.lock();
-            kept.look_at(&before, key(), counts, None, at(seconds));
+            kept.look_at(&before, key(), count, at(seconds));
             let last = kept.fresh.get(&key());
             last.map(|sighting| sighting.at.as_second())
         };

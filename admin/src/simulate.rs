@@ -54,6 +54,9 @@ const DISORDER_MS_MAX: i64 = 60_000;
 /// A response that is open for so long has worked.
 const OPEN_MAX: Duration = Duration::from_secs(30);
 
+/// No request takes longer, whatever the log says.
+const TOOK_MAX: Duration = Duration::from_secs(86_400);
+
 /// What to simulate.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -280,7 +283,7 @@ impl<'a> Simulation<'a> {
         let ended = match (took, line.error) {
             (None, _) => Duration::ZERO,
             (Some(took), []) => took.min(OPEN_MAX),
-            (Some(took), _) => took,
+            (Some(took), _) => took.min(TOOK_MAX),
         };
         let seen = Observation {
             place,

@@ -6,10 +6,12 @@
 
 mod database;
 mod flag;
+mod import;
 mod pin;
 mod runbook;
 mod stop;
 mod takeover;
+mod trace;
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -22,10 +24,12 @@ use crate::units::{ByteSize, Percent, Period, Rate, TimeSpan};
 
 pub use database::*;
 pub use flag::*;
+pub use import::*;
 pub use pin::*;
 pub use runbook::*;
 pub use stop::*;
 pub use takeover::*;
+pub use trace::*;
 
 /// The admin port, on loopback only, since the API can take a site down.
 pub const ADMIN_PORT: u16 = 9900;

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::support::blue_green;
 
-/// The fragment of the reference, as it is.
-const FRAGMENT: &str = include_str!("../../admin/src/import/reference.yaml");
+/// A fragment as people publish it, as it is.
+const FRAGMENT: &str = include_str!("../../admin/src/import/fragment.yaml");
 
 fn switchback(directory: &Path, arguments: &[&str]) -> (i32, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_switchback"))

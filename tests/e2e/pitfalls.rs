@@ -184,3 +184,23 @@ async fn async_jobs_pitfall_workers_hear_when_to_stop_and_when_all_is_done() {
     );
     assert_eq!(receiver.seen()[1].body["data"]["version"], "2");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn async_jobs_pitfall_workers_of_a_replaced_version_hear_when_all_is_done_too() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let receiver = Receiver::start().await;
+    let hooks = format!(
+        "hooks: [{{on: [version_closed, version_drained], http: \"{}\"}}]\n",
+        receiver.url()
+    );
+    let proxy = Proxy::blue_green(&blue, &green, &hooks);
+    proxy.weights(50, 50).await;
+    let body = json!({"version": "3", "endpoints": [green.url()], "force": true});
+    proxy.put("/v1/services/shop/backends/green", body).await;
+    eventually("both are told", || receiver.seen().len() == 2);
+    assert_eq!(
+        receiver.types(),
+        ["switchback.version_closed", "switchback.version_drained"]
+    );
+    assert_eq!(receiver.seen()[1].body["data"]["version"], "2");
+}

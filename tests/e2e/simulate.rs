@@ -98,7 +98,7 @@ async fn simulation_of_a_recorded_rollback_agrees_with_what_happened() {
     let log = proxy.path().join("access.jsonl");
     eventually("every line is written", || {
         let text = std::fs::read_to_string(&log).unwrap_or_default();
-        text.lines().count() == requests
+        text.lines().count() == requests && text.ends_with('\n')
     });
     // The log's clock is in milliseconds, so the judge may look one failure later: what failed goes on failing.
     let text = std::fs::read_to_string(&log).unwrap();

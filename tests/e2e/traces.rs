@@ -95,6 +95,8 @@ async fn sampled_request_is_a_span_between_its_caller_and_the_backend() {
         ("http.request.method", "GET"),
         ("url.path", "/cart"),
         ("url.query", "item=7"),
+        ("url.scheme", "http"),
+        ("server.address", "127.0.0.1"),
         ("network.protocol.version", "1.1"),
         ("switchback.service", "shop"),
         ("switchback.backend", "blue"),
@@ -103,11 +105,26 @@ async fn sampled_request_is_a_span_between_its_caller_and_the_backend() {
         assert_eq!(attributes[name], value, "{name}");
     }
     assert_eq!(attributes["http.response.status_code"], 200);
+    assert_eq!(attributes["server.port"], traced.proxy.web.port());
     let resource = &span["resource"];
     assert_eq!(
         (&resource["service.name"], &resource["zone"]),
         (&"switchback".into(), &"a".into())
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_choose_neither_names_nor_sizes_of_spans() {
+    let traced = Traced::start("", &[]).await;
+    let mut http = Http::connect(traced.proxy.web).await;
+    let path = format!("/{}", "x".repeat(4_000));
+    http.send("BREW", &path, &[], b"").await.unwrap();
+    let span = traced.request();
+    assert_eq!(span["name"], "HTTP shop");
+    let attributes = &span["attributes"];
+    assert_eq!(attributes["http.request.method"], "_OTHER");
+    assert_eq!(attributes["http.request.method_original"], "BREW");
+    assert_eq!(attributes["url.path"].as_str().unwrap().len(), 1024);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anstream::{print, println};
 use serde_json::json;
+use switchback_config::defaults::IMPORT_BYTES_MAX;
 
 use super::args::{ImportTool, Output, Target};
 use super::{Failed, exit};
@@ -36,12 +37,23 @@ pub(super) fn import(target: &Target, tool: ImportTool, file: &Path) -> Result<u
 }
 
 fn read(file: &Path) -> std::io::Result<String> {
-    if file == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().lock().read_to_string(&mut text)?;
-        return Ok(text);
+    let mut text = String::new();
+    let source: Box<dyn Read> = match file == Path::new("-") {
+        true => Box::new(std::io::stdin().lock()),
+        false => Box::new(std::fs::File::open(file)?),
+    };
+    source
+        .take(IMPORT_BYTES_MAX + 1)
+        .read_to_string(&mut text)?;
+    if text.len() as u64 > IMPORT_BYTES_MAX {
+        let reason =
+            format!("more than {IMPORT_BYTES_MAX} bytes; give the documents about one rollout");
+        return Err(std::io::Error::new(
+            std::io::ErrorKind::FileTooLarge,
+            reason,
+        ));
     }
-    std::fs::read_to_string(file)
+    Ok(text)
 }
 
 /// Keys for the config file, and in comments where they come from and what is missing.

@@ -116,6 +116,8 @@ pub(crate) fn shadow(file: &Service, stable: &Name, canary: &Name, set: &Set) ->
             .filter_map(|hook| dry(hook, set))
             .collect(),
         affinity: None,
+        // All of a drill's requests are one client's.
+        pin: None,
         preview: None,
         health: None,
         mirror: None,
@@ -188,6 +190,7 @@ services:
       blue: {version: \"1\", endpoints: [\"http://127.0.0.1:1\"]}
       green: {version: \"2\", endpoints: [\"http://127.0.0.1:2\"]}
     rollback: {on_failure: notify, rules: [\"error_rate > 5% for 5m\"]}
+    pin: {cookie: page}
     hooks: [{on: [rollback], run: [\"true\"]}, {on: [switch], run: [\"true\"]}]
 ";
 
@@ -215,6 +218,7 @@ services:
             config.services["shop"].rollback.rules
         );
         assert_eq!(shadow.rollback.on_failure, OnFailure::Rollback);
+        assert_eq!(shadow.pin, None, "one client is not limited");
         let [hook] = &shadow.hooks[..] else {
             panic!("only what is told of rollbacks: {:?}", shadow.hooks);
         };

@@ -1,6 +1,6 @@
 //! What will change by itself, and when.
 
-use switchback_config::model::{CompareTo, Migration, Name, OnFailure};
+use switchback_config::model::{CompareTo, Name, OnFailure};
 
 use super::Facts;
 use super::now::percent;
@@ -135,10 +135,7 @@ fn consequence(facts: &Facts<'_>, backend: &Name, target: &Name, alone: bool) ->
     let version = facts.effective.version(backend);
     let back =
         format!("its traffic goes back to {target} at once, and version {version} is blocked");
-    let deployed = facts.effective.backends.get(backend);
-    if settings.on_failure == OnFailure::Rollback
-        && deployed.is_some_and(|deployed| deployed.migration == Migration::Destructive)
-    {
+    if facts.effective.on_failure(backend, settings.on_failure) != settings.on_failure {
         return "it gets no more, but keeps what it has (migration: destructive)".into();
     }
     match settings.on_failure {

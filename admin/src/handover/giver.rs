@@ -30,6 +30,7 @@ use crate::evidence::Record;
 use crate::history::AuditEntry;
 use crate::inherit::OFREP;
 use crate::reload::Reloader;
+use crate::route_uses;
 use crate::store::Store;
 
 /// How long a worker may take to answer when it is asked for its sockets.
@@ -235,6 +236,9 @@ impl Giver {
 
     async fn give(&self, peer: Peer) -> io::Result<Option<Given>> {
         let Peer { stream, pid } = peer;
+        // What was counted until now; a disk that hangs keeps nobody.
+        let saved = route_uses::finish(&self.controls, &self.store);
+        let _ = tokio::time::timeout(TAKEOVER_HELLO_TIME, saved).await;
         let (relay, luggage) = Relay::new();
         self.lent.store(true, Relaxed);
         if let Err(error) = self.controls.lend(relay).await {

@@ -1,7 +1,7 @@
 use super::*;
 
-/// The fragment of the reference, as it is.
-const FRAGMENT: &str = include_str!("reference.yaml");
+/// A fragment as people publish it, as it is.
+const FRAGMENT: &str = include_str!("fragment.yaml");
 
 const ROLLOUT: &str = r#"apiVersion: argoproj.io/v1alpha1
 kind: Rollout
@@ -80,7 +80,7 @@ fn places(left: &[Left]) -> Vec<(usize, &str)> {
 }
 
 #[test]
-fn automated_rollback_of_the_reference_becomes_a_section_as_it_is() {
+fn automated_rollback_of_a_fragment_becomes_a_section_as_it_is() {
     let import = import(Tool::Argo, FRAGMENT).expect("it is read");
     assert_eq!(
         json!(import.section),

@@ -36,9 +36,7 @@ pub(super) fn start(
 
 fn exporter() -> Result<SpanExporter, SettingError> {
     let exporter = SpanExporter::builder().with_http().build();
-    let mut exporter = exporter.map_err(|cause| SettingError::Exporter {
-        cause: cause.to_string(),
-    })?;
+    let mut exporter = exporter.map_err(|cause| SettingError::Exporter(Box::new(cause)))?;
     let mut resource = Resource::builder();
     let has_name = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     if !has_name("OTEL_SERVICE_NAME") && !names_service() {

@@ -18,11 +18,12 @@ pub enum SettingError {
         reason: &'static str,
     },
     /// The exporter does not accept what the environment says.
-    #[error("export traces: {cause}")]
-    Exporter {
-        /// What went wrong.
-        cause: String,
-    },
+    #[error("export traces: {0}")]
+    #[cfg_attr(
+        not(feature = "otel"),
+        expect(dead_code, reason = "there is no exporter")
+    )]
+    Exporter(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The thread that exports.
     #[error("start the export of traces: {0}")]
     Start(#[from] io::Error),

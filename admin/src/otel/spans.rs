@@ -18,9 +18,11 @@ pub(super) fn of_request(span: Span) -> SpanData {
     let record = *span.record;
     let begun = UNIX_EPOCH + span.begun;
     let parent = span.context.parent;
+    // Whoever asks must not choose how many names there are.
+    let method = known(&record.method).unwrap_or("HTTP");
     let name = match &record.service {
-        Some(service) => format!("{} {service}", record.method),
-        None => record.method.clone(),
+        Some(service) => format!("{method} {service}"),
+        None => method.to_owned(),
     };
     SpanData {
         span_context: context(span.context.trace, span.context.span),
@@ -91,9 +93,12 @@ fn context(trace: [u8; 16], span: [u8; 8]) -> SpanContext {
 
 fn attributes(record: Record) -> Vec<KeyValue> {
     let mut list = vec![
-        KeyValue::new("http.request.method", record.method),
+        KeyValue::new(
+            "http.request.method",
+            known(&record.method).unwrap_or("_OTHER"),
+        ),
         KeyValue::new("url.path", record.path),
-        KeyValue::new("server.address", record.host),
+        KeyValue::new("url.scheme", if record.secure { "https" } else { "http" }),
         KeyValue::new("client.address", record.client.to_string()),
         KeyValue::new("network.protocol.version", version(record.protocol)),
         KeyValue::new(
@@ -106,6 +111,14 @@ fn attributes(record: Record) -> Vec<KeyValue> {
     let mut add = |name: &'static str, value: Option<Value>| {
         list.extend(value.map(|value| KeyValue::new(name, value)));
     };
+    let original = Some(record.method).filter(|method| known(method).is_none());
+    add("http.request.method_original", original.map(Value::from));
+    let (host, port) = host_and_port(record.host);
+    add(
+        "server.address",
+        Some(host).filter(|host| !host.is_empty()).map(Value::from),
+    );
+    add("server.port", port.map(|port| i64::from(port).into()));
     let query = Some(record.query).filter(|query| !query.is_empty());
     add("url.query", query.map(Value::from));
     let status = Some(record.status).filter(|status| *status != 0);
@@ -128,6 +141,27 @@ fn attributes(record: Record) -> Vec<KeyValue> {
         record.rescued_outcome.map(Value::from),
     );
     list
+}
+
+/// A method that everybody knows (RFC 9110, RFC 5789).
+fn known(method: &str) -> Option<&'static str> {
+    const METHODS: [&str; 9] = [
+        "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
+    ];
+    METHODS.into_iter().find(|known| *known == method)
+}
+
+/// `shop.example:8080` is two things.
+fn host_and_port(mut host: String) -> (String, Option<u16>) {
+    let port = host.rsplit_once(':').and_then(|(before, port)| {
+        let is_whole = !before.contains(':') || before.ends_with(']');
+        Some((before.len(), port.parse().ok()?)).filter(|_| is_whole)
+    });
+    let Some((length, port)) = port else {
+        return (host, None);
+    };
+    host.truncate(length);
+    (host, Some(port))
 }
 
 /// `HTTP/1.1` is 1.1, and `HTTP/2.0` is 2.

@@ -101,6 +101,30 @@ fn failing_canary_would_have_been_rolled_back_and_the_rest_been_spared() {
 }
 
 #[test]
+fn version_whose_migration_destroys_would_have_been_held_as_in_life() {
+    let mut config = file("");
+    let backends = &mut config.services["shop"].backends;
+    backends["green"].migration = switchback_config::model::Migration::Destructive;
+    let report = run(&traffic(60, 30), &plan(&config));
+    let green = green(&report.runs[0]);
+    assert_eq!(green.verdicts[0].action, "hold");
+    assert_eq!((green.rollback(), green.spared_requests), (None, 0));
+}
+
+#[test]
+fn wrong_clock_costs_its_line_and_no_time() {
+    let past = traffic(1, 60).replace("2026-", "1970-");
+    let future = traffic(1, 60).replace("2026-", "9000-");
+    let log = format!("{past}{}{future}", traffic(60, 30));
+    let report = run(&log, &plan(&file("")));
+    assert_eq!((report.log.lines, report.log.skipped), (12_400, 0));
+    let verdict = green(&report.runs[0])
+        .rollback()
+        .expect("it fails entirely");
+    assert_eq!(verdict.at.to_string(), "2026-11-24T08:33:37.203Z");
+}
+
+#[test]
 fn injected_fault_is_found_as_soon_as_a_recorded_one() {
     let mut injected = plan(&file(""));
     injected.faults = vec!["green 503=100% from +30s".parse().expect("a fault")];

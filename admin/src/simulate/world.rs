@@ -39,6 +39,9 @@ const QUIET_MS: i64 = 1_000;
 /// And after a minute of that, they need not be looked at so often.
 const STILL_MS: i64 = 60_000;
 
+/// No more of a hole in the log is lived through: everything that waits for time has happened by then.
+const HOLE_MS: i64 = 86_400_000;
+
 /// Things to tell of one course.
 const NOTES_MAX: usize = 100;
 
@@ -187,6 +190,8 @@ impl World {
 
     /// Lets the time pass in which nothing happens.
     pub(super) fn pass_until(&mut self, at_ms: i64) {
+        // A hole in the log, or a wrong clock: after a day without requests there is nothing left to wait for.
+        self.last_tick_ms = self.last_tick_ms.max(at_ms - HOLE_MS);
         loop {
             let step = match self.last_tick_ms - self.last_busy_ms {
                 _ if self.unread => tick_ms(),
@@ -420,7 +425,10 @@ impl World {
     /// What the control thread does about a verdict.
     fn heed(&mut self, at_ms: i64, alert: Alert) {
         let first = alert.first;
-        let action = match alert.action {
+        let effective = self.effective.get(&alert.service);
+        let asked = alert.action;
+        let action = effective.map_or(asked, |it| it.on_failure(&alert.backend, asked));
+        let action = match action {
             OnFailure::Hold => "hold",
             OnFailure::Notify => "notify",
             OnFailure::Rollback => {

@@ -41,5 +41,14 @@ pub const DRILL_GOOD_FOR: Duration = Duration::from_secs(30 * 86_400);
 /// How often the endpoints of earlier versions are looked at.
 pub const RETAINED_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Earlier versions that are looked at at once.
+pub const RETAINED_AT_ONCE: usize = 64;
+
 /// Measured times that are kept of each way back.
 pub const TIMINGS_KEPT: usize = 200;
+
+/// How long the last request of a version or route is remembered whose service or route is in no file any more.
+pub const USES_REMEMBERED: Duration = Duration::from_secs(400 * 86_400);
+
+/// How often it goes to disk when routes were last used.
+pub const USES_SAVED: Duration = Duration::from_secs(30);

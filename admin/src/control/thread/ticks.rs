@@ -1,7 +1,7 @@
 //! When the judges are asked, and what is done about their verdicts.
 
 use switchback_config::defaults::{TICK, TICK_MIN};
-use switchback_config::model::{Migration, Name, OnFailure};
+use switchback_config::model::{Name, OnFailure};
 
 use super::Keeper;
 use crate::command::{Asked, Command, Failing};
@@ -71,13 +71,6 @@ impl Keeper {
         }
     }
 
-    /// Whether the version on a backend has lost data that an older one would miss.
-    fn has_destroyed(&self, service: &Name, backend: &Name) -> bool {
-        let effective = self.effective.get(service);
-        let deployed = effective.and_then(|effective| effective.backends.get(backend));
-        deployed.is_some_and(|deployed| deployed.migration == Migration::Destructive)
-    }
-
     fn count_recovery(&mut self, service: Name, amendment: &Amendment) {
         if let Some(recovery) = &amendment.recovery {
             let result = recovery.state.as_str();
@@ -96,14 +89,12 @@ impl Keeper {
             action,
             first,
         } = alert;
-        let is_destructive = self.has_destroyed(&service, &backend);
-        let action = match action {
-            OnFailure::Rollback if is_destructive => OnFailure::Hold,
-            action => action,
-        };
+        let asked = action;
+        let effective = self.effective.get(&service);
+        let action = effective.map_or(asked, |effective| effective.on_failure(&backend, asked));
         if action != OnFailure::Rollback {
             if first {
-                let why = match is_destructive {
+                let why = match action != asked {
                     true => "; its migration is destructive, so only people roll it back",
                     false => "",
                 };
