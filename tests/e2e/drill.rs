@@ -218,6 +218,55 @@ async fn live_drill_moves_a_hundredth_of_the_traffic_and_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn live_drill_leaves_alone_what_an_operator_decides_meanwhile() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let health = "health: {path: /healthz, interval: 100ms, timeout: 90ms, rise: 1}";
+    let proxy = Proxy::blue_green(&blue, &green, health);
+    let live = json!({"live": true});
+    // Who has leased the weights has plans.
+    let leased = json!({"weights": {"blue": 100, "green": 0}, "lease": "10m"});
+    proxy.put("/v1/services/shop/weights", leased).await;
+    let refused = proxy
+        .post("/v1/services/shop/drill", live.clone())
+        .await
+        .json();
+    assert_eq!(refused["code"], "drill_impossible", "{refused}");
+    assert!(refused["detail"].as_str().unwrap().contains("leased"));
+    assert!(proxy.service().await["override"]["lease"].is_object());
+    proxy.weights(99, 1).await;
+    proxy.weights(100, 0).await;
+    eventually_async("green is healthy", || async {
+        let dry = ["switch", "shop", "--to", "green", "--dry-run"];
+        proxy.cli(&dry).0 == 0
+    })
+    .await;
+    // Somebody switches while a hundredth is away.
+    let drill = proxy.post("/v1/services/shop/drill", live);
+    let operator = async {
+        eventually_async("a hundredth is lent", || async {
+            proxy.service().await["weights"]["green"] == 1
+        })
+        .await;
+        proxy.cli(&["switch", "shop", "--to", "green"])
+    };
+    let (record, (code, out, why)) = tokio::join!(drill, operator);
+    assert_eq!(code, 0, "{out}{why}");
+    let service = proxy.service().await;
+    assert_eq!(
+        (&service["stable"], &service["weights"]),
+        (&json!("green"), &json!({"blue": 0, "green": 100}))
+    );
+    let record = record.json();
+    let moved = check(
+        &record,
+        "a hundredth of the traffic is moved and back (live)",
+    );
+    assert_eq!(moved["passed"], false, "{record:#}");
+    let finding = moved["finding"].as_str().unwrap();
+    assert!(finding.contains("what they did stays"), "{finding}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn drill_takes_the_way_of_clients_through_tls_and_the_proxy_protocol() {
     let (blue, green) = (Origin::start().await, Origin::start().await);
     let key = rcgen::generate_simple_self_signed(vec!["shop.test".into()]).unwrap();
