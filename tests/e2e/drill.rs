@@ -20,6 +20,24 @@ async fn of_users(proxy: &Proxy) -> Vec<String> {
     of_users.map(str::to_owned).collect()
 }
 
+/// What anybody may look at, of which a drill is no part.
+const LOOKED_AT: [&str; 7] = [
+    "/metrics",
+    "/v1/hooks",
+    "/v1/hooks/deliveries",
+    "/v1/hooks/dead",
+    "/v1/runbooks",
+    "/v1/services",
+    "/v1/overview",
+];
+
+#[track_caller]
+fn assert_no_shadow(path: &str, text: &str) {
+    let mut lines = text.lines().filter(|line| line.contains("~drill"));
+    assert_eq!(lines.next(), None, "{path}");
+    assert!(!text.contains(".drill.invalid"), "{path}: {text}");
+}
+
 fn check<'a>(record: &'a Value, name: &str) -> &'a Value {
     let checks = record["checks"].as_array().unwrap();
     let found = checks.iter().find(|check| check["name"] == name);
@@ -105,6 +123,47 @@ async fn untested_rollback_path_pitfall_is_met_by_a_drill_that_no_user_notices()
     assert!(metrics.contains("switchback_last_drill_passed{service=\"shop\"} 1\n"));
     let config = proxy.get("/v1/config").await.to_string();
     assert!(!config.contains("~drill"), "{config}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shadow_is_in_no_view_while_a_drill_lasts_nor_after_it() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let hooks = "hooks: [{name: undo, on: [rollback], run: [\"true\"]}]\n";
+    let config = crate::support::blue_green(&blue.url(), &green.url(), hooks);
+    let runbook = "runbooks: {calm: {steps: [{name: breathe, action: breathe}]}}";
+    let proxy = Proxy::start(&format!("{config}{runbook}\n"));
+    let mut during = 0;
+    let mut drill = std::pin::pin!(proxy.post("/v1/services/shop/drill", json!({})));
+    let record = loop {
+        let look = async {
+            for path in LOOKED_AT {
+                let seen = proxy.api("GET", path, Value::Null).await;
+                assert_eq!(seen.status, 200, "{path}");
+                assert_no_shadow(path, &seen.text());
+            }
+        };
+        tokio::select! {
+            record = &mut drill => break record.json(),
+            () = look => during += 1,
+        }
+    };
+    assert_eq!(record["passed"], true, "{record:#}");
+    assert!(during > 0, "it was looked at while it lasted");
+    let runbooks = proxy.get("/v1/runbooks").await;
+    assert_eq!(runbooks["runbooks"][0]["services"], json!(["shop"]));
+    // What it has told itself is gone as well, whatever became of it.
+    eventually_async("nothing waits", || async {
+        let metrics = proxy.api("GET", "/metrics", Value::Null).await.text();
+        assert_no_shadow("/metrics", &metrics);
+        metrics.contains("switchback_hook_deliveries_waiting 0\n")
+    })
+    .await;
+    for path in LOOKED_AT {
+        let seen = proxy.api("GET", path, Value::Null).await.text();
+        assert_no_shadow(path, &seen);
+    }
+    let hooks = proxy.get("/v1/hooks").await;
+    assert_eq!((&hooks["waiting"], &hooks["dead"]), (&json!(0), &json!(0)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
