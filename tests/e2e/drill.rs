@@ -38,6 +38,13 @@ fn assert_no_shadow(path: &str, text: &str) {
     assert!(!text.contains(".drill.invalid"), "{path}: {text}");
 }
 
+async fn method(proxy: &Proxy, way: &str) -> Value {
+    let answer = proxy.get("/v1/services/shop/methods").await;
+    let methods = answer["methods"].as_array().unwrap();
+    let found = methods.iter().find(|method| method["method"] == way);
+    found.unwrap_or_else(|| panic!("{way}: {answer}")).clone()
+}
+
 fn check<'a>(record: &'a Value, name: &str) -> &'a Value {
     let checks = record["checks"].as_array().unwrap();
     let found = checks.iter().find(|check| check["name"] == name);
@@ -167,6 +174,34 @@ async fn shadow_is_in_no_view_while_a_drill_lasts_nor_after_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drill_that_passed_is_measured_for_the_way_that_it_went() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let proxy = Proxy::blue_green(&blue, &green, "");
+    let (code, out, why) = proxy.cli(&["drill", "shop"]);
+    assert_eq!(code, 0, "{out}{why}");
+    let record = proxy.get("/v1/services/shop/drill").await;
+    let canary = method(&proxy, "canary_to_zero").await;
+    assert_eq!(canary["measured"], 1, "{canary}");
+    // From the swap, and not since the fault began.
+    let took_us = canary["p50_us"].as_u64().unwrap();
+    let noticed_ms = record["rolled_back_in_ms"].as_u64().unwrap();
+    assert!(
+        took_us <= noticed_ms * 1_000 + 999,
+        "{took_us} us: {record}"
+    );
+    assert_eq!(canary["last_drill"], canary["last"]);
+    assert!(canary["last_drill"].is_string(), "{canary}");
+    let switch = method(&proxy, "blue_green_switch").await;
+    assert_eq!(
+        (&switch["measured"], &switch["last_drill"]),
+        (&json!(0), &Value::Null),
+        "nobody has gone that way"
+    );
+    let shown = proxy.cli(&["methods", "shop"]).1;
+    assert_eq!(shown.matches("never  ").count(), 6, "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_reaches_the_shadow_by_a_host_or_a_name_of_their_own() {
     let (blue, green) = (Origin::start().await, Origin::start().await);
     let proxy = Proxy::blue_green(&blue, &green, "expose: true");
@@ -238,6 +273,11 @@ async fn drill_fails_where_a_rollback_would() {
     assert_eq!(check(&record, "hooks are told (dry)")["passed"], false);
     let (code, _, _) = proxy.cli(&["drill", "shop", "--last"]);
     assert_eq!(code, 1);
+    let canary = method(&proxy, "canary_to_zero").await;
+    assert_eq!(
+        (&canary["measured"], &canary["last_drill"]),
+        (&json!(0), &Value::Null)
+    );
     let unknown = proxy.post("/v1/services/shp/drill", json!({})).await;
     assert_eq!(
         (unknown.status, unknown.json()["code"].clone()),

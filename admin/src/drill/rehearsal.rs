@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
+use switchback_config::defaults::FENCE_TIME;
 use switchback_config::model::{HookAction, HookEvent, Name, Service};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -19,6 +20,7 @@ use crate::command::{Asked, Command, DrillAct, DrillCommand, Refusal};
 use crate::control::Published;
 use crate::events::Event;
 use crate::state::{Block, DrillCheck, DrillRecord};
+use crate::timings::Way;
 
 /// Requests while all is well, and after the rollback.
 const CALM: u32 = 60;
@@ -101,6 +103,14 @@ pub(super) async fn run(
         rolled_back_in_ms: play.rolled_back_in.map(ms),
         checks: play.checks,
     };
+    // Of any drill: what one that failed has left is not taken for the next one's.
+    let swap = drills.controls.rehearsed.take();
+    if let Some(swap) = swap.filter(|_| passed)
+        && let Ok(took) = swap.wait(FENCE_TIME).await
+    {
+        let way = (service.clone(), Way::CanaryToZero);
+        drills.controls.timings.note_drill(way, took);
+    }
     end(drills, service, &record, asked).await?;
     let published = drills.controls.published();
     Ok(last_drill(&published, service).cloned().unwrap_or(record))
