@@ -25,7 +25,7 @@ use crate::controller::{Decision, Note};
 use crate::evidence::Record;
 use crate::handover::{Follower, Relay};
 use crate::state::State;
-use crate::timings::{Going, Timings};
+use crate::timings::{Going, Rehearsed, Timings};
 pub use published::{Published, ServiceStatus};
 #[cfg(fuzzing)]
 pub(crate) use thread::simulation;
@@ -42,6 +42,8 @@ pub struct Controls {
     follower: Follower,
     /// How long ways back took.
     pub(crate) timings: Timings,
+    /// How long the rollback of a drill took.
+    pub(crate) rehearsed: Rehearsed,
 }
 
 /// What the control thread is told.

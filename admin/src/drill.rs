@@ -8,6 +8,7 @@
 //!
 //! With `live`, a hundredth of the service's own traffic is moved to its other backend and back as well.
 
+mod live;
 mod rehearsal;
 pub(crate) mod shadow;
 mod stage;

@@ -103,7 +103,6 @@ pub(crate) fn methods(
     published: &Published,
     service: &Name,
     measured: &Measured,
-    last_drill: Option<Timestamp>,
 ) -> Option<Methods> {
     let effective = &published.services.get(service)?.effective;
     let state = published.state.services.get(service);
@@ -127,7 +126,6 @@ pub(crate) fn methods(
             last: times.iter().map(|timing| timing.at).max(),
             last_drill: match way {
                 Way::DatabaseRollback => rehearsed,
-                Way::BlueGreenSwitch | Way::CanaryToZero => drills.max().or(last_drill),
                 _ => drills.max(),
             },
             data_risk: data_risk(way, effective, &database),

@@ -125,12 +125,6 @@ impl Readiness {
         self.lock().services.clone()
     }
 
-    /// When the way back of a service was last gone.
-    pub(crate) fn last_drill(&self, published: &Published, service: &str) -> Option<Timestamp> {
-        let rolled_back = self.lock().rolled_back.get(service).copied();
-        last_drill(published, service, rolled_back)
-    }
-
     /// What the last look at an earlier version came to.
     pub(crate) fn reached(&self, service: &Name, version: &str) -> Option<Reached> {
         let key = (service.clone(), version.to_owned());

@@ -3,12 +3,13 @@
 //! A time runs from the swap until the last worker follows. Rollbacks that nobody asked for have theirs in
 //! their records; the others are noted where they are answered, and written down a moment later.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use switchback_config::model::Name;
+use switchback_proxy::fence::Fence;
 use utoipa::ToSchema;
 
 use crate::command::{Command, FlagChange};
@@ -91,11 +92,20 @@ pub(crate) const OF_ALL: &str = "";
 
 impl Timings {
     /// Notes how long it took until something was in force.
-    pub(crate) fn note(&self, (service, way): (Name, Way), took: Duration) {
+    pub(crate) fn note(&self, way: (Name, Way), took: Duration) {
+        self.add(way, took, false);
+    }
+
+    /// The same, for a rehearsal.
+    pub(crate) fn note_drill(&self, way: (Name, Way), took: Duration) {
+        self.add(way, took, true);
+    }
+
+    fn add(&self, (service, way): (Name, Way), took: Duration, drill: bool) {
         let timing = Timing {
             at: Timestamp::now(),
             us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-            drill: false,
+            drill,
         };
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.len() < WAITING_MAX {
@@ -112,6 +122,26 @@ impl Timings {
     }
 }
 
+/// The swap that took the weight from the canary of a drill, until its time is asked for. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rehearsed(Arc<Mutex<Option<Arc<Fence>>>>);
+
+impl Rehearsed {
+    /// Notes the swap.
+    pub(crate) fn note(&self, fence: &Arc<Fence>) {
+        *self.lock() = Some(fence.clone());
+    }
+
+    /// The last one, once.
+    pub(crate) fn take(&self) -> Option<Arc<Fence>> {
+        self.lock().take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Fence>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What a command is, if it is a way back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Going {
@@ -122,16 +152,15 @@ pub(crate) enum Going {
 }
 
 impl Going {
-    /// What a command is. What judges decide is not asked for, and has its time in its record.
+    /// What a command is. What judges decide is not asked for, and has its time in its record. A file that is
+    /// read again may say anything: it is no way back.
     pub(crate) fn of(command: &Command) -> Option<Self> {
         Some(match command {
             Command::ChangeFlag {
                 change: FlagChange::Off | FlagChange::On,
                 ..
             } => Self::By(OF_ALL.into(), Way::FlagToggle),
-            Command::Restore { .. } | Command::Reload { .. } => {
-                Self::By(OF_ALL.into(), Way::ConfigRevert)
-            }
+            Command::Restore { .. } => Self::By(OF_ALL.into(), Way::ConfigRevert),
             Command::Switch { service, .. } => Self::By(service.clone(), Way::BlueGreenSwitch),
             Command::Rollback { service, .. } => Self::Back(service.clone()),
             _ => return None,
@@ -167,6 +196,8 @@ pub(crate) fn percentile(times: &[u64], percent: usize) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
@@ -177,6 +208,22 @@ mod tests {
         assert_eq!(percentile(&[7], 50), Some(7));
         assert_eq!(percentile(&[7], 99), Some(7));
         assert_eq!(percentile(&[], 50), None);
+    }
+
+    #[test]
+    fn file_that_is_read_again_is_no_way_back_and_a_restore_is() {
+        let restore = Command::Restore {
+            revision: 1,
+            services: BTreeMap::new(),
+            flags: BTreeMap::new(),
+            force: false,
+        };
+        let way = Going::By(OF_ALL.into(), Way::ConfigRevert);
+        assert_eq!(Going::of(&restore), Some(way));
+        let config = Arc::new(crate::testing::config(
+            "version: 1\nlisteners: {web: {address: \"127.0.0.1:0\"}}\nroutes: [{service: a}]\nservices: {a: {backends: {b: {endpoints: [\"http://127.0.0.1:1\"]}}}}\n",
+        ));
+        assert_eq!(Going::of(&Command::Reload { config }), None);
     }
 
     #[test]

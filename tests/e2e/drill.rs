@@ -20,6 +20,31 @@ async fn of_users(proxy: &Proxy) -> Vec<String> {
     of_users.map(str::to_owned).collect()
 }
 
+/// What anybody may look at, of which a drill is no part.
+const LOOKED_AT: [&str; 7] = [
+    "/metrics",
+    "/v1/hooks",
+    "/v1/hooks/deliveries",
+    "/v1/hooks/dead",
+    "/v1/runbooks",
+    "/v1/services",
+    "/v1/overview",
+];
+
+#[track_caller]
+fn assert_no_shadow(path: &str, text: &str) {
+    let mut lines = text.lines().filter(|line| line.contains("~drill"));
+    assert_eq!(lines.next(), None, "{path}");
+    assert!(!text.contains(".drill.invalid"), "{path}: {text}");
+}
+
+async fn method(proxy: &Proxy, way: &str) -> Value {
+    let answer = proxy.get("/v1/services/shop/methods").await;
+    let methods = answer["methods"].as_array().unwrap();
+    let found = methods.iter().find(|method| method["method"] == way);
+    found.unwrap_or_else(|| panic!("{way}: {answer}")).clone()
+}
+
 fn check<'a>(record: &'a Value, name: &str) -> &'a Value {
     let checks = record["checks"].as_array().unwrap();
     let found = checks.iter().find(|check| check["name"] == name);
@@ -108,6 +133,75 @@ async fn untested_rollback_path_pitfall_is_met_by_a_drill_that_no_user_notices()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shadow_is_in_no_view_while_a_drill_lasts_nor_after_it() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let hooks = "hooks: [{name: undo, on: [rollback], run: [\"true\"]}]\n";
+    let config = crate::support::blue_green(&blue.url(), &green.url(), hooks);
+    let runbook = "runbooks: {calm: {steps: [{name: breathe, action: breathe}]}}";
+    let proxy = Proxy::start(&format!("{config}{runbook}\n"));
+    let mut during = 0;
+    let mut drill = std::pin::pin!(proxy.post("/v1/services/shop/drill", json!({})));
+    let record = loop {
+        let look = async {
+            for path in LOOKED_AT {
+                let seen = proxy.api("GET", path, Value::Null).await;
+                assert_eq!(seen.status, 200, "{path}");
+                assert_no_shadow(path, &seen.text());
+            }
+        };
+        tokio::select! {
+            record = &mut drill => break record.json(),
+            () = look => during += 1,
+        }
+    };
+    assert_eq!(record["passed"], true, "{record:#}");
+    assert!(during > 0, "it was looked at while it lasted");
+    let runbooks = proxy.get("/v1/runbooks").await;
+    assert_eq!(runbooks["runbooks"][0]["services"], json!(["shop"]));
+    // What it has told itself is gone as well, whatever became of it.
+    eventually_async("nothing waits", || async {
+        let metrics = proxy.api("GET", "/metrics", Value::Null).await.text();
+        assert_no_shadow("/metrics", &metrics);
+        metrics.contains("switchback_hook_deliveries_waiting 0\n")
+    })
+    .await;
+    for path in LOOKED_AT {
+        let seen = proxy.api("GET", path, Value::Null).await.text();
+        assert_no_shadow(path, &seen);
+    }
+    let hooks = proxy.get("/v1/hooks").await;
+    assert_eq!((&hooks["waiting"], &hooks["dead"]), (&json!(0), &json!(0)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drill_that_passed_is_measured_for_the_way_that_it_went() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let proxy = Proxy::blue_green(&blue, &green, "");
+    let (code, out, why) = proxy.cli(&["drill", "shop"]);
+    assert_eq!(code, 0, "{out}{why}");
+    let record = proxy.get("/v1/services/shop/drill").await;
+    let canary = method(&proxy, "canary_to_zero").await;
+    assert_eq!(canary["measured"], 1, "{canary}");
+    // From the swap, and not since the fault began.
+    let took_us = canary["p50_us"].as_u64().unwrap();
+    let noticed_ms = record["rolled_back_in_ms"].as_u64().unwrap();
+    assert!(
+        took_us <= noticed_ms * 1_000 + 999,
+        "{took_us} us: {record}"
+    );
+    assert_eq!(canary["last_drill"], canary["last"]);
+    assert!(canary["last_drill"].is_string(), "{canary}");
+    let switch = method(&proxy, "blue_green_switch").await;
+    assert_eq!(
+        (&switch["measured"], &switch["last_drill"]),
+        (&json!(0), &Value::Null),
+        "nobody has gone that way"
+    );
+    let shown = proxy.cli(&["methods", "shop"]).1;
+    assert_eq!(shown.matches("never  ").count(), 6, "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_reaches_the_shadow_by_a_host_or_a_name_of_their_own() {
     let (blue, green) = (Origin::start().await, Origin::start().await);
     let proxy = Proxy::blue_green(&blue, &green, "expose: true");
@@ -179,6 +273,11 @@ async fn drill_fails_where_a_rollback_would() {
     assert_eq!(check(&record, "hooks are told (dry)")["passed"], false);
     let (code, _, _) = proxy.cli(&["drill", "shop", "--last"]);
     assert_eq!(code, 1);
+    let canary = method(&proxy, "canary_to_zero").await;
+    assert_eq!(
+        (&canary["measured"], &canary["last_drill"]),
+        (&json!(0), &Value::Null)
+    );
     let unknown = proxy.post("/v1/services/shp/drill", json!({})).await;
     assert_eq!(
         (unknown.status, unknown.json()["code"].clone()),
@@ -215,6 +314,55 @@ async fn live_drill_moves_a_hundredth_of_the_traffic_and_back() {
         (refused.status, refused.json()["code"].clone()),
         (409, json!("drill_impossible"))
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn live_drill_leaves_alone_what_an_operator_decides_meanwhile() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let health = "health: {path: /healthz, interval: 100ms, timeout: 90ms, rise: 1}";
+    let proxy = Proxy::blue_green(&blue, &green, health);
+    let live = json!({"live": true});
+    // Who has leased the weights has plans.
+    let leased = json!({"weights": {"blue": 100, "green": 0}, "lease": "10m"});
+    proxy.put("/v1/services/shop/weights", leased).await;
+    let refused = proxy
+        .post("/v1/services/shop/drill", live.clone())
+        .await
+        .json();
+    assert_eq!(refused["code"], "drill_impossible", "{refused}");
+    assert!(refused["detail"].as_str().unwrap().contains("leased"));
+    assert!(proxy.service().await["override"]["lease"].is_object());
+    proxy.weights(99, 1).await;
+    proxy.weights(100, 0).await;
+    eventually_async("green is healthy", || async {
+        let dry = ["switch", "shop", "--to", "green", "--dry-run"];
+        proxy.cli(&dry).0 == 0
+    })
+    .await;
+    // Somebody switches while a hundredth is away.
+    let drill = proxy.post("/v1/services/shop/drill", live);
+    let operator = async {
+        eventually_async("a hundredth is lent", || async {
+            proxy.service().await["weights"]["green"] == 1
+        })
+        .await;
+        proxy.cli(&["switch", "shop", "--to", "green"])
+    };
+    let (record, (code, out, why)) = tokio::join!(drill, operator);
+    assert_eq!(code, 0, "{out}{why}");
+    let service = proxy.service().await;
+    assert_eq!(
+        (&service["stable"], &service["weights"]),
+        (&json!("green"), &json!({"blue": 0, "green": 100}))
+    );
+    let record = record.json();
+    let moved = check(
+        &record,
+        "a hundredth of the traffic is moved and back (live)",
+    );
+    assert_eq!(moved["passed"], false, "{record:#}");
+    let finding = moved["finding"].as_str().unwrap();
+    assert!(finding.contains("what they did stays"), "{finding}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

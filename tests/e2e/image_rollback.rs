@@ -29,7 +29,13 @@ fn calls(directory: &Path) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// Runs a hook as switchback would, without it: exit code and standard error.
+/// What a hook is told of a rollback, as it is told.
+fn tell(directory: &Path, weights: &Value) {
+    let told = json!({"data": {"service": "shop", "weights": weights}});
+    std::fs::write(directory.join("told"), told.to_string()).unwrap();
+}
+
+/// Runs a hook as switchback would, without it: exit code and what it printed.
 fn run(directory: &Path, name: &str, arguments: &[&str], more: &[(&str, &str)]) -> (i32, String) {
     let path = format!("{}:/usr/bin:/bin", directory.display());
     let told = std::fs::File::open(directory.join("told"));
@@ -42,8 +48,9 @@ fn run(directory: &Path, name: &str, arguments: &[&str], more: &[(&str, &str)]) 
         .current_dir(directory)
         .output()
         .unwrap();
-    let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    (output.status.code().unwrap_or(-1), error)
+    let printed = [output.stdout, output.stderr].concat();
+    let printed = String::from_utf8_lossy(&printed).into_owned();
+    (output.status.code().unwrap_or(-1), printed)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -52,7 +59,7 @@ async fn kubernetes_image_rollback_follows_the_rollback_of_the_traffic() {
     let tools = tempfile::tempdir().unwrap();
     fake(tools.path(), "kubectl", 0);
     let hooks = format!(
-        "hooks: [{{name: undo, on: [rollback], run: [\"{}\", deployment/shop-green, \"3\"], env: {{PATH: \"{}:/usr/bin:/bin\", NAMESPACE: shop}}}}]\n",
+        "hooks: [{{name: undo, on: [rollback], run: [\"{}\", green, deployment/shop-green, \"3\"], env: {{PATH: \"{}:/usr/bin:/bin\", NAMESPACE: shop}}}}]\n",
         shipped("kubernetes-rollback").display(),
         tools.path().display()
     );
@@ -89,33 +96,97 @@ async fn kubernetes_image_rollback_follows_the_rollback_of_the_traffic() {
 }
 
 #[test]
-fn kubernetes_image_rollback_goes_one_back_and_fails_if_pods_do_not_become_ready() {
+fn kubernetes_image_rollback_wants_a_revision_and_fails_if_pods_do_not_become_ready() {
     let tools = tempfile::tempdir().unwrap();
     fake(tools.path(), "kubectl", 0);
-    let (code, error) = run(
-        tools.path(),
-        "kubernetes-rollback",
-        &["deployment/shop"],
-        &[],
-    );
-    assert_eq!(code, 0, "{error}");
-    assert!(calls(tools.path())[1].starts_with("kubectl rollout undo deployment/shop GREEN"));
+    tell(tools.path(), &json!({"blue": 100, "green": 0}));
+    let attempt = |arguments: &[&str]| {
+        let more = [("SWITCHBACK_BACKEND", "green")];
+        run(tools.path(), "kubernetes-rollback", arguments, &more)
+    };
     for (arguments, why) in [
-        (&["shop"][..], "is no deployment"),
-        (&["deployment/shop", "v3"][..], "is no number"),
+        (&["green", "shop", "3"][..], "is no deployment"),
+        (&["green", "deployment/shop", "v3"], "is no number"),
+        // Without a revision, or with this one, the second time would bring the bad image back.
+        (&["green", "deployment/shop", "0"], "is no number"),
+        (&["green", "deployment/shop"], "usage: "),
+        (&["green;", "deployment/shop", "3"], "is no name"),
     ] {
-        let (code, error) = run(tools.path(), "kubernetes-rollback", arguments, &[]);
-        assert_eq!(code, 2);
-        assert!(error.contains(why), "{error}");
+        let (code, printed) = attempt(arguments);
+        assert_eq!(code, 2, "{printed}");
+        assert!(printed.contains(why), "{printed}");
+    }
+    assert!(calls(tools.path()).is_empty());
+    // Hooks are told at least once: the second time is the same revision.
+    for times in 1..=2 {
+        let (code, printed) = attempt(&["green", "deployment/shop", "3"]);
+        assert_eq!(code, 0, "{printed}");
+        let calls = calls(tools.path());
+        let undone = calls
+            .iter()
+            .filter(|call| call.contains("undo deployment/shop --to-revision=3 "));
+        assert_eq!(undone.count(), times, "{calls:?}");
     }
     fake(tools.path(), "kubectl", 1);
-    let (code, _) = run(
-        tools.path(),
-        "kubernetes-rollback",
-        &["deployment/shop"],
-        &[],
-    );
+    let (code, _) = attempt(&["green", "deployment/shop", "3"]);
     assert_eq!(code, 1);
+}
+
+#[test]
+fn image_rollback_of_a_backend_leaves_the_rollback_of_another_one_alone() {
+    let tools = tempfile::tempdir().unwrap();
+    fake(tools.path(), "docker", 0);
+    fake(tools.path(), "kubectl", 0);
+    let digest = format!("shop@sha256:{}", "0".repeat(64));
+    std::fs::write(tools.path().join("previous"), digest).unwrap();
+    for (hook, more) in [
+        (
+            "compose-rollback",
+            &["shop-green", "GREEN_IMAGE", "previous"],
+        ),
+        (
+            "kubernetes-rollback",
+            &["deployment/shop-green", "3", "unused"],
+        ),
+    ] {
+        let arguments = [&["green"][..], more].concat();
+        // blue was switched to and rolled back: green serves everybody.
+        tell(tools.path(), &json!({"blue": 0, "green": 100}));
+        let blue = [("SWITCHBACK_BACKEND", "blue")];
+        let (code, printed) = run(tools.path(), hook, &arguments, &blue);
+        assert_eq!(code, 0, "{printed}");
+        assert!(
+            printed.contains("about backend blue, not green: nothing to do"),
+            "{printed}"
+        );
+        // Whatever is said, it is not done to the one that serves.
+        let green = [("SWITCHBACK_BACKEND", "green")];
+        let (code, printed) = run(tools.path(), hook, &arguments, &green);
+        assert_eq!(code, 1, "{printed}");
+        assert!(
+            printed.contains("green has weight 100; switch first"),
+            "{printed}"
+        );
+        let (code, printed) = run(tools.path(), hook, &arguments, &[]);
+        assert_eq!(code, 1, "{printed}");
+        assert!(printed.contains("not told which"), "{printed}");
+        // A dot is a dot.
+        tell(tools.path(), &json!({"gxeen": 0, "g.een": 100}));
+        let dotted = [&["g.een"][..], more].concat();
+        let (code, printed) = run(
+            tools.path(),
+            hook,
+            &dotted,
+            &[("SWITCHBACK_BACKEND", "g.een")],
+        );
+        assert_eq!(code, 1, "{printed}");
+        assert!(printed.contains("g.een has weight 100"), "{printed}");
+        std::fs::remove_file(tools.path().join("told")).unwrap();
+        let (code, printed) = run(tools.path(), hook, &arguments, &green);
+        assert_eq!(code, 1, "{printed}");
+        assert!(printed.contains("not told which"), "{printed}");
+        assert!(calls(tools.path()).is_empty(), "nothing was done");
+    }
 }
 
 #[test]
@@ -124,22 +195,24 @@ fn docker_compose_rollback_recreates_the_idle_backend_from_a_pinned_digest() {
     fake(tools.path(), "docker", 0);
     let digest = format!("registry.example/shop@sha256:{}", "a1".repeat(32));
     std::fs::write(tools.path().join("previous"), format!("{digest}\n")).unwrap();
-    let arguments = ["green", "GREEN_IMAGE", "previous"];
-    let (code, error) = run(tools.path(), "compose-rollback", &arguments, &[]);
+    tell(tools.path(), &json!({"blue": 100, "green": 0}));
+    let arguments = ["green", "shop-green", "GREEN_IMAGE", "previous"];
+    let more = [("SWITCHBACK_BACKEND", "green")];
+    let (code, error) = run(tools.path(), "compose-rollback", &arguments, &more);
     assert_eq!(code, 0, "{error}");
     assert_eq!(
         calls(tools.path()),
         [
-            format!("docker compose pull green GREEN_IMAGE={digest}"),
+            format!("docker compose pull shop-green GREEN_IMAGE={digest}"),
             format!(
-                "docker compose up --detach --no-deps --force-recreate --wait --wait-timeout 120 green GREEN_IMAGE={digest}"
+                "docker compose up --detach --no-deps --force-recreate --wait --wait-timeout 120 shop-green GREEN_IMAGE={digest}"
             ),
         ]
     );
     // A tag is whatever it points at now.
     for bad in ["registry.example/shop:42", "", "shop@sha256:a1"] {
         std::fs::write(tools.path().join("previous"), bad).unwrap();
-        let (code, error) = run(tools.path(), "compose-rollback", &arguments, &[]);
+        let (code, error) = run(tools.path(), "compose-rollback", &arguments, &more);
         assert_eq!(code, 2, "{bad}");
         assert!(error.contains("not pinned by digest"), "{error}");
     }
@@ -152,15 +225,13 @@ fn docker_compose_rollback_never_recreates_the_backend_that_serves() {
     fake(tools.path(), "docker", 0);
     let digest = format!("shop@sha256:{}", "0".repeat(64));
     std::fs::write(tools.path().join("previous"), digest).unwrap();
-    // What hooks are told, as it is told.
-    let told = json!({"data": {"service": "shop", "weights": {"blue": 100, "green": 0}}});
-    std::fs::write(tools.path().join("told"), told.to_string()).unwrap();
+    tell(tools.path(), &json!({"blue": 100, "green": 0}));
     let attempt = |backend: &str| {
         let more = [("SWITCHBACK_BACKEND", backend)];
         run(
             tools.path(),
             "compose-rollback",
-            &["x", "GREEN_IMAGE", "previous"],
+            &[backend, "x", "GREEN_IMAGE", "previous"],
             &more,
         )
     };

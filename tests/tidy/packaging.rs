@@ -193,3 +193,18 @@ fn everything_that_the_package_installs_is_there() {
         assert!(text.contains("\n#DEBHELPER#\n"), "{}", script.display());
     }
 }
+
+#[test]
+fn package_installs_the_hooks_where_their_examples_are() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let asset = r#"["deploy/hooks/*-rollback", "usr/share/switchback/hooks/", "755"],"#;
+    assert!(manifest.contains(asset), "Cargo.toml: {asset}");
+    let programs = files(&root().join("deploy/hooks"), "-rollback");
+    assert_eq!(programs.len(), 2);
+    for program in programs {
+        let name = program.file_name().and_then(|name| name.to_str()).unwrap();
+        let text = fs::read_to_string(&program).unwrap();
+        let example = format!("run: [/usr/share/switchback/hooks/{name}, ");
+        assert!(text.contains(&example), "{name}: {example}");
+    }
+}

@@ -14,6 +14,7 @@ use super::problem::Problem;
 use super::reads::{Newest, store_failed};
 use super::writes::{Inputs, Write};
 use crate::auth::{Caller, Role};
+use crate::drill::shadow::is_shadow;
 use crate::hooks::delivery::Delivery;
 use crate::store::List;
 
@@ -71,6 +72,7 @@ struct OfLetter {
 pub(super) async fn hooks(State(api): State<Api>) -> Response {
     let published = api.controls.published();
     let services = published.config.services.iter();
+    let services = services.filter(|(name, _)| !is_shadow(name));
     let hooks = services.flat_map(|(service, file)| file.hooks.iter().map(move |h| (service, h)));
     let views = hooks.map(|(service, hook)| {
         let mut view = json!(hook);

@@ -53,10 +53,8 @@ pub(super) async fn methods(
     Named(name): Named<Name>,
 ) -> Result<Response, Problem> {
     let measured = measured(&api, &name).await?;
-    api.readiness.read_rollbacks(&api.store).await;
     let published = api.controls.published();
-    let last_drill = api.readiness.last_drill(&published, &name);
-    let methods = methods::methods(&published, &name, &measured, last_drill);
+    let methods = methods::methods(&published, &name, &measured);
     Ok(Json(methods.ok_or_else(|| unknown(&name))?).into_response())
 }
 

@@ -43,7 +43,7 @@ use crate::observer::{Clock, Observer};
 use crate::quiet::Quiet;
 use crate::state::State;
 use crate::store::Store;
-use crate::timings::Timings;
+use crate::timings::{Rehearsed, Timings};
 
 /// What the control thread starts from.
 #[derive(Debug)]
@@ -81,6 +81,8 @@ pub fn start(start: Start) -> std::io::Result<Controls> {
     let (ordinary, ordinary_queue) = sync_channel(COMMAND_QUEUE);
     let (ready, is_ready) = sync_channel(1);
     let follower = start.follower.clone();
+    let rehearsed = Rehearsed::default();
+    let noted = rehearsed.clone();
     let handle = std::thread::Builder::new()
         .name("control".into())
         .spawn(move || {
@@ -91,6 +93,7 @@ pub fn start(start: Start) -> std::io::Result<Controls> {
                 told: Timestamp::now(),
             });
             let (mut keeper, published) = Keeper::new(start, time, urgent_queue, ordinary_queue);
+            keeper.rehearsed = noted;
             let _ = ready.send(published);
             keeper.run();
         })?;
@@ -104,6 +107,7 @@ pub fn start(start: Start) -> std::io::Result<Controls> {
         published,
         follower,
         timings: Timings::default(),
+        rehearsed,
     })
 }
 
@@ -157,6 +161,8 @@ struct Keeper {
     quiet: Arc<Quiet>,
     lending: Lending,
     outgoing: Outgoing<Snapshot>,
+    /// What a drill wants to know of its rollback.
+    rehearsed: Rehearsed,
 }
 
 impl Keeper {
@@ -212,6 +218,7 @@ impl Keeper {
             quiet,
             lending: Lending::default(),
             outgoing: Outgoing::default(),
+            rehearsed: Rehearsed::default(),
         };
         keeper.begin(start.config);
         (keeper, receiver)
@@ -401,9 +408,9 @@ impl Keeper {
             Command::Condemn { cause, .. } => Some(*cause),
             _ => None,
         };
-        if let (Some(cause), Some(service)) = (cause, command.service())
-            && !is_shadow(service)
-        {
+        let rolled_back = cause.zip(command.service());
+        let is_rehearsed = rolled_back.is_some_and(|(_, service)| is_shadow(service));
+        if let Some((cause, service)) = rolled_back.filter(|_| !is_rehearsed) {
             *self
                 .rollbacks
                 .entry((service.clone(), cause.as_str()))
@@ -411,6 +418,9 @@ impl Keeper {
         }
         let witnessed = self.witness(command, decision);
         let fence = self.carry_out(decision, revision, false);
+        if is_rehearsed {
+            self.rehearsed.note(&fence);
+        }
         let commit = self.commit(&before, command, asked, decision, revision, true);
         let witnessed = witnessed.map(|witnessed| match seen {
             Some(seen) => witnessed.seen_as(*seen),

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
+use switchback_config::defaults::FENCE_TIME;
 use switchback_config::model::{HookAction, HookEvent, Name, Service};
-use switchback_config::units::TimeSpan;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::live::{lendable, move_a_hundredth};
 use super::shadow::{self, name_of};
 use super::stage::Stage;
 use super::walk::Walker;
@@ -19,6 +20,7 @@ use crate::command::{Asked, Command, DrillAct, DrillCommand, Refusal};
 use crate::control::Published;
 use crate::events::Event;
 use crate::state::{Block, DrillCheck, DrillRecord};
+use crate::timings::Way;
 
 /// Requests while all is well, and after the rollback.
 const CALM: u32 = 60;
@@ -41,12 +43,6 @@ const LOOK: Duration = Duration::from_millis(10);
 /// Hexadecimal digits of a drill's host that are random.
 const SECRET_CHARS: usize = 32;
 
-/// Parts of the whole that are moved by a live drill: a hundredth.
-const LIVE: (u32, u32) = (99, 1);
-
-/// How long they stay there, and when they come back by themselves if nobody brings them back.
-const LIVE_TIMES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-
 /// Carries out a drill, and puts what was found on record.
 pub(super) async fn run(
     drills: &Drills,
@@ -59,7 +55,9 @@ pub(super) async fn run(
     let Some(file) = published.config.services.get(service) else {
         return Err(Refusal::UnknownService(service.clone()));
     };
-    let lent = live.then(|| lendable(&published, service)).transpose()?;
+    if live {
+        lendable(&published, service)?;
+    }
     let impossible = |reason: String| Refusal::DrillImpossible { reason };
     let host = secret_host().map_err(&impossible)?;
     let listening = drills.reloader.listening().await;
@@ -92,8 +90,8 @@ pub(super) async fn run(
         rolled_back_in: None,
     };
     play.act(coming, file).await;
-    if let Some(canary) = lent.filter(|_| play.checks.iter().all(|check| check.passed)) {
-        play.lend(&canary, asked).await;
+    if live && play.checks.iter().all(|check| check.passed) {
+        play.lend(asked).await;
     }
     let passed = play.checks.iter().all(|check| check.passed);
     let record = DrillRecord {
@@ -105,6 +103,14 @@ pub(super) async fn run(
         rolled_back_in_ms: play.rolled_back_in.map(ms),
         checks: play.checks,
     };
+    // Of any drill: what one that failed has left is not taken for the next one's.
+    let swap = drills.controls.rehearsed.take();
+    if let Some(swap) = swap.filter(|_| passed)
+        && let Ok(took) = swap.wait(FENCE_TIME).await
+    {
+        let way = (service.clone(), Way::CanaryToZero);
+        drills.controls.timings.note_drill(way, took);
+    }
     end(drills, service, &record, asked).await?;
     let published = drills.controls.published();
     Ok(last_drill(&published, service).cloned().unwrap_or(record))
@@ -166,42 +172,6 @@ fn actors(published: &Published, service: &str) -> (Name, Name) {
     let other = others.into_iter().find(|name| **name != stable);
     let canary = other.cloned().unwrap_or_else(|| format!("{stable}-canary"));
     (stable, canary)
-}
-
-/// The backend that can have a hundredth of the traffic for a moment.
-fn lendable(published: &Published, service: &str) -> Result<Name, Refusal> {
-    let impossible = |reason: &str| Refusal::DrillImpossible {
-        reason: reason.into(),
-    };
-    let Some(status) = published.services.get(service) else {
-        return Err(Refusal::UnknownService(service.into()));
-    };
-    let effective = &status.effective;
-    let state = published.state.services.get(service);
-    let rollout = state.and_then(|state| state.rollout.as_ref());
-    if rollout.is_some_and(|rollout| rollout.is_running()) {
-        return Err(impossible(
-            "a rollout is under way; it moves traffic itself",
-        ));
-    }
-    if state.is_some_and(|state| !state.rolled_back.is_empty()) {
-        return Err(impossible("a rollback holds the weights as they are"));
-    }
-    let others = || {
-        effective
-            .backends
-            .keys()
-            .filter(|name| **name != effective.stable)
-    };
-    if others().any(|name| effective.weight(name) > 0) {
-        return Err(impossible("stable has not all of the traffic"));
-    }
-    let is_fit = |name: &&Name| {
-        let health = crate::builder::health(&published.snapshot, service, name);
-        !effective.blocked.contains(*name) && health.known
-    };
-    let fit = others().find(is_fit).cloned();
-    fit.ok_or_else(|| impossible("no other backend is healthy and not blocked"))
 }
 
 struct Play<'a> {
@@ -406,62 +376,14 @@ impl Play<'_> {
     }
 
     /// Moves a hundredth of the service's own traffic there and back.
-    async fn lend(&mut self, canary: &Name, asked: &Asked) {
+    async fn lend(&mut self, asked: &Asked) {
         let began = Instant::now();
-        let moved = self.move_live(canary, asked).await;
+        let moved = move_a_hundredth(self.drills, self.service, asked).await;
         self.note(
             "a hundredth of the traffic is moved and back (live)",
             began,
             moved,
         );
-    }
-
-    async fn move_live(&self, canary: &Name, asked: &Asked) -> Result<String, String> {
-        let published = self.drills.controls.published();
-        let status = published.services.get(self.service);
-        let Some(effective) = status.map(|status| status.effective.clone()) else {
-            return Err("the service is gone".into());
-        };
-        let part = |name: &Name| match name {
-            name if *name == effective.stable => LIVE.0,
-            name if name == canary => LIVE.1,
-            _ => 0,
-        };
-        let names = effective.backends.keys();
-        let lent: IndexMap<Name, u32> = names.map(|name| (name.clone(), part(name))).collect();
-        let there = self
-            .set_weights(lent, Some(TimeSpan(LIVE_TIMES.1)), asked)
-            .await?;
-        tokio::time::sleep(LIVE_TIMES.0).await;
-        let back = self
-            .set_weights(effective.weights.clone(), None, asked)
-            .await?;
-        Ok(format!(
-            "{canary} had 1 % for {} s; in force everywhere after {there} us, and back after {back} us",
-            LIVE_TIMES.0.as_secs()
-        ))
-    }
-
-    /// Microseconds until every worker followed.
-    async fn set_weights(
-        &self,
-        weights: IndexMap<Name, u32>,
-        lease: Option<TimeSpan>,
-        asked: &Asked,
-    ) -> Result<u128, String> {
-        let command = Command::SetWeights {
-            service: self.service.clone(),
-            weights,
-            lease,
-        };
-        let asked = Asked {
-            if_revision: None,
-            reason: Some("live drill".into()),
-            ..asked.clone()
-        };
-        let answer = self.drills.controls.ask(command, asked).await;
-        let confirmed = answer.map_err(|error| error.to_string())?;
-        Ok(confirmed.applied_in.as_micros())
     }
 
     /// The weight of the canary.

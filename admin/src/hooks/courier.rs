@@ -19,6 +19,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 use super::delivery::{Attempt, Delivery};
 use super::{Hooks, Outcome, Verdict, attempt};
+use crate::drill::shadow::is_shadow;
 use crate::evidence::Action;
 use crate::state::later;
 use crate::store::Settlement;
@@ -207,7 +208,20 @@ impl Courier {
     }
 
     async fn settle(&mut self, (service, hook): &Key, settlement: Settlement) {
-        let result = match &settlement {
+        // What a drill tells is told to itself.
+        if !is_shadow(service) {
+            self.note(service, hook, &settlement);
+        }
+        match self.hooks.store.settle(settlement).await {
+            Ok(dead) => self.hooks.counts.set_dead(dead),
+            // It is in the outbox still, and tried again after a restart.
+            Err(error) => tracing::warn!(%error, service, hook, "note what came of a hook"),
+        }
+    }
+
+    /// Counts what became of a message, and says so.
+    fn note(&self, service: &Name, hook: &Name, settlement: &Settlement) {
+        let result = match settlement {
             Settlement::Delivered(_) => "delivered",
             Settlement::Again(_) => "failed",
             Settlement::Dead(_) => "dead",
@@ -215,7 +229,7 @@ impl Courier {
         self.hooks.counts.note(service, hook, result);
         let (Settlement::Delivered(delivery)
         | Settlement::Again(delivery)
-        | Settlement::Dead(delivery)) = &settlement;
+        | Settlement::Dead(delivery)) = settlement;
         let why = delivery
             .last
             .as_ref()
@@ -238,12 +252,7 @@ impl Courier {
                 "tried a hook"
             );
         }
-        self.note_action(&settlement);
-        match self.hooks.store.settle(settlement).await {
-            Ok(dead) => self.hooks.counts.set_dead(dead),
-            // It is in the outbox still, and tried again after a restart.
-            Err(error) => tracing::warn!(%error, service, hook, "note what came of a hook"),
-        }
+        self.note_action(settlement);
     }
 
     /// The record of a rollback or block names who was told of it.
@@ -267,7 +276,9 @@ impl Courier {
     }
 
     fn count(&mut self) {
-        let waiting = self.queues.values().map(VecDeque::len).sum();
+        let queues = self.queues.iter();
+        let of_users = queues.filter(|((service, _), _)| !is_shadow(service));
+        let waiting = of_users.map(|(_, queue)| queue.len()).sum();
         self.hooks.counts.set_waiting(waiting);
         let lost = self.hooks.store.lost_errands();
         let more = lost - std::mem::replace(&mut self.lost, lost);

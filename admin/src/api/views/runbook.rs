@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::schema;
 use crate::control::Published;
+use crate::drill::shadow::is_shadow;
 use crate::state::{RunEnded, RunHold, RunbookRun, StepRun, StepStatus};
 
 /// All runbooks of the file.
@@ -147,13 +148,13 @@ pub(crate) fn runbooks(published: &Published) -> Runbooks {
             trigger: runbook.trigger.as_ref().map(|t| t.text().to_owned()),
             rule: rule.map(String::from),
             services: services
-                .filter(|name| runbook.is_for(name))
+                .filter(|name| runbook.is_for(name) && !is_shadow(name))
                 .cloned()
                 .collect(),
             steps: planned(&runbook.steps),
         })
     });
-    let services = published.services.keys();
+    let services = published.services.keys().filter(|name| !is_shadow(name));
     Runbooks {
         runbooks: runbooks.collect(),
         runs: services.filter_map(|name| run(published, name)).collect(),

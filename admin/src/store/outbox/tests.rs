@@ -137,6 +137,36 @@ fn dead_letters_survive_and_keep_their_id_when_sent_again() {
 }
 
 #[test]
+fn message_of_a_drill_is_in_no_list_and_never_a_dead_letter() {
+    let (_directory, store) = open();
+    let rehearsed = |text: &str| {
+        let mut message = message(text);
+        message.event.data.service = crate::drill::shadow::name_of("shop");
+        message
+    };
+    let ends = ["delivered", "dead", "waits"];
+    store.enqueue(ends.map(rehearsed).into());
+    store.enqueue(vec![message("in earnest")]);
+    let all = waiting(&store);
+    let [delivered, dead, ..] = &all[..] else {
+        panic!("they are on their way");
+    };
+    let delivered = Settlement::Delivered(delivered.clone());
+    assert_eq!(ask(store.settle(delivered)), Ok(0));
+    assert_eq!(ask(store.settle(Settlement::Dead(dead.clone()))), Ok(0));
+    assert_eq!(texts(&waiting(&store)), ["waits", "in earnest"]);
+    let listed = |list| ask(store.deliveries(list, 1)).expect("read");
+    assert_eq!(texts(&listed(List::Waiting)), ["in earnest"]);
+    for list in [List::Delivered, List::Dead] {
+        assert_eq!(listed(list), Vec::new());
+    }
+    // Nor if there is no room for it.
+    store.enqueue((0..OUTBOX_MAX).map(|_| message("more")).collect());
+    assert_eq!(texts(&listed(List::Dead)), ["in earnest"]);
+    assert_eq!(ask(store.waiting(0)).expect("read").dead, 1);
+}
+
+#[test]
 fn full_outbox_gives_up_its_oldest_messages_and_says_why() {
     let (_directory, store) = open();
     let many = (0..=OUTBOX_MAX).map(|number| message(&number.to_string()));
