@@ -176,8 +176,8 @@ fn tick(
             current: current + 1,
         });
     };
-    let decides = matches!(planned.kind, StepKind::Decide | StepKind::Execute);
-    if method.is_some() && !decides {
+    let takes_method = matches!(planned.kind, StepKind::Decide | StepKind::Execute);
+    if method.is_some() && !takes_method {
         let reason = "only a step that decides or goes back takes a method";
         return Err(Refusal::InvalidRunbook(reason.into()));
     }
@@ -207,14 +207,15 @@ fn tick(
             StepStatus::Done
         };
         leave(case, run, status);
-    } else if planned_is_decision(run) && method.is_some() {
+    } else if decides(run, run.step) && method.is_some() {
         leave(case, run, StepStatus::Done);
     }
     Ok(())
 }
 
-fn planned_is_decision(run: &RunbookRun) -> bool {
-    let step = run.plan.get(run.step);
+/// Whether a step chooses the way back.
+fn decides(run: &RunbookRun, step: usize) -> bool {
+    let step = run.plan.get(step);
     step.is_some_and(|step| step.kind == StepKind::Decide)
 }
 
@@ -259,16 +260,21 @@ fn report(case: &mut Case<'_>, run: &mut RunbookRun, findings: &[String], turn: 
     }
 }
 
-/// Goes back to the decision, which does not choose the same again.
+/// Goes back to the decision, which does not choose the same again. Where nothing decides, somebody has to:
+/// what goes back would go the same way for ever.
 fn escalate(case: &mut Case<'_>, run: &mut RunbookRun, findings: &[String]) {
-    let tried = run.method.take();
-    run.tried.extend(tried);
+    let decision = run.decision();
+    let goes_undecided = decision.is_some_and(|step| !decides(run, step));
+    let undecided = goes_undecided.then_some(Method::Traffic);
+    let tried = run.method.take().or(undecided);
+    run.tried
+        .extend(tried.filter(|method| !run.tried.contains(method)));
     run.rollback = None;
     let tried = tried.map_or("what was done", Method::as_str);
     let why = findings.last().map_or("", String::as_str);
     let message = format!("runbook {}: {tried} did not help: {why}", run.runbook);
     case.note("runbook_escalated", message);
-    match run.decision() {
+    match decision {
         Some(decision) => {
             let until = run.step;
             for step in run.steps.iter_mut().take(until + 1).skip(decision) {
@@ -276,6 +282,14 @@ fn escalate(case: &mut Case<'_>, run: &mut RunbookRun, findings: &[String]) {
                 step.ended = None;
             }
             enter(case, run, decision);
+            if goes_undecided {
+                let reason = format!(
+                    "{tried} did not help, and no step decides what is next: \
+                     go back by hand, then tick; or name a method"
+                );
+                let what = RunHoldKind::Tick;
+                wait(case, run, RunHold { what, reason });
+            }
         }
         None => {
             let reason = format!("{tried} did not help, and this runbook knows no other way");

@@ -119,6 +119,38 @@ fn way_that_did_not_help_is_remembered_and_the_decision_comes_again() {
 }
 
 #[test]
+fn way_that_did_not_help_is_held_where_no_step_decides() {
+    for turn in [
+        // Refused, and gone without help.
+        vec![(0, StepTurn::Escalate)],
+        vec![(0, StepTurn::RolledBack(Some(7))), (1, StepTurn::Escalate)],
+    ] {
+        let mut play = Play::new();
+        play.must(start(plan(
+            "steps: [{name: Execute}, {name: Verify}, {name: Communicate}]",
+        )));
+        for (step, turn) in turn {
+            play.must(report(step, turn));
+        }
+        let at = run(&play);
+        assert_eq!(
+            (at.step, at.status(), at.tried.as_slice()),
+            (0, "waiting", &[Method::Traffic][..])
+        );
+        assert_eq!(at.at_work(), None, "nothing is done again unasked");
+        // Another way, which does not help either; then it was gone by hand.
+        play.must(tick(0, Some(Method::Flag)));
+        assert!(run(&play).at_work().is_some());
+        play.must(report(0, StepTurn::Escalate));
+        let at = run(&play);
+        assert_eq!(at.tried, [Method::Traffic, Method::Flag]);
+        assert_eq!(at.status(), "waiting");
+        play.must(tick(0, None));
+        assert_eq!(run(&play).step, 1);
+    }
+}
+
+#[test]
 fn step_that_takes_too_long_is_noted_once_on_both_sides_of_its_time() {
     let mut play = Play::new();
     let progress = || Command::Progress { service: shop() };
