@@ -153,8 +153,8 @@ fn start(service: &Name, name: &Name, runbook: &Runbook, since: Timestamp) -> Ru
             trigger: runbook.trigger.as_ref().map(|t| t.text().to_owned()),
             since: Some(since),
             method: None,
-            // Whoever writes the file may do anything.
-            may_restore: true,
+            // Nobody has asked for it: an operator's tick allows that.
+            may_restore: false,
         }),
     }
 }

@@ -4,7 +4,7 @@
 //! uses, and reported here. One run per service at a time.
 
 use switchback_config::defaults::RUNBOOK_FINDINGS_MAX;
-use switchback_config::model::{Method, StepKind};
+use switchback_config::model::{Method, RunbookStep, StepKind};
 
 use super::Case;
 use crate::command::{Refusal, RunbookAct, RunbookStart, StepTurn};
@@ -21,8 +21,10 @@ pub(super) fn carry_out(case: &mut Case<'_>, act: &RunbookAct) -> Result<(), Ref
             may_restore,
         } => {
             let mut run = require_run(case)?;
-            run.may_restore |= *may_restore;
+            let is_about_ways = run.current().is_some_and(goes_back);
             tick(case, &mut run, *step, *skip, *method)?;
+            // Who drains a queue has not agreed to that.
+            run.may_restore |= *may_restore && is_about_ways;
             case.state.runbook = Some(run);
             Ok(())
         }
@@ -176,8 +178,7 @@ fn tick(
             current: current + 1,
         });
     };
-    let takes_method = matches!(planned.kind, StepKind::Decide | StepKind::Execute);
-    if method.is_some() && !takes_method {
+    if method.is_some() && !goes_back(planned) {
         let reason = "only a step that decides or goes back takes a method";
         return Err(Refusal::InvalidRunbook(reason.into()));
     }
@@ -211,6 +212,11 @@ fn tick(
         leave(case, run, StepStatus::Done);
     }
     Ok(())
+}
+
+/// Whether a step chooses a way back, or goes it.
+fn goes_back(step: &RunbookStep) -> bool {
+    matches!(step.kind, StepKind::Decide | StepKind::Execute)
 }
 
 /// Whether a step chooses the way back.
@@ -270,6 +276,8 @@ fn escalate(case: &mut Case<'_>, run: &mut RunbookRun, findings: &[String]) {
     run.tried
         .extend(tried.filter(|method| !run.tried.contains(method)));
     run.rollback = None;
+    // Whoever agreed to what a trigger began has agreed to that way only.
+    run.may_restore &= run.trigger.is_none();
     let tried = tried.map_or("what was done", Method::as_str);
     let why = findings.last().map_or("", String::as_str);
     let message = format!("runbook {}: {tried} did not help: {why}", run.runbook);

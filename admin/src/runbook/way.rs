@@ -13,6 +13,8 @@ use crate::state::{Block, RunHoldKind};
 /// Changes that are looked through for the last one that matters.
 const LOOKED_THROUGH: usize = 20;
 
+const MAY_NOT_RESTORE: &str = "whoever began this may roll back, and not restore";
+
 /// Chooses the first way that is open, in the order of the runbook.
 pub(super) async fn decide(work: Work<'_>) -> Found {
     let run = work.run;
@@ -38,9 +40,11 @@ pub(super) async fn decide(work: Work<'_>) -> Found {
         match work.look(method).await {
             Ok(what) => {
                 findings.push(format!("{word}: {what}"));
-                let turn = match work.is_agreed() {
-                    true => StepTurn::Chose(method),
-                    false => ask_first(&format!("{word}: {what}")),
+                let what = format!("{word}: {what}");
+                let turn = match (work.is_agreed(), work.may_go(method)) {
+                    (true, true) => StepTurn::Chose(method),
+                    (false, true) => ask_first(&what),
+                    (_, false) => ask_an_operator(&what),
                 };
                 return Found::new(findings, turn);
             }
@@ -56,6 +60,12 @@ pub(super) async fn decide(work: Work<'_>) -> Found {
 /// The rule only told: whoever wrote `on_failure` does not want it to do more by itself.
 fn ask_first(what: &str) -> StepTurn {
     let reason = format!("{what}; the rule has only told, so somebody has to agree");
+    StepTurn::Hold(RunHoldKind::Approval, reason)
+}
+
+/// A trigger may restore no more than whoever agrees to it.
+fn ask_an_operator(what: &str) -> StepTurn {
+    let reason = format!("{what}; only an operator can agree to that; or name another method");
     StepTurn::Hold(RunHoldKind::Approval, reason)
 }
 
@@ -103,6 +113,10 @@ impl Work<'_> {
             || self.run.decision().is_some_and(ticked)
     }
 
+    fn may_go(&self, method: Method) -> bool {
+        method != Method::Config || self.run.may_restore
+    }
+
     /// What a way would do, or why it is closed.
     async fn look(&self, method: Method) -> Result<String, String> {
         match method {
@@ -110,6 +124,10 @@ impl Work<'_> {
                 [] => Err("no flag of the version that changed last is on".into()),
                 flags => Ok(format!("{} would go off", flags.join(", "))),
             },
+            // Of a trigger, an operator is asked.
+            Method::Config if self.run.trigger.is_none() && !self.run.may_restore => {
+                Err(MAY_NOT_RESTORE.into())
+            }
             Method::Config => {
                 let (revision, _) = self.reverted().await?;
                 Ok(format!(
@@ -187,9 +205,6 @@ impl Work<'_> {
 
     /// The last change, if that was one of the file, and what was in force before it.
     async fn reverted(&self) -> Result<(u64, Settled), String> {
-        if !self.run.may_restore {
-            return Err("whoever began this may roll back, and not restore".into());
-        }
         let service = Some(self.service.clone());
         let revisions = self
             .crew
@@ -210,6 +225,9 @@ impl Work<'_> {
     }
 
     async fn restore(&self) -> Result<Vec<String>, String> {
+        if !self.run.may_restore {
+            return Err(MAY_NOT_RESTORE.into());
+        }
         let (revision, before) = self.reverted().await?;
         let mut asked = Crew::asked(self.run, Some(self.why()));
         if has_gate(self.published, self.service) {
