@@ -94,10 +94,15 @@ impl Crew {
     fn asked(run: &RunbookRun, reason: Option<String>) -> Asked {
         Asked {
             by: run.by.clone(),
-            how: Some(format!("runbook {}, step {}", run.runbook, run.step + 1)),
+            how: Some(how(run)),
             ..Asked::by_itself("runbook", reason)
         }
     }
+}
+
+/// What the step under way does is put on record with this.
+fn how(run: &RunbookRun) -> String {
+    format!("runbook {}, step {}", run.runbook, run.step + 1)
 }
 
 /// What has happened since the last look.
