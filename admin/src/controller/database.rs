@@ -97,8 +97,7 @@ fn enter(
         return Ok(());
     }
     let Some(to) = to else {
-        case.state.database.release = None;
-        case.note("schema_phase", "the change of the schema is over");
+        finish(case);
         return Ok(());
     };
     let may_follow = from.map_or(Some(Phase::Expand), Phase::next) == Some(to);
@@ -132,6 +131,27 @@ fn enter(
     };
     case.note("schema_phase", format!("{}: {rollback}", to.as_str()));
     Ok(())
+}
+
+/// A change of the schema is over. What a contract has removed is gone also if nobody has said which schema
+/// is left: the one that it was to leave.
+fn finish(case: &mut Case<'_>) {
+    let release = case.state.database.release.take();
+    let leaves = release.and_then(|release| release.leaves);
+    let is_news = |leaves: &u32| {
+        let version = case.state.database.version();
+        version.is_none_or(|version| version < *leaves)
+    };
+    match leaves.filter(is_news) {
+        Some(leaves) => {
+            let message = format!(
+                "the change of the schema is over; the contract leaves schema {leaves}, as was said when it began"
+            );
+            case.note("schema_phase", message);
+            set_schema(case, leaves);
+        }
+        None => case.note("schema_phase", "the change of the schema is over"),
+    }
 }
 
 impl Case<'_> {

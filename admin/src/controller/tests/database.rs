@@ -200,6 +200,49 @@ fn expand_contract_rollback_is_free_before_the_contract_and_bound_afterwards() {
 }
 
 #[test]
+fn end_of_a_contract_leaves_the_way_back_closed() {
+    let database = |play: &Play| play.world.state.services["shop"].database.clone();
+    let contract = |leaves: Option<u32>| {
+        change(DatabaseChange::Phase {
+            to: Some(Phase::Contract),
+            leaves,
+            against: Vec::new(),
+            force: false,
+        })
+    };
+    let mut play = play(4);
+    assert!(play.must(switch("green")));
+    for to in [Phase::Expand, Phase::Migrate, Phase::SwitchReads] {
+        assert!(play.must(phase(Some(to), &[], false)));
+    }
+    assert!(play.must(contract(Some(5))));
+    let done = phase(None, &[], false);
+    let said = notes(&mut play, &done);
+    assert!(said[0].contains("leaves schema 5"), "{said:?}");
+    assert!(
+        said.iter()
+            .any(|note| note.starts_with("blue is the rollback target, but")),
+        "{said:?}"
+    );
+    assert!(play.must(done.clone()));
+    assert_eq!(code(play.act(rollback())), "schema_incompatible");
+    let left = database(&play);
+    assert_eq!((left.version(), left.phase()), (Some(5), None));
+    assert_eq!(left.schema.expect("noted").mark.by, "switchback");
+    // Before a contract nothing was removed, and who has said more is right.
+    assert!(play.must(phase(Some(Phase::Expand), &[], false)));
+    assert!(play.must(done.clone()));
+    assert_eq!(database(&play).version(), Some(5));
+    for to in [Phase::Expand, Phase::Migrate, Phase::SwitchReads] {
+        assert!(play.must(phase(Some(to), &[], false)));
+    }
+    assert!(play.must(contract(None)));
+    assert!(play.must(set_schema(7)));
+    assert!(play.must(done));
+    assert_eq!(database(&play).version(), Some(7));
+}
+
+#[test]
 fn contract_begins_only_if_its_gate_is_open_or_it_is_forced() {
     let mut play = play(4);
     for to in [Phase::Expand, Phase::Migrate, Phase::SwitchReads] {
