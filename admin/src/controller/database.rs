@@ -224,6 +224,26 @@ pub(crate) fn unfit(
 /// A file cannot be refused for the sake of the database, but what it may not have is held back: the
 /// weights and the stable of before stay in force, and the conflict is shown.
 pub(super) fn hold_back(case: &mut Case<'_>, stable_only: bool) {
+    hold_weights_back(case, stable_only);
+    let after = Effective::new(case.file, &case.state, stable_only);
+    let is_new = |name: &Name| {
+        let (old, new) = (case.before.backends.get(name), after.backends.get(name));
+        old.zip(new)
+            .is_some_and(|(old, new)| old.version != new.version || old.schema != new.schema)
+    };
+    // In the place of what has traffic: who deploys has done it already.
+    let in_use = |name: &Name| case.before.weight(name) > 0 && after.weight(name) > 0;
+    let replaced = after.backends.keys();
+    let replaced = replaced.filter(|name| is_new(name) && in_use(name));
+    let refusals = replaced.filter_map(|name| unfit(&case.state.database, name, &after.backends));
+    let refusals: Vec<Refusal> = refusals.collect();
+    for refusal in refusals {
+        let message = format!("the file replaces what has traffic, but {refusal}");
+        case.note("schema_conflict", message);
+    }
+}
+
+fn hold_weights_back(case: &mut Case<'_>, stable_only: bool) {
     let after = Effective::new(case.file, &case.state, stable_only);
     let risers = rising(&case.before, &after.weights).into_iter();
     // New versions of what has traffic are told of, and cannot be undone.

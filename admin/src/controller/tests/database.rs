@@ -295,6 +295,60 @@ fn file_cannot_give_traffic_to_a_version_that_cannot_live_with_the_schema() {
 }
 
 #[test]
+fn version_that_the_file_puts_in_the_place_of_another_is_told_of_if_it_cannot_live_with_the_schema()
+{
+    let mut play = play(3);
+    // It has traffic, and another version is there already: nothing can be held back.
+    let replaced = |reads: &str| {
+        let blue = format!("blue: {{version: \"0.{reads}\"");
+        let schema = format!("schema: {{reads: [{reads}], writes: {reads}}}");
+        file()
+            .replace("blue: {version: \"1\"", &blue)
+            .replace("schema: {reads: [3, 4], writes: 3}", &schema)
+    };
+    let reload = |reads: &str| Command::Reload {
+        config: config(&replaced(reads)),
+    };
+    let conflicts = |play: &mut Play, command: &Command| {
+        let decision = play.decide(command).expect("carried out");
+        let notes = decision.notes.into_iter();
+        let conflicts = notes.filter(|note| note.kind == "schema_conflict");
+        conflicts.map(|note| note.message).collect::<Vec<_>>()
+    };
+    assert_eq!(conflicts(&mut play, &reload("3")), Vec::<String>::new());
+    let told = conflicts(&mut play, &reload("4"));
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("cannot live with schema 3"), "{told:?}");
+    play.must(reload("4"));
+    assert_eq!(play.weights(), [100, 0, 0], "it cannot be undone");
+    let shown = |play: &Play| {
+        let (file, state) = (
+            &play.world.config.services["shop"],
+            &play.world.state.services["shop"],
+        );
+        let found = crate::conflict::conflicts("shop", file, state, &play.effective(), false);
+        let found = found.into_iter();
+        found
+            .filter(|found| found.kind == crate::conflict::Kind::Refused)
+            .map(|found| found.sentence)
+            .collect::<Vec<_>>()
+    };
+    let found = shown(&play);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].starts_with("blue has weight 100, but"),
+        "{found:?}"
+    );
+    assert_eq!(
+        conflicts(&mut play, &reload("4")),
+        Vec::<String>::new(),
+        "told once"
+    );
+    play.must(reload("3"));
+    assert_eq!(shown(&play), Vec::<String>::new());
+}
+
+#[test]
 fn forward_only_fix_may_be_deployed_while_the_way_back_is_closed() {
     let mut play = play(4);
     assert!(play.must(switch("green")));
