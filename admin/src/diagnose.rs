@@ -116,8 +116,15 @@ pub(crate) struct Recommended {
     pub(crate) data_risk: String,
 }
 
-/// What a recorded change was.
-pub(crate) fn changed(revision: &Revision) -> Changed {
+/// What a recorded change was to a service; nothing if it only kept the books, as runbooks and drills do:
+/// what changed nothing is no cause, and there is nothing to go back to.
+pub(crate) fn changed(revision: &Revision, service: &Name) -> Option<Changed> {
+    let change = revision.changes.get(service);
+    let moves = change.is_some_and(|change| change.in_force_before != change.in_force_after);
+    let migrates = change.is_some_and(|change| change.before.database != change.after.database);
+    if !moves && !migrates && revision.flags.is_empty() {
+        return None;
+    }
     let kind = match revision.action.as_str() {
         "flag_on" | "flag_set" | "flag_shares" | "flag_unset" => Kind::Flag,
         "switch" | "rollout_start" | "rollout_promote" | "progress" | "backend_set" => Kind::Code,
@@ -125,9 +132,12 @@ pub(crate) fn changed(revision: &Revision) -> Changed {
             Kind::Database
         }
         "rollback" | "block" | "flag_off" | "rollout_pause" => Kind::WayBack,
-        _ => Kind::Config,
+        _ if moves => Kind::Config,
+        // A file, or a restore, that was about flags.
+        _ if !revision.flags.is_empty() => Kind::Flag,
+        _ => Kind::Database,
     };
-    Changed {
+    Some(Changed {
         revision: revision.revision,
         at: revision.at,
         kind,
@@ -135,7 +145,7 @@ pub(crate) fn changed(revision: &Revision) -> Changed {
         by: revision.by.clone(),
         notes: revision.notes.clone(),
         flags: revision.flags.keys().cloned().collect(),
-    }
+    })
 }
 
 #[cfg(test)]

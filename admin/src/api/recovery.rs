@@ -128,11 +128,9 @@ async fn changes(api: &Api, service: &Name, within_s: u64) -> Result<Vec<Changed
     let oldest = Timestamp::now()
         .saturating_sub(within)
         .unwrap_or(Timestamp::MIN);
-    let concerns = revisions.iter().filter(|revision| {
-        let is_about = revision.changes.contains_key(service) || !revision.flags.is_empty();
-        is_about && revision.at >= oldest
-    });
-    Ok(concerns.map(diagnose::changed).collect())
+    let late = revisions.iter().filter(|revision| revision.at >= oldest);
+    let changes = late.filter_map(|revision| diagnose::changed(revision, service));
+    Ok(changes.collect())
 }
 
 fn errors(api: &Api, published: &Published, service: &Name) -> Vec<Errors> {

@@ -12,8 +12,9 @@ use crate::controller::{Health, Outlook, World, apply};
 use crate::effective::Effective;
 use crate::evidence::{Summary, tests::record};
 use crate::explain::{Facts, press};
+use crate::history::{Change, FlagTurn, Settled};
 use crate::methods::Measured;
-use crate::state::{ServiceState, Standing, State};
+use crate::state::{FlagState, RunbookRun, ServiceState, Standing, State};
 use crate::testing;
 use crate::timings::Timing;
 use crate::trend::{Point, Stretch};
@@ -42,6 +43,15 @@ struct Play {
 
 fn shop() -> Name {
     "shop".into()
+}
+
+fn turn() -> FlagTurn {
+    FlagTurn {
+        before: FlagState::default(),
+        after: FlagState::default(),
+        in_force_before: None,
+        in_force_after: None,
+    }
 }
 
 impl Play {
@@ -79,6 +89,8 @@ impl Play {
 
     /// A change that was recorded so many minutes ago.
     fn changed(&mut self, action: &str, minutes: i64, flags: &[&str]) -> &mut Self {
+        let state = self.world.state.services.get("shop");
+        let (before, after) = (ServiceState::default(), state.cloned().unwrap_or_default());
         let revision = Revision {
             revision: self.world.state.revision,
             at: self.now - SignedDuration::from_mins(minutes),
@@ -88,13 +100,27 @@ impl Play {
             action: action.into(),
             reason: None,
             notes: Vec::new(),
-            changes: BTreeMap::new(),
-            flags: BTreeMap::new(),
+            changes: [(shop(), self.change(before, after))].into(),
+            flags: flags
+                .iter()
+                .map(|flag| ((*flag).to_owned(), turn()))
+                .collect(),
         };
-        let mut change = changed(&revision);
-        change.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        self.changes.insert(0, change);
+        let changed = changed(&revision, &shop()).expect("it changes something");
+        self.changes.insert(0, changed);
         self
+    }
+
+    /// From one recorded state to another.
+    fn change(&self, before: ServiceState, after: ServiceState) -> Change {
+        let file = &self.world.config.services["shop"];
+        let in_force = |state| Some(Settled::from(&Effective::new(file, state, false)));
+        Change {
+            in_force_before: in_force(&before),
+            in_force_after: in_force(&after),
+            before,
+            after,
+        }
     }
 
     fn canary(&mut self) -> &mut Self {
@@ -185,7 +211,7 @@ fn decision_framework_switches_back_when_the_new_stable_errs() {
 #[test]
 fn decision_framework_turns_a_flag_off_first_when_errors_began_with_it() {
     let mut play = Play::new();
-    play.changed("weights", 50, &[]);
+    play.canary().changed("weights", 50, &[]);
     play.changed("flag_shares", 5, &["new-checkout"]);
     play.flags_on = vec!["new-checkout".into()];
     play.erring = vec![("blue", 4)];
@@ -205,6 +231,45 @@ fn decision_framework_reverts_the_configuration_when_errors_began_with_it() {
     let first = play.first();
     assert_eq!(first.method, Way::ConfigRevert, "both err: {first:?}");
     assert_eq!(first.command, "switchback restore 11 shop");
+}
+
+#[test]
+fn bookkeeping_of_runbooks_and_drills_is_no_change_that_could_be_the_cause() {
+    let mut play = Play::new();
+    play.canary();
+    play.world.state.revision = 12;
+    play.changed("reload", 5, &[]);
+    play.erring = vec![("blue", 4), ("green", 4)];
+    let state = play.world.state.services["shop"].clone();
+    let booked = |after: ServiceState, flags: &[&str]| Revision {
+        revision: 13,
+        at: play.now,
+        by: "switchback".into(),
+        via: "runbook".into(),
+        how: None,
+        action: "runbook_step".into(),
+        reason: None,
+        notes: Vec::new(),
+        changes: [(shop(), play.change(state.clone(), after))].into(),
+        flags: flags
+            .iter()
+            .map(|flag| ((*flag).to_owned(), turn()))
+            .collect(),
+    };
+    let run: RunbookRun = serde_json::from_value(serde_json::json!({
+        "runbook": "rollback", "plan": [], "by": "ann", "may_restore": true, "step": 0, "steps": [],
+        "began": "2026-01-01T11:00:00Z", "since": "2026-01-01T11:00:00Z",
+    }))
+    .expect("a run");
+    let of_run = ServiceState {
+        runbook: Some(run),
+        ..state.clone()
+    };
+    assert_eq!(changed(&booked(of_run.clone(), &[]), &shop()), None);
+    let of_flag = changed(&booked(of_run, &["new-checkout"]), &shop());
+    assert_eq!(of_flag.map(|change| change.kind), Some(Kind::Flag));
+    assert_eq!(changed(&booked(state.clone(), &[]), &"cart".into()), None);
+    assert_eq!(play.first().command, "switchback restore 11 shop");
 }
 
 #[test]
