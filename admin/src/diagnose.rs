@@ -12,7 +12,7 @@ use serde::Serialize;
 use switchback_config::model::Name;
 use utoipa::ToSchema;
 
-use crate::history::Revision;
+use crate::history::{Revision, Settled};
 use crate::timings::Way;
 
 pub(crate) use advice::{Known, diagnose};
@@ -61,6 +61,9 @@ pub(crate) struct Changed {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub(crate) flags: Vec<Name>,
+    /// What was in force before; none: the service was not configured.
+    #[serde(skip)]
+    pub(crate) before: Option<Settled>,
 }
 
 /// A kind of change.
@@ -145,6 +148,7 @@ pub(crate) fn changed(revision: &Revision, service: &Name) -> Option<Changed> {
         by: revision.by.clone(),
         notes: revision.notes.clone(),
         flags: revision.flags.keys().cloned().collect(),
+        before: change.and_then(|change| change.in_force_before.clone()),
     })
 }
 

@@ -18,7 +18,7 @@ use super::reads::{store_failed, unknown};
 use super::views::schema;
 use crate::control::Published;
 use crate::diagnose::{self, Changed, Diagnosis, Errors, Known};
-use crate::explain::Facts;
+use crate::explain::{Facts, plan};
 use crate::methods::{self, Measured, Methods};
 use crate::ready::Ready;
 use crate::state::ServiceState;
@@ -83,7 +83,8 @@ pub(super) async fn diagnose(
     let changes = changes(&api, &name, within_s).await?;
     let published = api.controls.published();
     let unrecorded = ServiceState::default();
-    let facts = Facts::collect(&published, &name, &unrecorded, published.clock.now());
+    let now = published.clock.now();
+    let facts = Facts::collect(&published, &name, &unrecorded, now);
     let facts = facts.ok_or_else(|| unknown(&name))?;
     let found: Diagnosis = diagnose::diagnose(Known {
         facts: &facts,
@@ -92,6 +93,7 @@ pub(super) async fn diagnose(
         errors: errors(&api, &published, &name),
         measured: &measured,
         flags_on: flags_on(&published),
+        plan: &|command| plan(&published, &name, now, command),
     });
     Ok(Json(found).into_response())
 }

@@ -11,8 +11,8 @@ use crate::command::{Asked, Command, Refusal};
 use crate::controller::{Health, Outlook, World, apply};
 use crate::effective::Effective;
 use crate::evidence::{Summary, tests::record};
-use crate::explain::{Facts, press};
-use crate::history::{Change, FlagTurn, Settled};
+use crate::explain::{Facts, follow, press};
+use crate::history::{Change, FlagTurn};
 use crate::methods::Measured;
 use crate::state::{FlagState, RunbookRun, ServiceState, Standing, State};
 use crate::testing;
@@ -164,6 +164,7 @@ impl Play {
             errors: errors.collect(),
             measured: &self.measured,
             flags_on: self.flags_on.clone(),
+            plan: &|command| follow(&self.world, &name, Self::outlook(), self.now, command),
         })
     }
 
@@ -270,6 +271,63 @@ fn bookkeeping_of_runbooks_and_drills_is_no_change_that_could_be_the_cause() {
     assert_eq!(of_flag.map(|change| change.kind), Some(Kind::Flag));
     assert_eq!(changed(&booked(state.clone(), &[]), &"cart".into()), None);
     assert_eq!(play.first().command, "switchback restore 11 shop");
+}
+
+#[test]
+fn way_that_would_be_refused_or_change_nothing_is_not_called_possible() {
+    let mut play = Play::new();
+    let set = |version: u32| Command::Database {
+        service: shop(),
+        change: crate::command::DatabaseChange::Schema(version),
+    };
+    play.act(set(4)).act(Command::Switch {
+        service: shop(),
+        to: "green".into(),
+        force: false,
+    });
+    play.changed("reload", 5, &[]);
+    play.erring = vec![("green", 4)];
+    let of = |play: &Play, way: Way| {
+        let methods = play.diagnose().methods.into_iter();
+        let mut found = methods.filter(|method| method.method == way);
+        found.next().expect("listed")
+    };
+    assert!(of(&play, Way::ConfigRevert).possible);
+    let redeploy = of(&play, Way::RollingRedeploy);
+    assert!(redeploy.possible, "{redeploy:?}");
+    assert_eq!(
+        redeploy.command,
+        "switchback deploy shop --backend blue --version 41 --endpoint http://127.0.0.1:1"
+    );
+    // Blue, which was stable, cannot live with that.
+    play.act(set(5));
+    for way in [Way::ConfigRevert, Way::RollingRedeploy] {
+        let refused = of(&play, way);
+        assert!(!refused.possible, "{refused:?}");
+        assert!(
+            refused.because.contains("cannot live with schema 5"),
+            "{refused:?}"
+        );
+    }
+    // What is back already.
+    play.act(set(4)).act(Command::Switch {
+        service: shop(),
+        to: "blue".into(),
+        force: false,
+    });
+    let back = of(&play, Way::ConfigRevert);
+    assert!(!back.possible, "{back:?}");
+    assert!(
+        back.because.ends_with("it would change nothing"),
+        "{back:?}"
+    );
+    // Nowhere to deploy to, and nothing to deploy.
+    play.canary();
+    let nowhere = of(&play, Way::RollingRedeploy);
+    assert_eq!(nowhere.because, "every backend has traffic");
+    let nothing = of(&Play::new(), Way::RollingRedeploy);
+    assert_eq!(nothing.because, "no earlier version is remembered");
+    assert!(!nothing.possible && !nowhere.possible);
 }
 
 #[test]
