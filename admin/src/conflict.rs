@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use switchback_config::model::{Backend, Name, Service};
 use utoipa::ToSchema;
 
+use crate::controller::database::unfit;
 use crate::effective::Effective;
 use crate::state::{Block, Override, ServiceState};
 
@@ -71,6 +72,7 @@ pub(crate) fn conflicts(
     found.extend(case.backends());
     found.extend(case.refused_stable());
     found.extend(case.refused_weights());
+    found.extend(case.unfit());
     if stable_only && file.weights.len() > 1 {
         found.push(case.lost());
     }
@@ -225,6 +227,34 @@ impl Case<'_> {
                 ends: self.unblocking(name),
                 sentence,
             }
+        })
+    }
+
+    /// What has traffic and cannot live with the database: nothing gives it any, but it may have been there
+    /// before, or been put in the place of what was.
+    fn unfit(&self) -> impl Iterator<Item = Conflict> {
+        let effective = self.effective;
+        let weighted = effective.backends.iter();
+        let weighted = weighted.filter(|(name, _)| effective.weight(name) > 0);
+        weighted.filter_map(|(name, deployed)| {
+            let refusal = unfit(&self.state.database, name, &effective.backends)?;
+            let set = self.state.backends.get(name);
+            let weight = effective.weight(name);
+            Some(Conflict {
+                kind: Kind::Refused,
+                field: format!("backends.{name}.schema"),
+                file: json!(self.file.backends.get(name).map(|file| &file.schema)),
+                overridden: json!(set.map(|set| &set.value.schema)),
+                by: set.map(|set| set.by.clone()),
+                at: set.map(|set| set.at),
+                reason: set.and_then(|set| set.reason.clone()),
+                ends: format!(
+                    "give the traffic of {name} to a version that can live with the database, \
+                     or deploy one there in place of {:?}",
+                    deployed.version
+                ),
+                sentence: format!("{name} has weight {weight}, but {refusal}"),
+            })
         })
     }
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 use switchback_config::model::Name;
 use utoipa::ToSchema;
 
-use crate::history::Revision;
+use crate::history::{Revision, Settled};
 use crate::timings::Way;
 
 pub(crate) use advice::{Known, diagnose};
@@ -61,6 +61,9 @@ pub(crate) struct Changed {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub(crate) flags: Vec<Name>,
+    /// What was in force before; none: the service was not configured.
+    #[serde(skip)]
+    pub(crate) before: Option<Settled>,
 }
 
 /// A kind of change.
@@ -116,8 +119,15 @@ pub(crate) struct Recommended {
     pub(crate) data_risk: String,
 }
 
-/// What a recorded change was.
-pub(crate) fn changed(revision: &Revision) -> Changed {
+/// What a recorded change was to a service; nothing if it only kept the books, as runbooks and drills do:
+/// what changed nothing is no cause, and there is nothing to go back to.
+pub(crate) fn changed(revision: &Revision, service: &Name) -> Option<Changed> {
+    let change = revision.changes.get(service);
+    let moves = change.is_some_and(|change| change.in_force_before != change.in_force_after);
+    let migrates = change.is_some_and(|change| change.before.database != change.after.database);
+    if !moves && !migrates && revision.flags.is_empty() {
+        return None;
+    }
     let kind = match revision.action.as_str() {
         "flag_on" | "flag_set" | "flag_shares" | "flag_unset" => Kind::Flag,
         "switch" | "rollout_start" | "rollout_promote" | "progress" | "backend_set" => Kind::Code,
@@ -125,9 +135,12 @@ pub(crate) fn changed(revision: &Revision) -> Changed {
             Kind::Database
         }
         "rollback" | "block" | "flag_off" | "rollout_pause" => Kind::WayBack,
-        _ => Kind::Config,
+        _ if moves => Kind::Config,
+        // A file, or a restore, that was about flags.
+        _ if !revision.flags.is_empty() => Kind::Flag,
+        _ => Kind::Database,
     };
-    Changed {
+    Some(Changed {
         revision: revision.revision,
         at: revision.at,
         kind,
@@ -135,7 +148,8 @@ pub(crate) fn changed(revision: &Revision) -> Changed {
         by: revision.by.clone(),
         notes: revision.notes.clone(),
         flags: revision.flags.keys().cloned().collect(),
-    }
+        before: change.and_then(|change| change.in_force_before.clone()),
+    })
 }
 
 #[cfg(test)]

@@ -232,6 +232,7 @@ const ALARMING: &[&str] = &[
     "state_unavailable",
     "hook_message_lost",
     "conflict",
+    "schema_conflict",
     "apply_unconfirmed",
 ];
 

@@ -16,9 +16,9 @@ use switchback_config::model::Name;
 use utoipa::ToSchema;
 
 pub(crate) use commands::Advice;
-pub(crate) use facts::Facts;
+pub(crate) use facts::{Facts, plan};
 #[cfg(test)]
-pub(crate) use facts::press;
+pub(crate) use facts::{follow, press};
 
 /// The explanation of a service.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]

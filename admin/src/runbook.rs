@@ -94,10 +94,15 @@ impl Crew {
     fn asked(run: &RunbookRun, reason: Option<String>) -> Asked {
         Asked {
             by: run.by.clone(),
-            how: Some(format!("runbook {}, step {}", run.runbook, run.step + 1)),
+            how: Some(how(run)),
             ..Asked::by_itself("runbook", reason)
         }
     }
+}
+
+/// What the step under way does is put on record with this.
+fn how(run: &RunbookRun) -> String {
+    format!("runbook {}, step {}", run.runbook, run.step + 1)
 }
 
 /// What has happened since the last look.
@@ -153,8 +158,8 @@ fn start(service: &Name, name: &Name, runbook: &Runbook, since: Timestamp) -> Ru
             trigger: runbook.trigger.as_ref().map(|t| t.text().to_owned()),
             since: Some(since),
             method: None,
-            // Whoever writes the file may do anything.
-            may_restore: true,
+            // Nobody has asked for it: an operator's tick allows that.
+            may_restore: false,
         }),
     }
 }

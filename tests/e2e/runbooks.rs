@@ -366,6 +366,68 @@ async fn config_revert_of_a_runbook_takes_an_operator() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn config_revert_of_a_trigger_takes_an_operator_too() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let runbook = TEMPLATE
+        .replace("5 minutes", "1 second")
+        .replace("Feature flag > config > blue/green", "config > blue/green");
+    let service = format!("    rollback: {{{NO_JUDGE}, on_failure: notify}}\n");
+    let made = ["rollback", "operator"].map(|role| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_switchback"))
+            .args(["token", "new", "--name", role, "--role", role, "-o", "json"])
+            .output()
+            .unwrap();
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    });
+    let lines = made.each_ref().map(|token| {
+        format!(
+            "- {{name: {}, role: {}, sha256: {}}}\n",
+            token["name"], token["role"], token["sha256"]
+        )
+    });
+    let [night, operator] = made.map(|token| token["token"].as_str().unwrap().to_owned());
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("tokens.yaml"), lines.concat()).unwrap();
+    std::fs::write(directory.path().join("rollback.yaml"), runbook).unwrap();
+    let more = "runbooks: {rollback: rollback.yaml}\n";
+    let before = config(&blue, &green, &service, more)
+        .replace("admin: {", "admin: {tokens_file: tokens.yaml, ");
+    std::fs::write(directory.path().join("switchback.yaml"), &before).unwrap();
+    let mut proxy = Proxy::start_in(directory);
+    operator.clone_into(&mut proxy.token);
+    proxy.write_config(&before.replace("blue: 100, green: 0", "blue: 60, green: 40"));
+    assert_eq!(proxy.post("/v1/reload", Value::Null).await.status, 200);
+    let load = Load::start(proxy.web, Protocol::Http1, 2);
+    green.answer_with(500);
+    let asks = |findings: usize| {
+        move |run: &Value| {
+            let reason = run["waits_for"]["reason"].as_str().unwrap_or_default();
+            run["step"] == 2
+                && reason.contains("only an operator can agree")
+                && run["steps"][1]["findings"].as_array().unwrap().len() > findings
+        }
+    };
+    run_is(&proxy, "an operator is asked", asks(0)).await;
+    night.clone_into(&mut proxy.token);
+    let path = "/v1/services/shop/runbook/tick";
+    let body = json!({"step": 2, "method": "config"});
+    assert_eq!(proxy.post(path, body).await.status, 403);
+    assert_eq!(proxy.post(path, json!({"step": 2})).await.status, 200);
+    // Held again: the tick is a finding, and what is found after it another.
+    run_is(&proxy, "it is asked again", asks(2)).await;
+    assert_eq!(proxy.service().await["weights"]["green"], 40);
+    operator.clone_into(&mut proxy.token);
+    let agreed = proxy.post(path, json!({"step": 2})).await;
+    assert_eq!(agreed.status, 200, "{}", agreed.text());
+    run_is(&proxy, "it is restored", |run| run["method"] == "config").await;
+    eventually_async("the file's change is reverted", || async {
+        proxy.service().await["weights"]["green"] == 0
+    })
+    .await;
+    drop(load);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn runbook_that_is_not_understood_is_refused_with_the_words_that_are() {
     let (blue, green) = (Origin::start().await, Origin::start().await);
     let more = "runbooks: {rollback: rollback.yaml}\n";

@@ -18,7 +18,7 @@ use super::reads::{store_failed, unknown};
 use super::views::schema;
 use crate::control::Published;
 use crate::diagnose::{self, Changed, Diagnosis, Errors, Known};
-use crate::explain::Facts;
+use crate::explain::{Facts, plan};
 use crate::methods::{self, Measured, Methods};
 use crate::ready::Ready;
 use crate::state::ServiceState;
@@ -81,7 +81,8 @@ pub(super) async fn diagnose(
     let changes = changes(&api, &name, within_s).await?;
     let published = api.controls.published();
     let unrecorded = ServiceState::default();
-    let facts = Facts::collect(&published, &name, &unrecorded, published.clock.now());
+    let now = published.clock.now();
+    let facts = Facts::collect(&published, &name, &unrecorded, now);
     let facts = facts.ok_or_else(|| unknown(&name))?;
     let found: Diagnosis = diagnose::diagnose(Known {
         facts: &facts,
@@ -90,6 +91,7 @@ pub(super) async fn diagnose(
         errors: errors(&api, &published, &name),
         measured: &measured,
         flags_on: flags_on(&published),
+        plan: &|command| plan(&published, &name, now, command),
     });
     Ok(Json(found).into_response())
 }
@@ -126,11 +128,9 @@ async fn changes(api: &Api, service: &Name, within_s: u64) -> Result<Vec<Changed
     let oldest = Timestamp::now()
         .saturating_sub(within)
         .unwrap_or(Timestamp::MIN);
-    let concerns = revisions.iter().filter(|revision| {
-        let is_about = revision.changes.contains_key(service) || !revision.flags.is_empty();
-        is_about && revision.at >= oldest
-    });
-    Ok(concerns.map(diagnose::changed).collect())
+    let late = revisions.iter().filter(|revision| revision.at >= oldest);
+    let changes = late.filter_map(|revision| diagnose::changed(revision, service));
+    Ok(changes.collect())
 }
 
 fn errors(api: &Api, published: &Published, service: &Name) -> Vec<Errors> {

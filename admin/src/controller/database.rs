@@ -97,8 +97,7 @@ fn enter(
         return Ok(());
     }
     let Some(to) = to else {
-        case.state.database.release = None;
-        case.note("schema_phase", "the change of the schema is over");
+        finish(case);
         return Ok(());
     };
     let may_follow = from.map_or(Some(Phase::Expand), Phase::next) == Some(to);
@@ -132,6 +131,27 @@ fn enter(
     };
     case.note("schema_phase", format!("{}: {rollback}", to.as_str()));
     Ok(())
+}
+
+/// A change of the schema is over. What a contract has removed is gone also if nobody has said which schema
+/// is left: the one that it was to leave.
+fn finish(case: &mut Case<'_>) {
+    let release = case.state.database.release.take();
+    let leaves = release.and_then(|release| release.leaves);
+    let is_news = |leaves: &u32| {
+        let version = case.state.database.version();
+        version.is_none_or(|version| version < *leaves)
+    };
+    match leaves.filter(is_news) {
+        Some(leaves) => {
+            let message = format!(
+                "the change of the schema is over; the contract leaves schema {leaves}, as was said when it began"
+            );
+            case.note("schema_phase", message);
+            set_schema(case, leaves);
+        }
+        None => case.note("schema_phase", "the change of the schema is over"),
+    }
 }
 
 impl Case<'_> {
@@ -204,6 +224,26 @@ pub(crate) fn unfit(
 /// A file cannot be refused for the sake of the database, but what it may not have is held back: the
 /// weights and the stable of before stay in force, and the conflict is shown.
 pub(super) fn hold_back(case: &mut Case<'_>, stable_only: bool) {
+    hold_weights_back(case, stable_only);
+    let after = Effective::new(case.file, &case.state, stable_only);
+    let is_new = |name: &Name| {
+        let (old, new) = (case.before.backends.get(name), after.backends.get(name));
+        old.zip(new)
+            .is_some_and(|(old, new)| old.version != new.version || old.schema != new.schema)
+    };
+    // In the place of what has traffic: who deploys has done it already.
+    let in_use = |name: &Name| case.before.weight(name) > 0 && after.weight(name) > 0;
+    let replaced = after.backends.keys();
+    let replaced = replaced.filter(|name| is_new(name) && in_use(name));
+    let refusals = replaced.filter_map(|name| unfit(&case.state.database, name, &after.backends));
+    let refusals: Vec<Refusal> = refusals.collect();
+    for refusal in refusals {
+        let message = format!("the file replaces what has traffic, but {refusal}");
+        case.note("schema_conflict", message);
+    }
+}
+
+fn hold_weights_back(case: &mut Case<'_>, stable_only: bool) {
     let after = Effective::new(case.file, &case.state, stable_only);
     let risers = rising(&case.before, &after.weights).into_iter();
     // New versions of what has traffic are told of, and cannot be undone.

@@ -4,7 +4,7 @@
 //! uses, and reported here. One run per service at a time.
 
 use switchback_config::defaults::RUNBOOK_FINDINGS_MAX;
-use switchback_config::model::{Method, StepKind};
+use switchback_config::model::{Method, RunbookStep, StepKind};
 
 use super::Case;
 use crate::command::{Refusal, RunbookAct, RunbookStart, StepTurn};
@@ -21,8 +21,10 @@ pub(super) fn carry_out(case: &mut Case<'_>, act: &RunbookAct) -> Result<(), Ref
             may_restore,
         } => {
             let mut run = require_run(case)?;
-            run.may_restore |= *may_restore;
+            let is_about_ways = run.current().is_some_and(goes_back);
             tick(case, &mut run, *step, *skip, *method)?;
+            // Who drains a queue has not agreed to that.
+            run.may_restore |= *may_restore && is_about_ways;
             case.state.runbook = Some(run);
             Ok(())
         }
@@ -176,8 +178,7 @@ fn tick(
             current: current + 1,
         });
     };
-    let decides = matches!(planned.kind, StepKind::Decide | StepKind::Execute);
-    if method.is_some() && !decides {
+    if method.is_some() && !goes_back(planned) {
         let reason = "only a step that decides or goes back takes a method";
         return Err(Refusal::InvalidRunbook(reason.into()));
     }
@@ -207,14 +208,20 @@ fn tick(
             StepStatus::Done
         };
         leave(case, run, status);
-    } else if planned_is_decision(run) && method.is_some() {
+    } else if decides(run, run.step) && method.is_some() {
         leave(case, run, StepStatus::Done);
     }
     Ok(())
 }
 
-fn planned_is_decision(run: &RunbookRun) -> bool {
-    let step = run.plan.get(run.step);
+/// Whether a step chooses a way back, or goes it.
+fn goes_back(step: &RunbookStep) -> bool {
+    matches!(step.kind, StepKind::Decide | StepKind::Execute)
+}
+
+/// Whether a step chooses the way back.
+fn decides(run: &RunbookRun, step: usize) -> bool {
+    let step = run.plan.get(step);
     step.is_some_and(|step| step.kind == StepKind::Decide)
 }
 
@@ -259,16 +266,23 @@ fn report(case: &mut Case<'_>, run: &mut RunbookRun, findings: &[String], turn: 
     }
 }
 
-/// Goes back to the decision, which does not choose the same again.
+/// Goes back to the decision, which does not choose the same again. Where nothing decides, somebody has to:
+/// what goes back would go the same way for ever.
 fn escalate(case: &mut Case<'_>, run: &mut RunbookRun, findings: &[String]) {
-    let tried = run.method.take();
-    run.tried.extend(tried);
+    let decision = run.decision();
+    let goes_undecided = decision.is_some_and(|step| !decides(run, step));
+    let undecided = goes_undecided.then_some(Method::Traffic);
+    let tried = run.method.take().or(undecided);
+    run.tried
+        .extend(tried.filter(|method| !run.tried.contains(method)));
     run.rollback = None;
+    // Whoever agreed to what a trigger began has agreed to that way only.
+    run.may_restore &= run.trigger.is_none();
     let tried = tried.map_or("what was done", Method::as_str);
     let why = findings.last().map_or("", String::as_str);
     let message = format!("runbook {}: {tried} did not help: {why}", run.runbook);
     case.note("runbook_escalated", message);
-    match run.decision() {
+    match decision {
         Some(decision) => {
             let until = run.step;
             for step in run.steps.iter_mut().take(until + 1).skip(decision) {
@@ -276,6 +290,14 @@ fn escalate(case: &mut Case<'_>, run: &mut RunbookRun, findings: &[String]) {
                 step.ended = None;
             }
             enter(case, run, decision);
+            if goes_undecided {
+                let reason = format!(
+                    "{tried} did not help, and no step decides what is next: \
+                     go back by hand, then tick; or name a method"
+                );
+                let what = RunHoldKind::Tick;
+                wait(case, run, RunHold { what, reason });
+            }
         }
         None => {
             let reason = format!("{tried} did not help, and this runbook knows no other way");

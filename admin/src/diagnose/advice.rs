@@ -1,10 +1,14 @@
 //! The tree and its leaves: which kind of trouble it is, and which way back fits it.
 
-use switchback_config::model::Name;
+use switchback_config::model::{Backend, Name};
 
 use super::{Changed, Diagnosis, Errors, Kind, Question, Recommended};
 use crate::age;
+use crate::command::{Command, Declared, Refusal};
+use crate::controller::database::unfit;
+use crate::effective::Effective;
 use crate::explain::Facts;
+use crate::history::Settled;
 use crate::methods::{Measured, data_risk, name};
 use crate::state::Phase;
 use crate::timings::{Way, percentile};
@@ -19,6 +23,8 @@ pub(crate) struct Known<'a> {
     pub(crate) measured: &'a Measured,
     /// Flags that are on.
     pub(crate) flags_on: Vec<Name>,
+    /// What would be in force after a command; none: what is now.
+    pub(crate) plan: &'a dyn Fn(&Command) -> Result<Option<Effective>, Refusal>,
 }
 
 /// A way back before it is ranked: the higher, the better it fits.
@@ -188,13 +194,40 @@ fn config(known: &Known<'_>) -> Option<Candidate> {
     let change = known.last(Kind::Config)?;
     let before = change.revision.checked_sub(1)?;
     let service = known.facts.service;
+    let restored = match &change.before {
+        Some(settled) => change_by(known, &restore(service, before, settled)),
+        None => Err(format!("{service} was not configured before it")),
+    };
+    let because = format!("{} by {}, {}", change.action, change.by, known.ago(change));
+    let (possible, because) = match restored {
+        Ok(()) => (true, because),
+        Err(why) => (false, format!("{because}: {why}")),
+    };
     Some(Candidate {
         way: Way::ConfigRevert,
         fit: 40 + fits(known, change),
         command: format!("switchback restore {before} {service}"),
-        because: format!("{} by {}, {}", change.action, change.by, known.ago(change)),
-        possible: true,
+        because,
+        possible,
     })
+}
+
+fn restore(service: &Name, revision: u64, settled: &Settled) -> Command {
+    Command::Restore {
+        revision,
+        services: [(service.clone(), settled.clone())].into(),
+        flags: [].into(),
+        force: false,
+    }
+}
+
+/// Whether a command would change anything, or why not.
+fn change_by(known: &Known<'_>, command: &Command) -> Result<(), String> {
+    match (known.plan)(command) {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err("it would change nothing".into()),
+        Err(refusal) => Err(format!("it is refused: {refusal}")),
+    }
 }
 
 /// How well a change fits as the cause.
@@ -251,9 +284,6 @@ fn rollback(known: &Known<'_>) -> Option<Candidate> {
 /// What is left when nothing that serves is good.
 fn redeploy(known: &Known<'_>) -> Candidate {
     let service = known.facts.service;
-    let stable = &known.facts.effective.stable;
-    let retained = known.facts.state.retained.first();
-    let version = retained.map(|kept| kept.deployed.version.clone());
     let hooks = known.facts.file.hooks.iter();
     let mut hooks = hooks.filter(|hook| {
         hook.on
@@ -266,23 +296,59 @@ fn redeploy(known: &Known<'_>) -> Candidate {
         ),
         None => "your deployment has to do it; switchback routes to it when it is healthy".into(),
     };
-    let (version, possible) = match version {
-        Some(version) => (version, true),
-        None => ("VERSION".to_owned(), false),
+    let (command, possible, because) = match redeployed(known) {
+        Ok((idle, deployed)) => {
+            let endpoints = deployed.endpoints.iter();
+            let endpoints: String = endpoints.map(|e| format!(" --endpoint {e}")).collect();
+            let version = &deployed.version;
+            let command = format!(
+                "switchback deploy {service} --backend {idle} --version {version}{endpoints}"
+            );
+            match may_deploy(known, idle, deployed) {
+                Ok(()) => (command, true, because),
+                Err(refusal) => (command, false, format!("it is refused: {refusal}")),
+            }
+        }
+        Err(why) => (format!("switchback deploy {service}"), false, why.into()),
     };
-    let others = known.facts.effective.backends.keys();
-    let idle = others
-        .filter(|name| *name != stable)
-        .find(|name| known.facts.effective.weight(name) == 0);
-    let idle = idle.map_or("BACKEND", |name| name.as_str());
     Candidate {
         way: Way::RollingRedeploy,
         fit: 10,
-        command: format!(
-            "switchback deploy {service} --backend {idle} --version {version} --endpoint URL"
-        ),
+        command,
         because,
         possible,
+    }
+}
+
+/// What was stable before, as it was deployed, and where it could be.
+fn redeployed<'a>(known: &Known<'a>) -> Result<(&'a Name, &'a Backend), &'static str> {
+    let effective = known.facts.effective;
+    let retained = known.facts.state.retained.first();
+    let deployed = &retained.ok_or("no earlier version is remembered")?.deployed;
+    let others = effective.backends.keys();
+    let mut idle = others.filter(|name| **name != effective.stable && effective.weight(name) == 0);
+    let idle = idle.next().ok_or("every backend has traffic")?;
+    Ok((idle, deployed))
+}
+
+/// Whether a version may be deployed, and would get traffic then.
+fn may_deploy(known: &Known<'_>, backend: &Name, deployed: &Backend) -> Result<(), Refusal> {
+    let set = Command::SetBackend {
+        service: known.facts.service.clone(),
+        backend: backend.clone(),
+        version: deployed.version.clone(),
+        endpoints: deployed.endpoints.clone(),
+        declared: Declared {
+            schema: deployed.schema.clone(),
+            migration: Some(deployed.migration),
+        },
+        force: false,
+    };
+    let after = (known.plan)(&set)?;
+    let after = after.as_ref().unwrap_or(known.facts.effective);
+    match unfit(&known.facts.state.database, backend, &after.backends) {
+        Some(refusal) => Err(refusal),
+        None => Ok(()),
     }
 }
 

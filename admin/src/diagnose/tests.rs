@@ -11,9 +11,10 @@ use crate::command::{Asked, Command, Refusal};
 use crate::controller::{Health, Outlook, World, apply};
 use crate::effective::Effective;
 use crate::evidence::{Summary, tests::record};
-use crate::explain::{Facts, press};
+use crate::explain::{Facts, follow, press};
+use crate::history::{Change, FlagTurn};
 use crate::methods::Measured;
-use crate::state::{ServiceState, Standing, State};
+use crate::state::{FlagState, RunbookRun, ServiceState, Standing, State};
 use crate::testing;
 use crate::timings::Timing;
 use crate::trend::{Point, Stretch};
@@ -42,6 +43,15 @@ struct Play {
 
 fn shop() -> Name {
     "shop".into()
+}
+
+fn turn() -> FlagTurn {
+    FlagTurn {
+        before: FlagState::default(),
+        after: FlagState::default(),
+        in_force_before: None,
+        in_force_after: None,
+    }
 }
 
 impl Play {
@@ -79,6 +89,8 @@ impl Play {
 
     /// A change that was recorded so many minutes ago.
     fn changed(&mut self, action: &str, minutes: i64, flags: &[&str]) -> &mut Self {
+        let state = self.world.state.services.get("shop");
+        let (before, after) = (ServiceState::default(), state.cloned().unwrap_or_default());
         let revision = Revision {
             revision: self.world.state.revision,
             at: self.now - SignedDuration::from_mins(minutes),
@@ -88,13 +100,27 @@ impl Play {
             action: action.into(),
             reason: None,
             notes: Vec::new(),
-            changes: BTreeMap::new(),
-            flags: BTreeMap::new(),
+            changes: [(shop(), self.change(before, after))].into(),
+            flags: flags
+                .iter()
+                .map(|flag| ((*flag).to_owned(), turn()))
+                .collect(),
         };
-        let mut change = changed(&revision);
-        change.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        self.changes.insert(0, change);
+        let changed = changed(&revision, &shop()).expect("it changes something");
+        self.changes.insert(0, changed);
         self
+    }
+
+    /// From one recorded state to another.
+    fn change(&self, before: ServiceState, after: ServiceState) -> Change {
+        let file = &self.world.config.services["shop"];
+        let in_force = |state| Some(Settled::from(&Effective::new(file, state, false)));
+        Change {
+            in_force_before: in_force(&before),
+            in_force_after: in_force(&after),
+            before,
+            after,
+        }
     }
 
     fn canary(&mut self) -> &mut Self {
@@ -138,6 +164,7 @@ impl Play {
             errors: errors.collect(),
             measured: &self.measured,
             flags_on: self.flags_on.clone(),
+            plan: &|command| follow(&self.world, &name, Self::outlook(), self.now, command),
         })
     }
 
@@ -185,7 +212,7 @@ fn decision_framework_switches_back_when_the_new_stable_errs() {
 #[test]
 fn decision_framework_turns_a_flag_off_first_when_errors_began_with_it() {
     let mut play = Play::new();
-    play.changed("weights", 50, &[]);
+    play.canary().changed("weights", 50, &[]);
     play.changed("flag_shares", 5, &["new-checkout"]);
     play.flags_on = vec!["new-checkout".into()];
     play.erring = vec![("blue", 4)];
@@ -205,6 +232,102 @@ fn decision_framework_reverts_the_configuration_when_errors_began_with_it() {
     let first = play.first();
     assert_eq!(first.method, Way::ConfigRevert, "both err: {first:?}");
     assert_eq!(first.command, "switchback restore 11 shop");
+}
+
+#[test]
+fn bookkeeping_of_runbooks_and_drills_is_no_change_that_could_be_the_cause() {
+    let mut play = Play::new();
+    play.canary();
+    play.world.state.revision = 12;
+    play.changed("reload", 5, &[]);
+    play.erring = vec![("blue", 4), ("green", 4)];
+    let state = play.world.state.services["shop"].clone();
+    let booked = |after: ServiceState, flags: &[&str]| Revision {
+        revision: 13,
+        at: play.now,
+        by: "switchback".into(),
+        via: "runbook".into(),
+        how: None,
+        action: "runbook_step".into(),
+        reason: None,
+        notes: Vec::new(),
+        changes: [(shop(), play.change(state.clone(), after))].into(),
+        flags: flags
+            .iter()
+            .map(|flag| ((*flag).to_owned(), turn()))
+            .collect(),
+    };
+    let run: RunbookRun = serde_json::from_value(serde_json::json!({
+        "runbook": "rollback", "plan": [], "by": "ann", "may_restore": true, "step": 0, "steps": [],
+        "began": "2026-01-01T11:00:00Z", "since": "2026-01-01T11:00:00Z",
+    }))
+    .expect("a run");
+    let of_run = ServiceState {
+        runbook: Some(run),
+        ..state.clone()
+    };
+    assert_eq!(changed(&booked(of_run.clone(), &[]), &shop()), None);
+    let of_flag = changed(&booked(of_run, &["new-checkout"]), &shop());
+    assert_eq!(of_flag.map(|change| change.kind), Some(Kind::Flag));
+    assert_eq!(changed(&booked(state.clone(), &[]), &"cart".into()), None);
+    assert_eq!(play.first().command, "switchback restore 11 shop");
+}
+
+#[test]
+fn way_that_would_be_refused_or_change_nothing_is_not_called_possible() {
+    let mut play = Play::new();
+    let set = |version: u32| Command::Database {
+        service: shop(),
+        change: crate::command::DatabaseChange::Schema(version),
+    };
+    play.act(set(4)).act(Command::Switch {
+        service: shop(),
+        to: "green".into(),
+        force: false,
+    });
+    play.changed("reload", 5, &[]);
+    play.erring = vec![("green", 4)];
+    let of = |play: &Play, way: Way| {
+        let methods = play.diagnose().methods.into_iter();
+        let mut found = methods.filter(|method| method.method == way);
+        found.next().expect("listed")
+    };
+    assert!(of(&play, Way::ConfigRevert).possible);
+    let redeploy = of(&play, Way::RollingRedeploy);
+    assert!(redeploy.possible, "{redeploy:?}");
+    assert_eq!(
+        redeploy.command,
+        "switchback deploy shop --backend blue --version 41 --endpoint http://127.0.0.1:1"
+    );
+    // Blue, which was stable, cannot live with that.
+    play.act(set(5));
+    for way in [Way::ConfigRevert, Way::RollingRedeploy] {
+        let refused = of(&play, way);
+        assert!(!refused.possible, "{refused:?}");
+        assert!(
+            refused.because.contains("cannot live with schema 5"),
+            "{refused:?}"
+        );
+    }
+    // What is back already.
+    play.act(set(4)).act(Command::Switch {
+        service: shop(),
+        to: "blue".into(),
+        force: false,
+    });
+    let back = of(&play, Way::ConfigRevert);
+    assert!(!back.possible, "{back:?}");
+    assert!(
+        back.because.ends_with("it would change nothing"),
+        "{back:?}"
+    );
+    // Nowhere to deploy to, and nothing to deploy.
+    play.canary();
+    let nowhere = of(&play, Way::RollingRedeploy);
+    assert_eq!(nowhere.because, "every backend has traffic");
+    let nothing = of(&Play::new(), Way::RollingRedeploy);
+    assert_eq!(nothing.because, "no earlier version is remembered");
+    assert!(!nothing.possible && !nowhere.possible);
 }
 
 #[test]

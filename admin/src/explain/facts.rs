@@ -150,6 +150,21 @@ impl<'a> Facts<'a> {
     }
 }
 
+/// What would be in force after a command about a service; none: what is now.
+pub(crate) fn plan(
+    published: &Published,
+    service: &Name,
+    at: Timestamp,
+    command: &Command,
+) -> Result<Option<Effective>, Refusal> {
+    let health = |service: &str, backend: &str| health(&published.snapshot, service, backend);
+    let outlook = Outlook {
+        health: &health,
+        standing: &|_, _| Standing::default(),
+    };
+    follow(&world_of(published, service), service, outlook, at, command)
+}
+
 /// The world as far as one service is concerned.
 fn world_of(published: &Published, service: &Name) -> World {
     let recorded = published.state.services.get(service);
@@ -219,7 +234,10 @@ pub(crate) fn follow(
     at: Timestamp,
     command: &Command,
 ) -> Result<Option<Effective>, Refusal> {
-    let asked = Asked::by_itself("explain", None);
+    let asked = Asked {
+        dry_run: true,
+        ..Asked::by_itself("explain", None)
+    };
     let decision: Decision = apply(world, at, outlook, command, &asked)?;
     let after = decision.services.get(service);
     let file = decision.config.services.get(service);

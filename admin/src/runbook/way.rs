@@ -2,16 +2,21 @@
 
 use switchback_config::model::{Method, Name};
 
-use super::Crew;
 use super::step::{Found, Work};
+use super::{Crew, how};
 use crate::command::{Command, FlagChange, Refusal, StepTurn};
 use crate::control::AskError;
 use crate::history::{Revision, Settled};
 use crate::hooks::gate::{Coming, has_gate};
-use crate::state::{Block, RunHoldKind};
+use crate::state::{Block, RunHoldKind, RunbookRun};
 
 /// Changes that are looked through for the last one that matters.
 const LOOKED_THROUGH: usize = 20;
+
+/// Changes, of all services, that are looked through for what a step has done already.
+const LOOKED_THROUGH_OF_ALL: usize = 200;
+
+const MAY_NOT_RESTORE: &str = "whoever began this may roll back, and not restore";
 
 /// Chooses the first way that is open, in the order of the runbook.
 pub(super) async fn decide(work: Work<'_>) -> Found {
@@ -38,9 +43,11 @@ pub(super) async fn decide(work: Work<'_>) -> Found {
         match work.look(method).await {
             Ok(what) => {
                 findings.push(format!("{word}: {what}"));
-                let turn = match work.is_agreed() {
-                    true => StepTurn::Chose(method),
-                    false => ask_first(&format!("{word}: {what}")),
+                let what = format!("{word}: {what}");
+                let turn = match (work.is_agreed(), work.may_go(method)) {
+                    (true, true) => StepTurn::Chose(method),
+                    (false, true) => ask_first(&what),
+                    (_, false) => ask_an_operator(&what),
                 };
                 return Found::new(findings, turn);
             }
@@ -56,6 +63,12 @@ pub(super) async fn decide(work: Work<'_>) -> Found {
 /// The rule only told: whoever wrote `on_failure` does not want it to do more by itself.
 fn ask_first(what: &str) -> StepTurn {
     let reason = format!("{what}; the rule has only told, so somebody has to agree");
+    StepTurn::Hold(RunHoldKind::Approval, reason)
+}
+
+/// A trigger may restore no more than whoever agrees to it.
+fn ask_an_operator(what: &str) -> StepTurn {
+    let reason = format!("{what}; only an operator can agree to that; or name another method");
     StepTurn::Hold(RunHoldKind::Approval, reason)
 }
 
@@ -103,6 +116,10 @@ impl Work<'_> {
             || self.run.decision().is_some_and(ticked)
     }
 
+    fn may_go(&self, method: Method) -> bool {
+        method != Method::Config || self.run.may_restore
+    }
+
     /// What a way would do, or why it is closed.
     async fn look(&self, method: Method) -> Result<String, String> {
         match method {
@@ -110,6 +127,10 @@ impl Work<'_> {
                 [] => Err("no flag of the version that changed last is on".into()),
                 flags => Ok(format!("{} would go off", flags.join(", "))),
             },
+            // Of a trigger, an operator is asked.
+            Method::Config if self.run.trigger.is_none() && !self.run.may_restore => {
+                Err(MAY_NOT_RESTORE.into())
+            }
             Method::Config => {
                 let (revision, _) = self.reverted().await?;
                 Ok(format!(
@@ -179,17 +200,33 @@ impl Work<'_> {
             let in_force = in_force(self.crew.controls.ask(command, asked).await)?;
             findings.push(format!("flag {flag} is off{in_force}"));
         }
+        if findings.is_empty() {
+            findings = self.flags_off_already().await;
+        }
         match findings.is_empty() {
             true => Err("no flag was left to turn off".into()),
             false => Ok(findings),
         }
     }
 
+    /// The flags of this service that this step has turned off.
+    async fn flags_off_already(&self) -> Vec<String> {
+        let Some(file) = self.published.file(self.service) else {
+            return Vec::new();
+        };
+        let is_ours = |flag: &&Name| {
+            let mut backends = file.backends.values();
+            backends.any(|backend| backend.off_on_rollback.contains(*flag))
+        };
+        let done = self.done_before("flag_off").await;
+        let off = done.iter().flat_map(|done| done.flags.keys());
+        let off = off.filter(is_ours);
+        off.map(|flag| format!("flag {flag} is off already"))
+            .collect()
+    }
+
     /// The last change, if that was one of the file, and what was in force before it.
     async fn reverted(&self) -> Result<(u64, Settled), String> {
-        if !self.run.may_restore {
-            return Err("whoever began this may roll back, and not restore".into());
-        }
         let service = Some(self.service.clone());
         let revisions = self
             .crew
@@ -209,7 +246,22 @@ impl Work<'_> {
         before.ok_or_else(|| "the last change was none of the file".into())
     }
 
+    /// What this step has done, and could not report: its process ended, or nobody took the report. Nothing if
+    /// the record does not answer.
+    async fn done_before(&self, action: &str) -> Vec<Revision> {
+        let store = &self.crew.store;
+        let revisions = store.revisions(None, None, LOOKED_THROUGH_OF_ALL).await;
+        done_by(self.run, revisions.unwrap_or_default(), action)
+    }
+
     async fn restore(&self) -> Result<Vec<String>, String> {
+        if !self.run.may_restore {
+            return Err(MAY_NOT_RESTORE.into());
+        }
+        let mut done = self.done_before("restore").await.into_iter();
+        if let Some(done) = done.find(|done| done.changes.contains_key(self.service)) {
+            return Ok(done.notes);
+        }
         let (revision, before) = self.reverted().await?;
         let mut asked = Crew::asked(self.run, Some(self.why()));
         if has_gate(self.published, self.service) {
@@ -302,6 +354,18 @@ impl Work<'_> {
     }
 }
 
+/// The changes that the step under way has made since it began.
+fn done_by(run: &RunbookRun, revisions: Vec<Revision>, action: &str) -> Vec<Revision> {
+    let Some(began) = run.steps.get(run.step).and_then(|step| step.began) else {
+        return Vec::new();
+    };
+    let how = how(run);
+    let is_meant = |revision: &Revision| {
+        revision.at >= began && revision.action == action && revision.how.as_ref() == Some(&how)
+    };
+    revisions.into_iter().filter(is_meant).collect()
+}
+
 /// How fast something came into force, or why it did not.
 fn in_force(answer: Result<crate::control::Confirmed, AskError>) -> Result<String, String> {
     match answer {
@@ -317,4 +381,57 @@ fn in_force(answer: Result<crate::control::Confirmed, AskError>) -> Result<Strin
 
 fn said(refusal: &Refusal) -> String {
     format!("{refusal} ({})", refusal.code())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn run() -> RunbookRun {
+        let run = json!({
+            "runbook": "rollback", "plan": [], "by": "ann", "may_restore": true, "step": 1,
+            "began": "2026-01-01T11:00:00Z", "since": "2026-01-01T11:00:00Z",
+            "steps": [{"status": "done"}, {"status": "running", "began": "2026-01-01T12:00:00Z"}],
+        });
+        serde_json::from_value(run).expect("a run")
+    }
+
+    fn revision(change: &Value) -> Revision {
+        let mut revision = json!({
+            "revision": 7, "at": "2026-01-01T12:00:00Z", "by": "ann", "via": "runbook",
+            "how": "runbook rollback, step 2", "action": "flag_off", "notes": [], "changes": {},
+        });
+        for (key, value) in change.as_object().expect("what differs") {
+            revision[key] = value.clone();
+        }
+        serde_json::from_value(revision).expect("a revision")
+    }
+
+    #[test]
+    fn what_a_step_has_done_before_its_process_ended_is_not_done_again() {
+        let done = |change: Value| {
+            let revisions = vec![revision(&change)];
+            !done_by(&run(), revisions, "flag_off").is_empty()
+        };
+        assert!(done(json!({})));
+        assert!(done(json!({"at": "2026-01-01T12:00:01Z"})));
+        let of_others = [
+            // Before it was begun, or begun again.
+            json!({"at": "2026-01-01T11:59:59.999Z"}),
+            json!({"how": "runbook rollback, step 1"}),
+            json!({"how": "runbook other, step 2"}),
+            json!({"how": null}),
+            json!({"action": "restore"}),
+        ];
+        for change in of_others {
+            assert!(!done(change.clone()), "{change}");
+        }
+        assert_eq!(
+            Crew::asked(&run(), None).how.as_deref(),
+            Some("runbook rollback, step 2"),
+            "what it does is found by what is put on record with it"
+        );
+    }
 }

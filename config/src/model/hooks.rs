@@ -130,6 +130,11 @@ impl HookEvent {
     /// The event that a kind of the event stream stands for.
     #[must_use]
     pub fn of_kind(kind: &str) -> Option<Self> {
+        // The database contradicts them as well.
+        let kind = match kind {
+            "schema_conflict" => Self::Conflict.kind(),
+            kind => kind,
+        };
         let mut told = Self::ALL.iter().copied();
         told.find(|event| event.kind() == kind && *event != Self::BeforeSwitch)
     }
@@ -280,5 +285,7 @@ mod tests {
         assert_eq!(words.len(), HookEvent::ALL.len());
         assert_eq!(HookEvent::of_kind("before_switch"), None);
         assert_eq!(HookEvent::of_kind("reloaded"), None);
+        let of_schema = HookEvent::of_kind("schema_conflict");
+        assert_eq!(of_schema, Some(HookEvent::Conflict));
     }
 }

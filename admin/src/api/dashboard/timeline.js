@@ -87,7 +87,8 @@ function share(weights, backend) {
 
 const ALARMING = new Set([
   "rolled_back", "rollback_held", "rollback_did_not_help", "judge_hold", "judge_notify", "rule_fired",
-  "stable_failing", "signal_missing", "reload_failed", "state_lost", "conflict", "apply_unconfirmed", "gap",
+  "stable_failing", "signal_missing", "reload_failed", "state_lost", "conflict", "schema_conflict",
+  "apply_unconfirmed", "gap",
 ]);
 
 /** What happened, the newest first. @param {any[]} events */

@@ -200,6 +200,49 @@ fn expand_contract_rollback_is_free_before_the_contract_and_bound_afterwards() {
 }
 
 #[test]
+fn end_of_a_contract_leaves_the_way_back_closed() {
+    let database = |play: &Play| play.world.state.services["shop"].database.clone();
+    let contract = |leaves: Option<u32>| {
+        change(DatabaseChange::Phase {
+            to: Some(Phase::Contract),
+            leaves,
+            against: Vec::new(),
+            force: false,
+        })
+    };
+    let mut play = play(4);
+    assert!(play.must(switch("green")));
+    for to in [Phase::Expand, Phase::Migrate, Phase::SwitchReads] {
+        assert!(play.must(phase(Some(to), &[], false)));
+    }
+    assert!(play.must(contract(Some(5))));
+    let done = phase(None, &[], false);
+    let said = notes(&mut play, &done);
+    assert!(said[0].contains("leaves schema 5"), "{said:?}");
+    assert!(
+        said.iter()
+            .any(|note| note.starts_with("blue is the rollback target, but")),
+        "{said:?}"
+    );
+    assert!(play.must(done.clone()));
+    assert_eq!(code(play.act(rollback())), "schema_incompatible");
+    let left = database(&play);
+    assert_eq!((left.version(), left.phase()), (Some(5), None));
+    assert_eq!(left.schema.expect("noted").mark.by, "switchback");
+    // Before a contract nothing was removed, and who has said more is right.
+    assert!(play.must(phase(Some(Phase::Expand), &[], false)));
+    assert!(play.must(done.clone()));
+    assert_eq!(database(&play).version(), Some(5));
+    for to in [Phase::Expand, Phase::Migrate, Phase::SwitchReads] {
+        assert!(play.must(phase(Some(to), &[], false)));
+    }
+    assert!(play.must(contract(None)));
+    assert!(play.must(set_schema(7)));
+    assert!(play.must(done));
+    assert_eq!(database(&play).version(), Some(7));
+}
+
+#[test]
 fn contract_begins_only_if_its_gate_is_open_or_it_is_forced() {
     let mut play = play(4);
     for to in [Phase::Expand, Phase::Migrate, Phase::SwitchReads] {
@@ -249,6 +292,60 @@ fn file_cannot_give_traffic_to_a_version_that_cannot_live_with_the_schema() {
     let possible = "blue: 70, green: 0, red: 30";
     play.reload(&file().replace("blue: 80, green: 20, red: 0", possible));
     assert_eq!(play.weights(), [70, 0, 30]);
+}
+
+#[test]
+fn version_that_the_file_puts_in_the_place_of_another_is_told_of_if_it_cannot_live_with_the_schema()
+{
+    let mut play = play(3);
+    // It has traffic, and another version is there already: nothing can be held back.
+    let replaced = |reads: &str| {
+        let blue = format!("blue: {{version: \"0.{reads}\"");
+        let schema = format!("schema: {{reads: [{reads}], writes: {reads}}}");
+        file()
+            .replace("blue: {version: \"1\"", &blue)
+            .replace("schema: {reads: [3, 4], writes: 3}", &schema)
+    };
+    let reload = |reads: &str| Command::Reload {
+        config: config(&replaced(reads)),
+    };
+    let conflicts = |play: &mut Play, command: &Command| {
+        let decision = play.decide(command).expect("carried out");
+        let notes = decision.notes.into_iter();
+        let conflicts = notes.filter(|note| note.kind == "schema_conflict");
+        conflicts.map(|note| note.message).collect::<Vec<_>>()
+    };
+    assert_eq!(conflicts(&mut play, &reload("3")), Vec::<String>::new());
+    let told = conflicts(&mut play, &reload("4"));
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("cannot live with schema 3"), "{told:?}");
+    play.must(reload("4"));
+    assert_eq!(play.weights(), [100, 0, 0], "it cannot be undone");
+    let shown = |play: &Play| {
+        let (file, state) = (
+            &play.world.config.services["shop"],
+            &play.world.state.services["shop"],
+        );
+        let found = crate::conflict::conflicts("shop", file, state, &play.effective(), false);
+        let found = found.into_iter();
+        found
+            .filter(|found| found.kind == crate::conflict::Kind::Refused)
+            .map(|found| found.sentence)
+            .collect::<Vec<_>>()
+    };
+    let found = shown(&play);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].starts_with("blue has weight 100, but"),
+        "{found:?}"
+    );
+    assert_eq!(
+        conflicts(&mut play, &reload("4")),
+        Vec::<String>::new(),
+        "told once"
+    );
+    play.must(reload("3"));
+    assert_eq!(shown(&play), Vec::<String>::new());
 }
 
 #[test]

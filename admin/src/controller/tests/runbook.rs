@@ -119,6 +119,70 @@ fn way_that_did_not_help_is_remembered_and_the_decision_comes_again() {
 }
 
 #[test]
+fn way_that_did_not_help_is_held_where_no_step_decides() {
+    for turn in [
+        // Refused, and gone without help.
+        vec![(0, StepTurn::Escalate)],
+        vec![(0, StepTurn::RolledBack(Some(7))), (1, StepTurn::Escalate)],
+    ] {
+        let mut play = Play::new();
+        play.must(start(plan(
+            "steps: [{name: Execute}, {name: Verify}, {name: Communicate}]",
+        )));
+        for (step, turn) in turn {
+            play.must(report(step, turn));
+        }
+        let at = run(&play);
+        assert_eq!(
+            (at.step, at.status(), at.tried.as_slice()),
+            (0, "waiting", &[Method::Traffic][..])
+        );
+        assert_eq!(at.at_work(), None, "nothing is done again unasked");
+        // Another way, which does not help either; then it was gone by hand.
+        play.must(tick(0, Some(Method::Flag)));
+        assert!(run(&play).at_work().is_some());
+        play.must(report(0, StepTurn::Escalate));
+        let at = run(&play);
+        assert_eq!(at.tried, [Method::Traffic, Method::Flag]);
+        assert_eq!(at.status(), "waiting");
+        play.must(tick(0, None));
+        assert_eq!(run(&play).step, 1);
+    }
+}
+
+#[test]
+fn run_of_a_trigger_may_restore_only_by_an_operator_who_agrees_to_a_way_back() {
+    let tick = |step: usize, may_restore: bool| {
+        about(RunbookAct::Tick {
+            step,
+            skip: false,
+            method: None,
+            may_restore,
+        })
+    };
+    let mut play = Play::new();
+    play.must(about(RunbookAct::Start(RunbookStart {
+        runbook: "rollback".into(),
+        plan: plan("steps: [{name: Drain}, {name: Decide, approve: true}, {name: Execute}]"),
+        trigger: Some("error rate > 5% for 1m".into()),
+        since: None,
+        method: None,
+        may_restore: false,
+    })));
+    play.must(tick(0, true));
+    assert!(!run(&play).may_restore, "a queue was drained");
+    play.must(tick(1, false));
+    assert!(!run(&play).may_restore, "agreed to by who may not");
+    let hold = || StepTurn::Hold(RunHoldKind::Approval, "config".into());
+    play.must(report(1, hold()));
+    play.must(tick(1, true));
+    assert!(run(&play).may_restore);
+    play.must(report(1, StepTurn::Chose(Method::Config)));
+    play.must(report(2, StepTurn::Escalate));
+    assert!(!run(&play).may_restore, "that way did not help");
+}
+
+#[test]
 fn step_that_takes_too_long_is_noted_once_on_both_sides_of_its_time() {
     let mut play = Play::new();
     let progress = || Command::Progress { service: shop() };
