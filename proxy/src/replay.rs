@@ -122,6 +122,7 @@ pub fn outcome_of_error(code: &[u8]) -> Option<Outcome> {
         | b"unknown_transfer_coding"
         | b"method_not_allowed"
         | b"no_route"
+        | b"no_file"
         | b"misdirected_request"
         | b"caller_deadline"
         | b"client_gone" => Outcome::ClientGone,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Http, Load, Origin, Protocol, Proxy, eventually_async};
+use crate::support::{Http, Load, Named, Origin, Protocol, Proxy, eventually_async};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_reloads_under_load_fail_no_request() {
@@ -204,15 +204,12 @@ async fn bad_file_at_the_start_exits_78_unless_the_last_good_one_is_asked_for() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn endpoint_given_by_name_serves_from_the_first_request_after_a_reload() {
-    let (blue, green, named) = (
-        Origin::start().await,
-        Origin::start().await,
-        Origin::start().await,
-    );
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let named = Named::start().await;
     let config = crate::support::blue_green(&blue.url(), &green.url(), "");
     let proxy = Proxy::start(&config);
     let load = Load::start(proxy.web, Protocol::Http1, 4);
-    let by_name = format!("http://localhost:{}", named.address.port());
+    let by_name = named.url();
     proxy.write_config(&config.replace(&blue.url(), &by_name));
     let answer = proxy.post("/v1/reload", Value::Null).await;
     assert_eq!(answer.status, 200, "{}", answer.text());

@@ -16,7 +16,7 @@ pub(crate) mod wire;
 pub(crate) use client::{Answer, Http, RawClient};
 pub(crate) use faulty::{BODY as FAULTY_BODY, Fault, Faulty};
 pub(crate) use load::{Load, Protocol};
-pub(crate) use origin::{Behaviour, Origin};
+pub(crate) use origin::{Behaviour, Named, Origin};
 pub(crate) use process::{Process, client};
 pub(crate) use prometheus::Prometheus;
 pub(crate) use proxy::{HEAD, Proxy, blue_green, log_in, run};

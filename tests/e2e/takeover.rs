@@ -15,8 +15,8 @@ use peers::Taker;
 use serde_json::{Value, json};
 
 use crate::support::{
-    HEAD, Http, Load, Origin, Protocol, Proxy, blue_green, eventually, eventually_async, log_in,
-    python, run,
+    HEAD, Http, Load, Named, Origin, Protocol, Proxy, blue_green, eventually, eventually_async,
+    log_in, python, run,
 };
 
 /// How often a new version is installed under load.
@@ -142,12 +142,8 @@ async fn connections_of_the_old_process_follow_the_new_one() {
 async fn endpoint_set_by_name_serves_from_the_first_request_of_a_new_process() {
     let (blue, green) = (Origin::start().await, Origin::start().await);
     let mut proxy = Proxy::blue_green(&blue, &green, "");
-    let v4 = Origin::start().await;
-    let port = v4.address.port();
-    // The name has both addresses. One that refuses is another test's: repetitions have a budget.
-    let v6 = Origin::start_at((std::net::Ipv6Addr::LOCALHOST, port).into()).await;
-    let by_name = format!("http://localhost:{port}");
-    let to_name = || v4.received() + v6.received();
+    let named = Named::start().await;
+    let by_name = named.url();
     // Of stable, so that nobody else serves in its place.
     let body = json!({"version": "1", "endpoints": [by_name], "force": true});
     let path = "/v1/services/shop/backends/blue";
@@ -155,10 +151,10 @@ async fn endpoint_set_by_name_serves_from_the_first_request_of_a_new_process() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     eventually_async("the named endpoint serves", || async {
         let answer = Http::connect(proxy.web).await.get("/").await;
-        answer.status == 200 && to_name() > 0
+        answer.status == 200 && named.received() > 0
     })
     .await;
-    let (to_named, to_others) = (to_name(), blue.received() + green.received());
+    let (to_named, to_others) = (named.received(), blue.received() + green.received());
     let load = Load::start(proxy.web, Protocol::Http1, 4);
     for _ in 0..UPGRADES {
         let enough = load.done() + 200;
@@ -169,7 +165,7 @@ async fn endpoint_set_by_name_serves_from_the_first_request_of_a_new_process() {
     let requests = load.finish().await;
     proxy.crash_and_restart();
     assert_eq!(Http::connect(proxy.web).await.get("/").await.status, 200);
-    assert!(to_name() > to_named + requests);
+    assert!(named.received() > to_named + requests);
     assert_eq!(blue.received() + green.received(), to_others);
     println!("{UPGRADES} upgrades with an endpoint by name: {requests} requests, 0 failed");
 }

@@ -48,9 +48,9 @@ pub(super) fn check(target: &Target, file: &Path, explain: bool) -> Result<u8, F
                 }
                 Some(config) if valid => {
                     println!(
-                        "{name}: valid, {} routes, {} services",
-                        config.routes.len(),
-                        config.services.len()
+                        "{name}: valid, {}, {}",
+                        many(config.routes.len(), "route"),
+                        many(config.services.len(), "service")
                     );
                 }
                 _ => {}
@@ -58,6 +58,12 @@ pub(super) fn check(target: &Target, file: &Path, explain: bool) -> Result<u8, F
         }
     }
     Ok(if valid { 0 } else { exit::CONFIG })
+}
+
+/// `1 route`, `2 routes`.
+fn many(count: usize, what: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{s}")
 }
 
 /// Loads every file that a configuration names.

@@ -110,6 +110,12 @@ fn print_diagnosis(answer: &Value) {
     let list = |name: &str| answer[name].as_array().cloned().unwrap_or_default();
     println!("{}", text(&answer["finding"]).bold());
     println!("\n{}", "Who errs".dimmed());
+    let none = |name: &str, word: &str| {
+        if list(name).is_empty() {
+            println!("  {word}");
+        }
+    };
+    none("errors", "nobody");
     for errors in list("errors") {
         let before = match errors["since_before"] == true {
             true => " or earlier",
@@ -128,6 +134,7 @@ fn print_diagnosis(answer: &Value) {
         "\n{}",
         format!("What changed in the last {} min", answer["within_min"]).dimmed()
     );
+    none("changes", "nothing");
     for change in list("changes") {
         println!(
             "  {} revision {}: {} by {}",

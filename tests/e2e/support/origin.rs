@@ -220,3 +220,28 @@ fn response(status: u16, body: Bytes) -> Response<Full<Bytes>> {
         .body(Full::new(body))
         .unwrap()
 }
+
+/// An origin with a name. The name has two addresses, and it listens on both: what is refused is repeated
+/// elsewhere, but repetitions have a budget.
+#[derive(Debug)]
+pub(crate) struct Named {
+    v4: Origin,
+    v6: Origin,
+}
+
+impl Named {
+    pub(crate) async fn start() -> Self {
+        let v4 = Origin::start().await;
+        let address = (std::net::Ipv6Addr::LOCALHOST, v4.address.port());
+        let v6 = Origin::start_at(address.into()).await;
+        Self { v4, v6 }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://localhost:{}", self.v4.address.port())
+    }
+
+    pub(crate) fn received(&self) -> u64 {
+        self.v4.received() + self.v6.received()
+    }
+}
