@@ -7,6 +7,7 @@ mod database;
 mod drill;
 mod refusal;
 mod runbook;
+mod urgent;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,10 +19,12 @@ use switchback_config::units::{Endpoint, Percent, TimeSpan};
 use utoipa::ToSchema;
 
 use crate::history::Settled;
+use crate::state::Block;
 pub use database::{DatabaseChange, Declared};
 pub use drill::{DrillAct, DrillCommand};
 pub use refusal::Refusal;
 pub use runbook::{RunbookAct, RunbookCommand, RunbookStart, StepTurn};
+pub(crate) use urgent::{Author, Urgent};
 
 /// A change of runtime state.
 #[derive(Clone, Debug)]
@@ -57,6 +60,16 @@ pub enum Command {
     Reject {
         /// Which version.
         failing: Failing,
+    },
+    /// A block that was decided on another state than this one: kept, and whatever still runs the version
+    /// loses its weight.
+    Unite {
+        /// The service.
+        service: Name,
+        /// The blocked version.
+        version: String,
+        /// The block as it was decided.
+        block: Box<Block>,
     },
     /// Makes another backend stable, at once.
     Switch {
@@ -226,6 +239,14 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// The cause with this word; what is not known was somebody's decision.
+    #[must_use]
+    pub fn of(word: &str) -> Self {
+        let known = [Self::Judge, Self::Rule, Self::Unhealthy];
+        let cause = known.into_iter().find(|cause| cause.as_str() == word);
+        cause.unwrap_or(Self::Operator)
+    }
+
     /// As written in events and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -294,6 +315,7 @@ impl Command {
             Self::Rollback { .. }
                 | Self::Condemn { .. }
                 | Self::Reject { .. }
+                | Self::Unite { .. }
                 | Self::Block { .. }
                 | Self::ChangeFlag {
                     change: FlagChange::Off | FlagChange::KeepOff,
@@ -329,7 +351,7 @@ impl Command {
             Self::SetWeights { .. } => "weights",
             Self::Rollback { .. } | Self::Condemn { .. } => "rollback",
             Self::Switch { .. } => "switch",
-            Self::Block { .. } | Self::Reject { .. } => "block",
+            Self::Block { .. } | Self::Reject { .. } | Self::Unite { .. } => "block",
             Self::Unblock { .. } => "unblock",
             Self::SetBackend { .. } => "backend_set",
             Self::StartRollout(_) => "rollout_start",
@@ -355,6 +377,7 @@ impl Command {
             | Self::Rollback { service, .. }
             | Self::Switch { service, .. }
             | Self::Block { service, .. }
+            | Self::Unite { service, .. }
             | Self::Unblock { service, .. }
             | Self::SetBackend { service, .. }
             | Self::Promote { service, .. }

@@ -13,13 +13,14 @@ mod thread;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::thread::Thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use switchback_config::defaults::{DURABLE_TIME, FENCE_TIME};
+use switchback_config::defaults::{DURABLE_TIME, FENCE_TIME, FLEET_TIME};
 use switchback_proxy::fence::{Fence, Unconfirmed};
 use tokio::sync::{oneshot, watch};
 
 use crate::builder::{Addresses, Material};
+use crate::cluster::{Acknowledged, Fleet, NotAcknowledged};
 use crate::command::{Asked, Command, Refusal};
 use crate::controller::{Decision, Note};
 use crate::evidence::Record;
@@ -40,6 +41,8 @@ pub struct Controls {
     published: watch::Receiver<Arc<Published>>,
     /// An older process whose last requests follow what is decided here.
     follower: Follower,
+    /// The other instances.
+    fleet: Option<Fleet>,
     /// How long ways back took.
     pub(crate) timings: Timings,
     /// How long the rollback of a drill took.
@@ -101,6 +104,8 @@ pub struct Applied {
     pub fence: Option<Arc<Fence>>,
     /// Whether it is persisted; may still be under way.
     durable: Durable,
+    /// Whether other instances know.
+    shared: Shared,
 }
 
 /// Whether a command is persisted.
@@ -108,6 +113,17 @@ pub struct Applied {
 pub(crate) enum Durable {
     Known(bool),
     UnderWay(oneshot::Receiver<bool>),
+}
+
+/// Whether the other instances know of a command.
+#[derive(Debug)]
+pub(crate) enum Shared {
+    /// There are none, or nothing has changed.
+    Alone,
+    /// They do, by this revision.
+    Known(u64),
+    /// The revision by which they will; closed: etcd is away.
+    UnderWay(oneshot::Receiver<u64>),
 }
 
 /// What became of a command, after everybody concerned has acknowledged it.
@@ -119,6 +135,8 @@ pub struct Confirmed {
     pub applied_in: Duration,
     /// Whether it will survive a crash.
     pub durable: bool,
+    /// The other instances follow; none: there are none.
+    pub(crate) acknowledged: Option<Acknowledged>,
 }
 
 /// Why a command has no confirmed result.
@@ -135,6 +153,9 @@ pub enum AskError {
         "the change is in force, but the process that served before has not confirmed it in time"
     )]
     NotFollowed,
+    /// It is in force here, but other instances have not said in time that they follow.
+    #[error("the change is in force on this instance, but {0}")]
+    NotAcknowledged(#[from] NotAcknowledged),
 }
 
 impl Applied {
@@ -149,6 +170,7 @@ impl Applied {
             applied: self,
             applied_in,
             durable,
+            acknowledged: None,
         })
     }
 }
@@ -192,13 +214,48 @@ impl Controls {
         let before = self.published();
         let applied = self.request(command, asked, material, None).await?;
         let revision = applied.published.state.revision;
-        let confirmed = applied.confirm().await?;
+        let mut confirmed = applied.confirm().await?;
         if let Some(going) = going.filter(|_| confirmed.applied.changed) {
             let way = going.way(&before, &confirmed.applied.published);
             self.timings.note(way, confirmed.applied_in);
         }
         self.wait_for_follower(revision).await?;
+        let shared = std::mem::replace(&mut confirmed.applied.shared, Shared::Alone);
+        confirmed.acknowledged = self.wait_for_fleet(shared).await?;
         Ok(confirmed)
+    }
+
+    /// Every instance follows whose lease lives.
+    async fn wait_for_fleet(&self, shared: Shared) -> Result<Option<Acknowledged>, AskError> {
+        let Some(fleet) = &self.fleet else {
+            return Ok(None);
+        };
+        let began = Instant::now();
+        let revision = match shared {
+            Shared::Alone => return Ok(None),
+            Shared::Known(revision) => revision,
+            Shared::UnderWay(revision) => match tokio::time::timeout(FLEET_TIME, revision).await {
+                Ok(Ok(revision)) => revision,
+                Ok(Err(_)) | Err(_) => return Err(NotAcknowledged::Away.into()),
+            },
+        };
+        let acknowledged = fleet.follows(revision, FLEET_TIME).await?;
+        Ok(Some(Acknowledged {
+            slowest: began.elapsed(),
+            ..acknowledged
+        }))
+    }
+
+    /// The other instances; none: there are none.
+    #[must_use]
+    pub const fn fleet(&self) -> Option<&Fleet> {
+        self.fleet.as_ref()
+    }
+
+    /// Whether this instance does what only one may do: it leads, or it is alone.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.fleet.as_ref().is_none_or(Fleet::leads)
     }
 
     /// Carries out what an older process has decided, and therefore follows already. `record`: what it has

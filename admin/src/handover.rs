@@ -33,14 +33,9 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-use switchback_config::model::Name;
-
 pub(crate) use giver::{Given, Giver, Relay};
 pub(crate) use taker::{Follower, NOBODY, Succession};
 pub use taker::{Predecessor, TakeoverError};
-
-use crate::command::{Asked, Cause, Command, Failing, FlagChange};
 
 /// The socket in the state directory.
 const SOCKET: &str = "takeover.sock";
@@ -51,96 +46,4 @@ fn socket_path(directory: &Path) -> io::Result<(OwnedFd, PathBuf)> {
     let directory = OwnedFd::from(std::fs::File::open(directory)?);
     let path = format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd());
     Ok((directory, path.into()))
-}
-
-/// A command that is carried out even while a hand-over is under way, as it is sent along.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "verb", rename_all = "snake_case")]
-pub(crate) enum Urgent {
-    Rollback { service: Name, cut: bool },
-    Condemn { failing: Failing, cause: Cause },
-    Reject { failing: Failing },
-    Block { service: Name, backend: Name },
-    Pause { service: Name },
-    FlagOff { flag: Name },
-}
-
-impl Urgent {
-    /// What to send along for a command that was carried out here.
-    pub(crate) fn of(command: &Command) -> Option<Self> {
-        Some(match command.clone() {
-            Command::Rollback { service, cut, .. } => Self::Rollback { service, cut },
-            Command::Condemn { failing, cause, .. } => Self::Condemn { failing, cause },
-            Command::Reject { failing } => Self::Reject { failing },
-            Command::Block {
-                service, backend, ..
-            } => Self::Block { service, backend },
-            Command::Pause { service } => Self::Pause { service },
-            Command::ChangeFlag {
-                flag,
-                change: FlagChange::Off | FlagChange::KeepOff,
-            } => Self::FlagOff { flag },
-            _ => return None,
-        })
-    }
-
-    /// The command to carry out. It was decided by the process that knew what is healthy, so it is
-    /// not refused here.
-    pub(crate) fn into_command(self) -> Command {
-        let force = true;
-        match self {
-            Self::Rollback { service, cut } => Command::Rollback {
-                service,
-                cut,
-                force,
-            },
-            Self::Condemn { failing, cause } => Command::Condemn {
-                failing,
-                cause,
-                force,
-            },
-            Self::Reject { failing } => Command::Reject { failing },
-            Self::Block { service, backend } => Command::Block {
-                service,
-                backend,
-                force,
-            },
-            Self::Pause { service } => Command::Pause { service },
-            Self::FlagOff { flag } => Command::ChangeFlag {
-                flag,
-                change: FlagChange::KeepOff,
-            },
-        }
-    }
-}
-
-/// Who asked for a command that was sent along.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Author {
-    by: String,
-    via: String,
-    how: Option<String>,
-    reason: Option<String>,
-}
-
-impl Author {
-    pub(crate) fn of(asked: &Asked) -> Self {
-        Self {
-            by: asked.by.clone(),
-            via: asked.via.into(),
-            how: asked.how.clone(),
-            reason: asked.reason.clone(),
-        }
-    }
-
-    pub(crate) fn into_asked(self) -> Asked {
-        let known = ["api", "judge", "rollout", "file", "start", "takeover"];
-        let via = known.into_iter().find(|known| *known == self.via);
-        Asked {
-            by: self.by,
-            how: self.how,
-            reason: self.reason,
-            ..Asked::by_itself(via.unwrap_or("api"), None)
-        }
-    }
 }

@@ -11,6 +11,7 @@ pub mod builder;
 pub mod certificates;
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod command;
 mod conflict;
 mod contract;

@@ -96,6 +96,8 @@ pub struct Observer {
     aftermaths: BTreeMap<Name, Aftermath>,
     /// What was found out apart from ticks.
     found: Vec<Notice>,
+    /// How many other instances share the promise about false rollbacks.
+    others: u32,
 }
 
 /// One service.
@@ -184,7 +186,10 @@ impl Observer {
             } = watched;
             let slow = find(snapshot, name).and_then(|service| service.slow.as_ref());
             *pace = slow.and_then(|slow| Pace::follow(pace.take(), &slow.limit, clock.now));
-            follow_service(watches, clock, name, file, effective, snapshot, changed_at);
+            let instances = self.others.saturating_add(1);
+            follow_service(
+                watches, clock, name, file, effective, snapshot, changed_at, instances,
+            );
             let mut before = stable.take();
             *stable = find(snapshot, name)
                 .filter(|service| !is_judged(effective, clock, service))
@@ -211,6 +216,12 @@ impl Observer {
         }
         self.aftermaths
             .retain(|name, _| config.services.contains_key(name));
+    }
+
+    /// So many instances, with this one, share the promise about false rollbacks. Holds from the next
+    /// [`Observer::follow`] on.
+    pub fn share_promise(&mut self, instances: u32) {
+        self.others = instances.saturating_sub(1);
     }
 
     /// What was seen of a version, for the record of its rollback.
@@ -365,6 +376,10 @@ fn is_judged(effective: &Effective, clock: Clock, service: &snapshot::Service) -
     effective.trial_at(clock.at).is_some() || canaries.any(|index| service.split.weight(index) > 0)
 }
 
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parts of what is in force, named one by one"
+)]
 fn follow_service(
     watches: &mut BTreeMap<Name, Watch>,
     clock: Clock,
@@ -373,6 +388,7 @@ fn follow_service(
     effective: &Effective,
     snapshot: &Snapshot,
     changed_at: Option<Timestamp>,
+    instances: u32,
 ) {
     let Some(service) = find(snapshot, name) else {
         return;
@@ -395,6 +411,7 @@ fn follow_service(
         };
         let roles = Roles {
             service,
+            instances,
             index,
             control: control.and_then(|name| effective.backends.get_index_of(name)),
             trial_until: trial.filter(|_| is_stable).map(|trial| trial.until),

@@ -26,6 +26,7 @@ use crate::auth::TokenError;
 use crate::builder::Addresses;
 use crate::certificates;
 use crate::clock::SteadyClock;
+use crate::cluster::{NotBuilt, Running};
 use crate::control::{self, Controls, Start};
 use crate::drill::Drills;
 use crate::events::Events;
@@ -108,6 +109,9 @@ pub enum StartError {
         #[source]
         cause: io::Error,
     },
+    /// There is no link to other instances.
+    #[error(transparent)]
+    Cluster(#[from] NotBuilt),
     /// What the environment says of traces.
     #[error(transparent)]
     Traces(#[from] SettingError),
@@ -134,7 +138,11 @@ impl StartError {
             | Self::Inherited(InheritError::Unusable { .. }) => 73,
             Self::Takeover(_) => 75,
             Self::Traces(SettingError::Start(_)) | Self::Resources { .. } => 1,
-            Self::Config(_) | Self::File(_) | Self::Inherited(_) | Self::Traces(_) => 78,
+            Self::Config(_)
+            | Self::File(_)
+            | Self::Inherited(_)
+            | Self::Cluster(_)
+            | Self::Traces(_) => 78,
             Self::Token(_) => 77,
         }
     }
@@ -159,6 +167,8 @@ pub struct Process {
     ofrep_socket: Option<TcpListener>,
     listeners: Vec<(Name, SocketAddr)>,
     exporting: Option<Exporting>,
+    /// The link to the other instances.
+    link: Option<Running>,
     /// What nobody waits for, and what ends when another process takes over.
     chores: Vec<AbortHandle>,
 }
@@ -189,6 +199,7 @@ impl Process {
         let (followed, follower) = watch::channel(NOBODY);
         let state = recover(found, &parts.events);
         parts.look_up_set(&state).await;
+        let (joining, link) = parts.join()?.unzip();
         let start = Start {
             plane: parts.plane.clone(),
             config: parts.config.clone(),
@@ -200,12 +211,18 @@ impl Process {
             events: parts.events.clone(),
             clock: SteadyClock::start(),
             follower,
+            joining,
             trust: Trust::new(Instant::now()),
         };
         let controls = control::start(start).map_err(|cause| {
             let what = "start the control thread";
             StartError::Resources { what, cause }
         })?;
+        // What is shared is in force before anybody is served by less.
+        let link = match link {
+            Some(link) => Some(parts.link(link, &controls).await),
+            None => None,
+        };
         match succession {
             None => parts.accept(),
             Some(mut succession) => {
@@ -219,11 +236,11 @@ impl Process {
         if parts.file_refused.is_none() {
             store.save_config(std::mem::take(&mut parts.text)).await;
         }
-        Ok(Self::assemble(parts, store, controls))
+        Ok(Self::assemble(parts, store, controls, link))
     }
 
     /// Puts together what serves already, and begins what goes on beside it.
-    fn assemble(parts: Parts, store: Store, controls: Controls) -> Self {
+    fn assemble(parts: Parts, store: Store, controls: Controls, link: Option<Running>) -> Self {
         let Parts { plane, events, .. } = parts;
         let (ofrep, ofrep_socket) = parts.ofrep.unzip();
         let locks = ofrep.as_ref().map(|ofrep| ofrep.locks.clone());
@@ -264,6 +281,7 @@ impl Process {
             ofrep_socket,
             listeners,
             exporting: parts.exporting,
+            link,
             chores: Vec::new(),
         };
         process.spawn_tasks(parts.entrance, parts.resolver, parts.addresses, parts.base);
@@ -447,6 +465,9 @@ impl Process {
         let drained = tokio::task::spawn_blocking(move || plane.drain(patience, &hurry)).await;
         if let Some(exporting) = self.exporting.take() {
             exporting.end().await;
+        }
+        if let Some(link) = self.link.take() {
+            link.stop().await;
         }
         self.life.retire();
         self.life.is_quiet().await;

@@ -136,7 +136,9 @@ impl ReloadError {
             Self::RouteInUse(_) => "route_in_use",
             Self::OwnEndpoint { .. } => "endpoint_refused",
             Self::Refused(AskError::Refused(refusal)) => refusal.code(),
-            Self::Refused(AskError::Unconfirmed(_) | AskError::NotFollowed) => "apply_unconfirmed",
+            Self::Refused(
+                AskError::Unconfirmed(_) | AskError::NotFollowed | AskError::NotAcknowledged(_),
+            ) => "apply_unconfirmed",
         }
     }
 

@@ -77,6 +77,22 @@ impl Resolver {
         found.take_until(late).collect().await
     }
 
+    /// The addresses of names that a state has and another one does not, as far as they are found in the time
+    /// of one lookup.
+    pub(crate) async fn look_up_new(
+        &self,
+        config: &Config,
+        known: &State,
+        state: &State,
+    ) -> Addresses {
+        let known = names_set(known);
+        let wanted = names_set(state).into_iter();
+        let wanted: Vec<Wanted> = wanted.filter(|name| !known.contains(name)).collect();
+        let found = self.look_up_all(config, wanted, false);
+        let late = tokio::time::sleep(LOOKUP_TIME);
+        found.take_until(late).collect().await
+    }
+
     /// The addresses that may be used, of each name that has any.
     fn look_up_all<'a>(
         &'a self,

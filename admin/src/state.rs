@@ -20,6 +20,7 @@ use switchback_config::model::{Backend, Name};
 use utoipa::ToSchema;
 
 use crate::api::views::schema;
+use crate::cluster::{Head, Unshared};
 
 pub use database::{
     CurrentSchema, DatabaseState, Mark, Phase, Rehearsal, Release, Unfit, objection,
@@ -45,6 +46,13 @@ pub struct State {
     /// The recorded state was lost: every service serves stable only until an operator acknowledges.
     #[serde(default)]
     pub stable_only: bool,
+    /// The last change of the cluster that is in this state; none: this instance is alone, or has not joined
+    /// yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<Head>,
+    /// What was decided here and the cluster does not know yet, oldest first. In force here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unshared: Vec<Unshared>,
 }
 
 /// The recorded state of one service.

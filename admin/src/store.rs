@@ -58,7 +58,7 @@ pub struct Commit {
     /// The record of the change.
     pub revision: Option<Revision>,
     /// What is noted in the audit.
-    pub audit: AuditEntry,
+    pub audit: Option<AuditEntry>,
     /// It is in force already: try until it is persisted.
     pub keep_trying: bool,
     /// How many revisions to keep.

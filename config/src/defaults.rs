@@ -4,6 +4,7 @@
 //! buffers and waits that no key changes. A number that limits something anywhere in the product
 //! belongs on this page, so that an operator can read all of them at once.
 
+mod cluster;
 mod database;
 mod flag;
 mod import;
@@ -22,6 +23,7 @@ use crate::model::{
 };
 use crate::units::{ByteSize, Percent, Period, Rate, TimeSpan};
 
+pub use cluster::*;
 pub use database::*;
 pub use flag::*;
 pub use import::*;

@@ -51,6 +51,8 @@ pub fn restart_only(before: &Config, after: &Config) -> Vec<Change> {
             || change.path.starts_with("access_log.path")
             || change.path == "ofrep"
             || change.path.starts_with("ofrep.")
+            || change.path == "cluster"
+            || change.path.starts_with("cluster.")
     };
     changes(before, after)
         .into_iter()

@@ -8,6 +8,7 @@
 //! Serialising a model writes it in the notation of the file, which is what `check --explain`,
 //! `GET /v1/config` and the stored overrides show.
 
+mod cluster;
 mod database;
 mod deprecation;
 mod flag;
@@ -31,6 +32,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::units::{ByteSize, Endpoint, Percent, TimeSpan};
+pub use cluster::{Cluster, Etcd};
 pub use database::{Database, Migration, SchemaSupport};
 pub use deprecation::Deprecation;
 pub use flag::{Condition, Flag, FlagHeader, FlagRule, Ofrep};
@@ -77,6 +79,9 @@ pub struct Config {
     /// Where applications ask for flags.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ofrep: Option<Ofrep>,
+    /// Several instances that share one state; none: this one is alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Cluster>,
     /// What is done when a release has gone wrong, by name.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub runbooks: IndexMap<Name, RunbookSource>,

@@ -3,6 +3,7 @@
 //! Nothing here knows whether values fit together; that is [`crate::validate`]. What is declared here
 //! is what the decoder accepts and what the JSON Schema shows.
 
+mod cluster;
 mod database;
 mod flags;
 mod hooks;
@@ -19,6 +20,7 @@ use crate::model::{
     Balance, CompareTo, LogFormat, Migration, OnFailure, Slow, TlsVersion, Underscores,
 };
 use crate::units::{ByteSize, Date, Endpoint, Percent, Rate, TimeSpan};
+pub(crate) use cluster::{Cluster, Etcd};
 pub(crate) use database::{Database, SchemaSupport};
 pub(crate) use flags::{Condition, Flag, FlagHeader, FlagRule, FlagValue, Number, Ofrep};
 pub(crate) use hooks::{Hook, Until};
@@ -52,10 +54,12 @@ section! {
         flags: Table<Flag>,
         /// Where applications ask for flags. Default: nowhere.
         ofrep: Ofrep,
+        /// Several instances that share one state. Default: this one is alone.
+        cluster: Cluster,
         /// What is done when a release has gone wrong, by name: here, or in a file of its own.
         runbooks: Table<RunbookSource>,
     }
-    later ["cluster", "otel", "telemetry"]
+    later ["otel", "telemetry"]
 }
 
 /// A network with its place.

@@ -4,6 +4,7 @@
 //! Each part returns the model's value as far as it can; where it cannot, it has reported why, and a
 //! stand-in keeps the rest of the checks going. The result is used only if nothing was an error.
 
+mod cluster;
 mod flags;
 mod limits;
 mod listeners;
@@ -91,6 +92,10 @@ pub(crate) fn validate(file: &raw::File, cx: &Context<'_>) -> Config {
         services,
         flags,
         ofrep,
+        cluster: file
+            .cluster
+            .as_ref()
+            .and_then(|cluster| cluster::cluster(cluster, cx)),
         runbooks,
         runbook_files: Vec::new(),
     }

@@ -192,6 +192,8 @@ pub struct JudgeCells {
 pub struct Tally {
     /// By worker.
     workers: Box<[PaddedCell]>,
+    /// What other instances have counted; written by one thread only, which is no worker.
+    elsewhere: Cell,
     limiter: Option<Arc<Limiter>>,
 }
 
@@ -208,6 +210,7 @@ impl Tally {
     fn new(workers: usize, limiter: Option<Arc<Limiter>>) -> Self {
         Self {
             workers: (0..workers).map(|_| PaddedCell::default()).collect(),
+            elsewhere: Cell::default(),
             limiter,
         }
     }
@@ -225,10 +228,28 @@ impl Tally {
         true
     }
 
-    /// The packed counts of each worker. Differences of two readings (`wrapping_sub`) are exact:
+    /// Adds what other instances have counted: requests, and those of them that were bad. For one thread at a
+    /// time.
+    fn add_elsewhere(&self, requests: u32, bad: u32) {
+        let bad = bad.min(requests);
+        self.elsewhere
+            .add(u64::from(requests) << 32 | u64::from(bad));
+    }
+
+    /// Requests that ended here, and those of them that were bad.
+    #[must_use]
+    pub fn here(&self) -> (u64, u64) {
+        let counts = self.workers.iter().map(|cell| cell.counts.get());
+        counts.fold((0, 0), |(requests, bad), packed| {
+            (requests + (packed >> 32), bad + (packed & 0xffff_ffff))
+        })
+    }
+
+    /// The packed counts of each worker, and of other instances. Differences of two readings (`wrapping_sub`) are exact:
     /// `(requests << 32) + bad`.
     pub fn read(&self) -> impl Iterator<Item = u64> {
-        self.workers.iter().map(|cell| cell.counts.get())
+        let workers = self.workers.iter().map(|cell| cell.counts.get());
+        workers.chain([self.elsewhere.get()])
     }
 
     /// What was left out because clients of a pinned version must not be its only judges.
@@ -277,6 +298,16 @@ impl JudgeCells {
             let counted = times.count(worker, slow, key, now);
             self.raise(counted && slow);
         }
+    }
+
+    /// Adds what another instance has counted of the same version: requests, and those of them that failed;
+    /// the same of time. For one thread at a time.
+    pub fn record_elsewhere(&self, errors: (u32, u32), times: Option<(u32, u32)>) {
+        self.errors.add_elsewhere(errors.0, errors.1);
+        if let (Some(tally), Some((requests, slow))) = (&self.times, times) {
+            tally.add_elsewhere(requests, slow);
+        }
+        self.raise(errors.1 > 0 || times.is_some_and(|(_, slow)| slow > 0));
     }
 
     fn raise(&self, bad: bool) {

@@ -109,13 +109,9 @@ impl From<AskError> for Problem {
                 Self::new(StatusCode::GATEWAY_TIMEOUT, "apply_unconfirmed", detail)
                     .with("workers", workers)
             }
-            AskError::NotFollowed => {
+            AskError::NotFollowed | AskError::NotAcknowledged(_) => {
                 let status = StatusCode::GATEWAY_TIMEOUT;
-                Self::new(
-                    status,
-                    "apply_unconfirmed",
-                    AskError::NotFollowed.to_string(),
-                )
+                Self::new(status, "apply_unconfirmed", error.to_string())
             }
         }
     }

@@ -242,6 +242,21 @@ pub enum Refusal {
     /// Another process is taking over and will do it.
     #[error("another process is taking over from this one; ask again in a moment")]
     HandingOver,
+    /// The other instances cannot be asked.
+    #[error(
+        "etcd cannot be reached, so the other instances would not know of it; rollbacks and blocks work all the same"
+    )]
+    ClusterAway,
+    /// Nobody knows whether it was done.
+    #[error(
+        "etcd was lost while the change was being written; whether it holds shows as soon as etcd is back"
+    )]
+    ClusterUnknown,
+    /// It does not fit into etcd.
+    #[error(
+        "the change takes {0} bytes, which is more than etcd takes; change fewer services at a time"
+    )]
+    ClusterTooLong(usize),
     /// Too many commands wait.
     #[error("too many changes are waiting; try again")]
     Busy,
@@ -303,6 +318,9 @@ impl Refusal {
             Self::Overtaken => "overtaken",
             Self::NotDurable(_) => "not_durable",
             Self::HandingOver => "handing_over",
+            Self::ClusterAway => "cluster_unreachable",
+            Self::ClusterUnknown => "cluster_unknown",
+            Self::ClusterTooLong(_) => "cluster_too_long",
             Self::Busy => "busy",
             Self::Stopping => "stopping",
         }
@@ -348,7 +366,9 @@ impl Refusal {
             | Self::Overtaken => 409,
             Self::RevisionMismatch { .. } => 412,
             Self::NotDurable(_) => 507,
-            Self::HandingOver | Self::Busy | Self::Stopping => 503,
+            Self::ClusterTooLong(_) => 413,
+            Self::HandingOver | Self::ClusterAway | Self::Busy | Self::Stopping => 503,
+            Self::ClusterUnknown => 504,
         }
     }
 }

@@ -6,6 +6,7 @@ mod lending;
 mod mirror;
 mod ordinary;
 mod outgoing;
+mod sharing;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod simulation;
 mod ticks;
@@ -27,10 +28,14 @@ use tokio::sync::watch;
 
 use lending::Lending;
 use outgoing::Outgoing;
+use sharing::{Sharing, Way};
 
-use super::{Applied, Controls, Durable, Extent, Message, Published, Request, ServiceStatus};
+use super::{
+    Applied, Controls, Durable, Extent, Message, Published, Request, ServiceStatus, Shared,
+};
 use crate::builder::{Addresses, Builder, Material, Plan, health};
 use crate::clock::SteadyClock;
+use crate::cluster::Joining;
 use crate::command::{Asked, Cause, Command, Refusal};
 use crate::controller::{Decision, Outlook, World, apply};
 use crate::drill::shadow::is_shadow;
@@ -68,6 +73,8 @@ pub struct Start {
     pub clock: SteadyClock,
     /// Who else follows what is decided.
     pub(crate) follower: Follower,
+    /// The other instances; none: this one is alone.
+    pub(crate) joining: Option<Joining>,
     /// Whether the recorded state of kill switches is believed.
     pub trust: Arc<Trust>,
 }
@@ -81,6 +88,8 @@ pub fn start(start: Start) -> std::io::Result<Controls> {
     let (ordinary, ordinary_queue) = sync_channel(COMMAND_QUEUE);
     let (ready, is_ready) = sync_channel(1);
     let follower = start.follower.clone();
+    let joining = start.joining.as_ref();
+    let fleet = joining.map(|joining| joining.fleet.clone());
     let rehearsed = Rehearsed::default();
     let noted = rehearsed.clone();
     let handle = std::thread::Builder::new()
@@ -106,6 +115,7 @@ pub fn start(start: Start) -> std::io::Result<Controls> {
         thread: handle.thread().clone(),
         published,
         follower,
+        fleet,
         timings: Timings::default(),
         rehearsed,
     })
@@ -163,6 +173,7 @@ struct Keeper {
     outgoing: Outgoing<Snapshot>,
     /// What a drill wants to know of its rollback.
     rehearsed: Rehearsed,
+    sharing: Sharing,
 }
 
 impl Keeper {
@@ -189,6 +200,12 @@ impl Keeper {
             rollbacks: BTreeMap::new(),
             recoveries: BTreeMap::new(),
         }));
+        let joining = start.joining.map(|joining| {
+            joining.thread.send_replace(Some(std::thread::current()));
+            joining.end
+        });
+        let before = start.config_before.as_ref();
+        let sharing = Sharing::new(joining, sharing::has_changed(before, &start.config));
         let mut keeper = Self {
             builder,
             numbered: start.state.revision,
@@ -219,6 +236,7 @@ impl Keeper {
             lending: Lending::default(),
             outgoing: Outgoing::default(),
             rehearsed: Rehearsed::default(),
+            sharing,
         };
         keeper.begin(start.config);
         (keeper, receiver)
@@ -299,14 +317,20 @@ impl Keeper {
                 Err(TryRecvError::Empty) => break,
             }
         }
+        if self.hear() {
+            served = Served::Something;
+        }
         if let Ok(result) = self.persisted.1.try_recv()
             && let Some(pending) = self.pending.take()
         {
             served = Served::Something;
             self.finish(*pending, result);
         }
-        if self.pending.is_none() {
+        if self.pending.is_none() && self.sharing.is_settled() {
             self.lending.tell();
+            self.reconcile();
+        }
+        if self.pending.is_none() && self.sharing.is_settled() {
             match self.ordinary.try_recv() {
                 Ok(Message::Ask(request)) => {
                     served = Served::Something;
@@ -417,11 +441,14 @@ impl Keeper {
                 .or_default() += 1;
         }
         let witnessed = self.witness(command, decision);
+        self.note_unshared((command, asked), decision, revision);
         let fence = self.carry_out(decision, revision, false);
         if is_rehearsed {
             self.rehearsed.note(&fence);
         }
-        let commit = self.commit(&before, command, asked, decision, revision, true);
+        let mut commit = self.commit(&before, command, asked, decision, revision, true);
+        commit.state = Arc::new(self.world.state.clone());
+        let shared = self.share(&commit);
         let witnessed = witnessed.map(|witnessed| match seen {
             Some(seen) => witnessed.seen_as(*seen),
             None => witnessed,
@@ -432,11 +459,14 @@ impl Keeper {
         let record = || self.record(witnessed?, decision, asked, revision);
         let durable = self.commit_now(commit, (command, asked), record);
         self.tell(decision, asked, Some(revision));
-        self.applied(
-            decision.notes.clone(),
-            Some(fence),
-            Durable::UnderWay(durable),
-        )
+        Applied {
+            shared,
+            ..self.applied(
+                decision.notes.clone(),
+                Some(fence),
+                Durable::UnderWay(durable),
+            )
+        }
     }
 
     /// Makes a decision the truth: the world, the snapshot, the judges.
@@ -455,7 +485,8 @@ impl Keeper {
         for name in &changed {
             if let Some(file) = config.services.get(name) {
                 let recorded = state.services.get(name).unwrap_or(&unrecorded);
-                let effective = Effective::new(file, recorded, state.stable_only);
+                let stable_only = state.stable_only || self.sharing.is_isolated();
+                let effective = Effective::new(file, recorded, stable_only);
                 self.effective.insert(name.clone(), Arc::new(effective));
             }
         }
@@ -475,6 +506,7 @@ impl Keeper {
         let snapshot = self.builder.build(&plan, clock.now);
         self.outgoing.hold(self.plane.snapshot());
         let fence = self.plane.swap(snapshot.clone());
+        self.sharing.note_fence(&fence);
         let World { config, state } = &self.world;
         // Addresses of any service may have changed when no service did.
         let changed = if changed.is_empty() {

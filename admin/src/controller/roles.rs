@@ -111,6 +111,35 @@ pub(super) fn reject(case: &mut Case<'_>, failing: &Failing) -> Result<(), Refus
     Ok(())
 }
 
+/// A block that was decided on another state. It is kept in any case that is not refused; a stable that
+/// runs the version goes back to the one before it, under the same guards as any other rollback.
+pub(super) fn unite(case: &mut Case<'_>, version: &str, block: &Block) -> Result<(), Refusal> {
+    if case.state.blocked.contains_key(version) {
+        return Ok(());
+    }
+    let before = &case.before;
+    let stable = before.stable.clone();
+    if before.version(&stable) == version {
+        let Some(previous) = return_target(case) else {
+            return Err(Refusal::NoTarget { backend: stable });
+        };
+        let cause = Cause::of(&block.cause);
+        return_to(case, &previous, false, cause, block.reason.as_deref())?;
+    } else {
+        let runs = |name: &&Name| before.version(name) == version && before.weight(name) > 0;
+        let losers: BTreeSet<Name> = before.backends.keys().filter(runs).cloned().collect();
+        if !losers.is_empty() {
+            guard(case, &stable, &losers, false)?;
+            take_weight(case, &losers, block.reason.as_deref());
+        }
+        let message = format!("{} ({version}) is blocked", block.backend);
+        case.note("blocked", message);
+    }
+    case.state.proven.remove(version);
+    case.state.blocked.insert(version.to_owned(), block.clone());
+    Ok(())
+}
+
 /// Makes `to` stable and puts it on trial.
 pub(super) fn switch(case: &mut Case<'_>, to: &Name, force: bool) -> Result<(), Refusal> {
     case.require_backend(to)?;

@@ -15,8 +15,8 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use super::*;
+use crate::command::Urgent;
 use crate::command::{Cause, Failing};
-use crate::handover::Urgent;
 use crate::testing;
 
 const FILE: &str = r#"

@@ -172,6 +172,8 @@ fn world_of(published: &Published, service: &Name) -> World {
     World {
         config: published.config.clone(),
         state: State {
+            shared: None,
+            unshared: Vec::new(),
             revision: published.state.revision,
             services: recorded.into_iter().collect(),
             flags: published.state.flags.clone(),

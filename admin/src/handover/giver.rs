@@ -22,8 +22,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::wire::{PROTOCOL, Passed, ToNew, ToOld, receive, send, send_descriptors};
-use super::{Author, SOCKET, Urgent, socket_path};
+use super::{SOCKET, socket_path};
 use crate::command::{Asked, Command};
+use crate::command::{Author, Urgent};
 use crate::control::Controls;
 use crate::events::Events;
 use crate::evidence::Record;

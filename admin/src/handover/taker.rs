@@ -12,8 +12,9 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
+use super::socket_path;
 use super::wire::{PROTOCOL, ToNew, ToOld, receive, receive_descriptors, send};
-use super::{Author, Urgent, socket_path};
+use crate::command::{Author, Urgent};
 use crate::control::{Controls, Durable, Published};
 use crate::evidence::Record;
 use crate::inherit::{ADMIN, Inherited};

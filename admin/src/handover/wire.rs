@@ -19,7 +19,7 @@ use switchback_config::model::Name;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 
-use super::{Author, Urgent};
+use crate::command::{Author, Urgent};
 use crate::evidence::Record;
 use crate::history::AuditEntry;
 use crate::state::State;

@@ -47,11 +47,12 @@ impl Trouble {
     }
 
     /// How sensitive the judge of this trouble is. Every other backend is a canary and has judges of
-    /// its own; they share the promise.
-    fn settings(self, service: &Service) -> Settings {
+    /// its own, in each of so many instances; they share the promise.
+    fn settings(self, service: &Service, instances: u32) -> Settings {
         let canaries = service.backends.len().saturating_sub(1).max(1);
         let judges = canaries * Self::all_of(&service.rollback).count();
         let judges = u32::try_from(judges).unwrap_or(u32::MAX);
+        let judges = judges.saturating_mul(instances.max(1));
         let errors = Settings::new(&service.rollback, judges);
         match self {
             Self::Errors => errors,
@@ -110,10 +111,16 @@ pub(super) struct Case {
 
 impl Case {
     /// Begins with what will be counted from now on.
-    pub(super) fn new(trouble: Trouble, file: &Service, now: Duration, cells: Cells<'_>) -> Self {
+    pub(super) fn new(
+        trouble: Trouble,
+        file: &Service,
+        instances: u32,
+        now: Duration,
+        cells: Cells<'_>,
+    ) -> Self {
         Self {
             trouble,
-            judge: Recorded::new(trouble.settings(file), now),
+            judge: Recorded::new(trouble.settings(file, instances), now),
             canary: Reader::new(trouble, cells.canary),
             control: Reader::new(trouble, cells.control),
             limit: cells.limit.cloned(),
@@ -124,8 +131,8 @@ impl Case {
     }
 
     /// Begins anew with other settings.
-    pub(super) fn renew(&mut self, file: &Service, now: Duration) {
-        self.judge = Recorded::new(self.trouble.settings(file), now);
+    pub(super) fn renew(&mut self, file: &Service, instances: u32, now: Duration) {
+        self.judge = Recorded::new(self.trouble.settings(file, instances), now);
         self.verdict = Verdict::Continue;
     }
 

@@ -38,6 +38,8 @@ const LOOKS_APART: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Roles<'a> {
     pub(super) service: &'a snapshot::Service,
+    /// How many instances share the promise about false rollbacks.
+    pub(super) instances: u32,
     /// The watched backend.
     pub(super) index: usize,
     /// The one it is compared with.
@@ -62,6 +64,7 @@ pub(super) struct Finding {
 pub(super) struct Watch {
     version: String,
     settings: Rollback,
+    instances: u32,
     /// One for each kind of trouble; the first is about errors.
     cases: Vec<Case>,
     rules: Rules,
@@ -107,11 +110,12 @@ fn compared(file: &Service, roles: &Roles<'_>) -> Control {
 impl Watch {
     pub(super) fn new(clock: Clock, file: &Service, roles: &Roles<'_>) -> Self {
         let backend = &roles.service.backends[roles.index];
-        let case = |trouble| Case::new(trouble, file, clock.now, cells(roles));
+        let case = |trouble| Case::new(trouble, file, roles.instances, clock.now, cells(roles));
         let mut watch = Self {
             version: backend.version.to_string(),
             place: (roles.service.name.clone(), backend.name.clone()),
             settings: file.rollback.clone(),
+            instances: roles.instances,
             cases: Trouble::all_of(&file.rollback).map(case).collect(),
             rules: Rules::new(&file.rollback, subject(roles), clock.now),
             vitals: Vitals::new(backend.clone()),
@@ -143,8 +147,9 @@ impl Watch {
             self.learn(clock.now);
         }
         self.vitals.follow(backend);
-        if file.rollback != self.settings {
+        if file.rollback != self.settings || roles.instances != self.instances {
             self.settings = file.rollback.clone();
+            self.instances = roles.instances;
             self.renew_cases(clock, file, roles);
             self.rules = Rules::new(&file.rollback, subject(roles), clock.now);
             self.reported = None;
@@ -180,10 +185,10 @@ impl Watch {
             let same = before.iter_mut().find(is_same).and_then(Option::take);
             match same {
                 Some(mut case) => {
-                    case.renew(file, clock.now);
+                    case.renew(file, roles.instances, clock.now);
                     case
                 }
-                None => Case::new(trouble, file, clock.now, cells(roles)),
+                None => Case::new(trouble, file, roles.instances, clock.now, cells(roles)),
             }
         });
         self.cases = cases.collect();

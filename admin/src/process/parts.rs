@@ -21,6 +21,8 @@ use super::{Options, StartError};
 use crate::api::Entrance;
 use crate::auth::{Auth, generated_token};
 use crate::builder::{Addresses, Material};
+use crate::cluster::{self, About, Joining, Link, NotBuilt, Running};
+use crate::control::Controls;
 use crate::events::Events;
 use crate::files;
 use crate::handover::{Predecessor, Succession};
@@ -147,6 +149,24 @@ impl Parts {
             None => Store::open(&self.state_dir)?,
         };
         Ok((store, found, None))
+    }
+
+    /// What to share with other instances, if there are to be any.
+    pub(super) fn join(&self) -> Result<Option<(Joining, Link)>, NotBuilt> {
+        let cluster = self.config.cluster.as_ref();
+        cluster
+            .map(|cluster| cluster::prepare(cluster, self.base.clone()))
+            .transpose()
+    }
+
+    /// Brings the link to them up, and waits for what they share, for a while.
+    pub(super) async fn link(&self, link: Link, controls: &Controls) -> Running {
+        let about = About {
+            admin: self.admin.0.to_string(),
+            started: Timestamp::now(),
+        };
+        link.start(controls.clone(), self.resolver.clone(), about)
+            .await
     }
 
     /// Looks up the names that were set over the API: they have addresses before anybody is sent to them.

@@ -80,6 +80,9 @@ impl Process {
         if let Some(exporting) = self.exporting.take() {
             exporting.end().await;
         }
+        if let Some(link) = self.link.take() {
+            link.stop().await;
+        }
         self.controls.stop();
         Ended { cut }
     }

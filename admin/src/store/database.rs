@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
-use redb::{AccessGuard, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    AccessGuard, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction,
+};
 use serde::Serialize;
 use switchback_config::model::Name;
 
@@ -22,7 +24,7 @@ use crate::state::{ServiceState, State};
 
 const FILE: &str = "state.redb";
 
-/// `format`, `revision`, `stable_only`, `commits`, `complete_from`.
+/// `format`, `revision`, `stable_only`, `commits`, `complete_from`, `shared`, `unshared`.
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 /// State by service.
 const SERVICES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("services");
@@ -37,6 +39,12 @@ const COMPLETE_FROM: &str = "complete_from";
 /// Row of [`META`]: how often the state was written. A copy of the state that has seen more of this is
 /// newer than the database.
 const COMMITS: &str = "commits";
+
+/// Row of [`META`]: the last change of the cluster that is in the state.
+const SHARED: &str = "shared";
+
+/// Row of [`META`]: what the cluster does not know yet.
+const UNSHARED: &str = "unshared";
 
 /// The layout of the rows. A database with another one is not guessed at.
 const FORMAT: u32 = 1;
@@ -187,9 +195,13 @@ impl Database {
         };
         let revision = field("revision")?.ok_or("the revision is missing")?;
         let stable_only = field("stable_only")?.ok_or("a field is missing")?;
+        let shared = field(SHARED)?.map(|row| unseal(&row)).transpose()?;
+        let unshared = field(UNSHARED)?.map(|row| unseal(&row)).transpose()?;
         let mut state = State {
             revision: unseal(&revision)?,
             stable_only: unseal(&stable_only)?,
+            shared,
+            unshared: unshared.unwrap_or_default(),
             ..State::default()
         };
         let services = read.open_table(SERVICES).map_err(text)?;
@@ -246,6 +258,7 @@ impl Database {
                 }
                 commits = count(meta.get(COMMITS).map_err(text)?)? + 1;
                 meta.insert(COMMITS, &seal(&commits)?[..]).map_err(text)?;
+                write_cluster(&mut meta, &commit.state)?;
                 drop(meta);
                 // The whole state: a commit that could not be written before is covered by this one.
                 write_rows(write, SERVICES, &commit.state.services)?;
@@ -266,10 +279,13 @@ impl Database {
             }
             let (number, in_force) = (commit.state.revision, commit.keep_trying);
             outbox::commit(write, number, &commit.outgoing, in_force)?;
-            let link = audit::append(write, &commit.audit)?;
+            let entry = commit.audit.as_ref();
+            let link = entry.map(|entry| audit::append(write, entry)).transpose()?;
             Ok((commits, link))
         })?;
-        link.tell(&commit.audit);
+        if let (Some(link), Some(entry)) = (link, &commit.audit) {
+            link.tell(entry);
+        }
         Ok(commits)
     }
 
@@ -375,6 +391,25 @@ fn write_rows<T: Serialize>(
     }
     let kept = |name: &str| rows.contains_key(name);
     table.retain(|name, _| kept(name)).map_err(text)
+}
+
+/// Where the state stands between the cluster and this instance.
+fn write_cluster(
+    meta: &mut Table<'_, &'static str, &'static [u8]>,
+    state: &State,
+) -> Result<(), String> {
+    match &state.shared {
+        Some(shared) => drop(meta.insert(SHARED, &seal(shared)?[..]).map_err(text)?),
+        None => drop(meta.remove(SHARED).map_err(text)?),
+    }
+    match state.unshared.is_empty() {
+        false => drop(
+            meta.insert(UNSHARED, &seal(&state.unshared)?[..])
+                .map_err(text)?,
+        ),
+        true => drop(meta.remove(UNSHARED).map_err(text)?),
+    }
+    Ok(())
 }
 
 fn count(row: Option<AccessGuard<'_, &[u8]>>) -> Result<u64, String> {

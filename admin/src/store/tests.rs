@@ -23,6 +23,8 @@ fn state(revision: u64) -> State {
     let mut service = ServiceState::default();
     service.blocked.insert("42".into(), block);
     State {
+        shared: None,
+        unshared: Vec::new(),
         flags: BTreeMap::new(),
         revision,
         services: BTreeMap::from([("shop".to_owned(), service)]),
@@ -51,7 +53,7 @@ pub(super) fn commit_of(revision: u64) -> Commit {
             changes: BTreeMap::from([("shop".to_owned(), change)]),
             flags: BTreeMap::new(),
         }),
-        audit: AuditEntry {
+        audit: Some(AuditEntry {
             at: Timestamp::UNIX_EPOCH,
             by: "ops".into(),
             via: "api".into(),
@@ -61,7 +63,7 @@ pub(super) fn commit_of(revision: u64) -> Commit {
             result: "done".into(),
             revision: Some(revision),
             ..AuditEntry::default()
-        },
+        }),
         state: Arc::new(state),
         keep_trying: false,
         revisions_kept: switchback_config::defaults::REVISIONS_KEPT,

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use switchback_config::model::Name;
 use switchback_proxy::fence::Fence;
 
-use super::{Applied, Durable, Keeper, Request};
+use super::{Applied, Durable, Keeper, Request, Shared};
 use crate::command::{Asked, Command, Refusal};
 use crate::controller::{Decision, Note, World};
 use crate::drill::shadow::is_shadow;
@@ -58,7 +58,7 @@ impl Keeper {
         Commit {
             state: Arc::new(decision.follow(before, revision).state),
             revision: Some(record),
-            audit,
+            audit: Some(audit),
             keep_trying,
             outgoing: Outgoing {
                 base: before.state.revision,
@@ -74,7 +74,7 @@ impl Keeper {
         Commit {
             state: Arc::new(self.world.state.clone()),
             revision: None,
-            audit: audit_entry(at, command, asked, "withdrawn", None),
+            audit: Some(audit_entry(at, command, asked, "withdrawn", None)),
             keep_trying: true,
             outgoing: Outgoing {
                 base: self.world.state.revision,
@@ -141,6 +141,7 @@ impl Keeper {
             planned: None,
             fence,
             durable,
+            shared: Shared::Alone,
         }
     }
 

@@ -4,7 +4,7 @@
 
 use switchback_config::model::Name;
 
-use super::{Durable, Keeper, Pending, Request};
+use super::{Durable, Keeper, Pending, Request, Way};
 use crate::command::{Command, Refusal};
 use crate::controller::Decision;
 use crate::effective::Effective;
@@ -18,6 +18,9 @@ impl Keeper {
         match self.decide(&request.command, &request.asked) {
             Ok(decision) if request.asked.dry_run => self.answer_dry_run(request, decision),
             Ok(decision) if decision.changes(&self.world) || request.material.is_some() => {
+                if self.sharing.way() == Way::Away {
+                    return self.do_alone(request, &decision);
+                }
                 self.numbered += 1;
                 self.persist(Pending {
                     revision: self.numbered,
@@ -31,6 +34,25 @@ impl Keeper {
         }
     }
 
+    /// The others cannot be told: nothing changes but this instance's own file.
+    fn do_alone(&mut self, request: Request, decision: &Decision) {
+        if !matches!(request.command, Command::Reload { .. }) {
+            return self.refuse(request, Refusal::ClusterAway);
+        }
+        let own = Decision {
+            config: decision.config.clone(),
+            ..Decision::nothing(&self.world)
+        };
+        if let Some(material) = &request.material {
+            self.material = material.clone();
+        }
+        let fence = self.carry_out(&own, self.world.state.revision, true);
+        self.sharing.note_file_changed();
+        self.tell_served();
+        let applied = self.applied(Vec::new(), Some(fence), Durable::Known(true));
+        let _ = request.reply.send(Ok(applied));
+    }
+
     fn persist(&mut self, pending: Pending) {
         let Request { command, asked, .. } = &pending.request;
         let commit = self.commit(
@@ -41,6 +63,9 @@ impl Keeper {
             pending.revision,
             false,
         );
+        if self.sharing.way() != Way::Alone {
+            return self.propose_ordinary(pending, &commit);
+        }
         let (sender, thread) = (self.persisted.0.clone(), std::thread::current());
         let done = Box::new(move |result: Result<(), String>| {
             let _ = sender.try_send(result);
@@ -104,14 +129,17 @@ impl Keeper {
 
     /// A rollback or block was applied while this was being written. It is decided again as things
     /// are now, unless it would give weight back to what was just taken away.
-    fn finish_overtaken(&mut self, pending: Pending) {
+    pub(super) fn finish_overtaken(&mut self, pending: Pending) {
         let Pending {
             request,
             revision,
             decision,
             ..
         } = pending;
-        self.store.void(revision);
+        // What others were faster than was never persisted.
+        if self.sharing.way() == Way::Alone {
+            self.store.void(revision);
+        }
         let again = match self.decide(&request.command, &request.asked) {
             Ok(again) => again,
             Err(refusal) => return self.refuse(request, refusal),

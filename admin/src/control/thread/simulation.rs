@@ -154,6 +154,7 @@ impl<'a> Simulation<'a> {
             events: Events::new(self.now().at),
             clock: SteadyClock::start(),
             follower: tokio::sync::watch::channel(handover::NOBODY).1,
+            joining: None,
             trust: Trust::new(std::time::Instant::now()),
         };
         let (urgent, urgent_queue) = sync_channel(COMMAND_QUEUE);

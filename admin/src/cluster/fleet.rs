@@ -1,0 +1,124 @@
+//! What the admin API asks about the other instances: who they are, and whether they follow.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use switchback_config::model::Name;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::Roster;
+
+/// The other instances. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    /// The name of this instance.
+    pub(crate) instance: Name,
+    /// The name of the cluster.
+    pub(crate) cluster: Name,
+    pub(crate) roster: watch::Receiver<Arc<Roster>>,
+    /// To whom orders about instances go.
+    pub(crate) orders: mpsc::Sender<Ordered>,
+}
+
+/// What is done about an instance.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Takes it out of use, or back into it.
+    Drain { instance: Name, draining: bool },
+    /// Forgets it: it is gone.
+    Remove { instance: Name },
+}
+
+/// An order and who waits for it.
+pub(crate) type Ordered = (Order, oneshot::Sender<Result<(), String>>);
+
+/// Every instance with a living lease serves a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Acknowledged {
+    /// How many serve it.
+    pub(crate) applied: usize,
+    /// How many there are.
+    pub(crate) of: usize,
+    /// When the last one said so.
+    pub(crate) slowest: Duration,
+}
+
+/// A change is in force here, but not known to be elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAcknowledged {
+    /// etcd is away.
+    #[error(
+        "the other instances do not know of it, since etcd cannot be reached; it is kept and told to them as soon as it can"
+    )]
+    Away,
+    /// Some do not serve it yet.
+    #[error("not every instance has said in time that it follows: {} of {of} have not ({})", behind.len(), behind.join(", "))]
+    Late {
+        /// Which ones.
+        behind: Vec<Name>,
+        /// How many there are.
+        of: usize,
+    },
+}
+
+impl Fleet {
+    /// Who is there now.
+    #[must_use]
+    pub fn roster(&self) -> Arc<Roster> {
+        self.roster.borrow().clone()
+    }
+
+    /// Whether this instance is the one that does what only one may do.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        let roster = self.roster.borrow();
+        roster.is_joined() && roster.leader.as_ref() == Some(&self.instance)
+    }
+
+    /// Has something done about an instance.
+    ///
+    /// # Errors
+    /// When etcd cannot be reached or does not do it, in words.
+    pub(crate) async fn order(&self, order: Order) -> Result<(), String> {
+        let away = || "etcd cannot be reached".to_owned();
+        let (told, done) = oneshot::channel();
+        if !self.roster().is_joined() {
+            return Err(away());
+        }
+        self.orders.try_send((order, told)).map_err(|_| away())?;
+        done.await.map_err(|_| away())?
+    }
+
+    /// Waits until every instance with a living lease serves a revision, at most for `patience`.
+    pub(crate) async fn follows(
+        &self,
+        revision: u64,
+        patience: Duration,
+    ) -> Result<Acknowledged, NotAcknowledged> {
+        let began = Instant::now();
+        let mut roster = self.roster.clone();
+        let all_follow = |roster: &Arc<Roster>| {
+            let knows = roster.instances.contains_key(&self.instance);
+            !roster.is_joined() || knows && roster.behind(revision).is_empty()
+        };
+        let done = tokio::time::timeout(patience, roster.wait_for(all_follow)).await;
+        if let Ok(Ok(roster)) = done
+            && roster.is_joined()
+        {
+            let of = roster.instances.len();
+            return Ok(Acknowledged {
+                applied: of,
+                of,
+                slowest: began.elapsed(),
+            });
+        }
+        let roster = self.roster();
+        match roster.is_joined() {
+            false => Err(NotAcknowledged::Away),
+            true => Err(NotAcknowledged::Late {
+                behind: roster.behind(revision),
+                of: roster.instances.len(),
+            }),
+        }
+    }
+}

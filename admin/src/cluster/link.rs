@@ -1,0 +1,205 @@
+//! The link to etcd: joins, carries changes both ways, and keeps a lease.
+//!
+//! One task runs one [`session`] after the other. A session begins with everything that is shared, as of
+//! one moment, and follows from there; whatever goes wrong ends it, and the next one begins the same way, so
+//! there is no other way to catch up and nothing to be missed.
+
+mod counters;
+mod etcd;
+mod keys;
+mod pulse;
+mod read;
+mod session;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use switchback_config::defaults::JOIN_TIME;
+use switchback_config::model::{Cluster, Name};
+use tokio::sync::{mpsc, watch};
+
+use super::fleet::Ordered;
+use super::wire::{self, Joining, LinkEnd, News, Teller};
+use super::{About, Contact, Fleet, NotBuilt, Roster};
+use crate::control::Controls;
+use crate::resolver::Resolver;
+use keys::Keys;
+use pulse::Pulse;
+
+/// Between two attempts to reach etcd.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+
+/// The link before it is up.
+#[derive(Debug)]
+pub(crate) struct Link {
+    cluster: Cluster,
+    base: PathBuf,
+    fleet: Fleet,
+    end: LinkEnd,
+    shown: Arc<Shown>,
+    orders: mpsc::Receiver<Ordered>,
+}
+
+/// What others see of the link.
+#[derive(Debug)]
+pub(super) struct Shown(watch::Sender<Arc<Roster>>);
+
+impl Shown {
+    fn change(&self, change: impl FnOnce(&mut Roster)) {
+        self.0.send_modify(|roster| change(Arc::make_mut(roster)));
+    }
+
+    fn set_away(&self, why: &str) {
+        self.change(|roster| match &mut roster.contact {
+            Contact::Away { reason, .. } => why.clone_into(reason),
+            Contact::Joined => {
+                roster.contact = Contact::Away {
+                    since: Timestamp::now(),
+                    reason: why.to_owned(),
+                    isolated: false,
+                };
+            }
+        });
+    }
+
+    fn set_isolated(&self, now: bool) {
+        self.change(|roster| {
+            if let Contact::Away { isolated, .. } = &mut roster.contact {
+                *isolated = now;
+            }
+        });
+    }
+}
+
+/// Makes both ends of the link.
+#[expect(clippy::unnecessary_wraps, reason = "as where it is not built in")]
+pub(crate) fn prepare(cluster: &Cluster, base: PathBuf) -> Result<(Joining, Link), NotBuilt> {
+    let instance = cluster.instance.clone().unwrap_or_else(machine);
+    let (end, link_end, thread) = wire::ends(instance.clone());
+    let (shown, roster) = watch::channel(Arc::new(Roster::unknown(Timestamp::now())));
+    let (order, orders) = mpsc::channel(8);
+    let fleet = Fleet {
+        instance,
+        cluster: cluster.name.clone(),
+        roster,
+        orders: order,
+    };
+    let link = Link {
+        cluster: cluster.clone(),
+        base,
+        fleet: fleet.clone(),
+        end: link_end,
+        shown: Arc::new(Shown(shown)),
+        orders,
+    };
+    Ok((Joining { end, thread, fleet }, link))
+}
+
+/// The name of the machine, as far as it is one for an instance.
+fn machine() -> Name {
+    let name = rustix::system::uname();
+    let name = name.nodename().to_string_lossy().into_owned();
+    match switchback_config::is_name(&name) {
+        true => name,
+        false => "instance".into(),
+    }
+}
+
+impl Link {
+    /// Brings it up, and waits until what is shared is in force here, or for a while.
+    pub(crate) async fn start(
+        self,
+        controls: Controls,
+        resolver: Resolver,
+        about: About,
+    ) -> Running {
+        let (pulse, heard) = watch::channel(Instant::now());
+        let (stop, stopped) = watch::channel(false);
+        let teller = self.end.teller();
+        let lease = self.cluster.lease.0;
+        let watched = pulse::watch(heard, lease, teller, self.shown.clone());
+        let mut roster = self.fleet.roster.clone();
+        let name = self.fleet.instance.clone();
+        let tasks = vec![
+            tokio::spawn(watched).abort_handle(),
+            tokio::spawn(self.run(controls, resolver, about, pulse, stopped)).abort_handle(),
+        ];
+        let serves = |roster: &Arc<Roster>| {
+            let own = roster.instances.get(&name);
+            let head = roster.head.as_ref();
+            roster.is_joined() && own.is_some_and(|own| own.serves.as_ref() >= head)
+        };
+        if tokio::time::timeout(JOIN_TIME, roster.wait_for(serves))
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                "the cluster could not be joined yet; what was last known here is in force"
+            );
+        }
+        Running { tasks, stop }
+    }
+
+    async fn run(
+        mut self,
+        controls: Controls,
+        resolver: Resolver,
+        about: About,
+        pulse: Pulse,
+        mut stopped: watch::Receiver<bool>,
+    ) {
+        let mut pause = RETRY.0;
+        loop {
+            let keys = Keys::new(&self.cluster);
+            let session =
+                session::Session::open(&mut self, &keys, &controls, &resolver, &about, &pulse);
+            let ended = match session.await {
+                Ok(session) => {
+                    pause = RETRY.0;
+                    session.run(&mut stopped).await
+                }
+                Err(reason) => Err(reason),
+            };
+            let Err(reason) = ended else { return };
+            tracing::warn!(reason, "etcd");
+            self.end.tell(News::Away);
+            self.shown.set_away(&reason);
+            // Nobody waits for an answer that does not come.
+            while let Ok((_, told)) = self.orders.try_recv() {
+                let _ = told.send(Err("etcd cannot be reached".into()));
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRY.1),
+                () = ends(&mut stopped) => return,
+            }
+        }
+    }
+}
+
+/// Until the process ends.
+async fn ends(stopped: &mut watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// A link that is up.
+#[derive(Debug)]
+pub(crate) struct Running {
+    tasks: Vec<tokio::task::AbortHandle>,
+    stop: watch::Sender<bool>,
+}
+
+impl Running {
+    /// Says goodbye to the others, so that nobody waits for this instance.
+    pub(crate) async fn stop(self) {
+        let told = self.stop.send(true);
+        if told.is_ok() {
+            let gone = self.stop.closed();
+            let _ = tokio::time::timeout(switchback_config::defaults::ETCD_TIME, gone).await;
+        }
+        for task in self.tasks {
+            task.abort();
+        }
+    }
+}

@@ -1,0 +1,470 @@
+//! One connection to etcd, from joining to whatever ends it.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use etcd_client::{
+    Compare, CompareOp, DeleteOptions, Event, EventType, LeaseKeepAliveResponse,
+    LeaseKeepAliveStream, LeaseKeeper, PutOptions, Txn, TxnOp, WatchOptions, WatchResponse,
+    WatchStream,
+};
+use switchback_config::defaults::{
+    CHECKPOINT_APART, FENCE_TIME, SHARED_BYTES_MAX, SHARED_LOG_KEPT,
+};
+use switchback_config::model::Name;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+
+use super::counters::Counters;
+use super::etcd::{Connection, in_time};
+use super::keys::{Keys, Place};
+use super::read::{self, Checkpoint, Membership, parse};
+use super::{Link, Pulse};
+use crate::cluster::wire::{News, NotAdded, Served};
+use crate::cluster::{About, Contact, Entry, Head, Instance, Order, Roster, Sealed};
+use crate::control::{Controls, Extent};
+use crate::resolver::Resolver;
+use crate::state::State;
+
+/// Renewals in the time of one lease.
+const RENEWALS: u32 = 5;
+
+pub(super) struct Session<'a> {
+    link: &'a mut Link,
+    keys: &'a Keys,
+    controls: &'a Controls,
+    resolver: &'a Resolver,
+    pulse: &'a Pulse,
+    connection: Connection,
+    lease: i64,
+    keeper: LeaseKeeper,
+    renewed: LeaseKeepAliveStream,
+    /// When renewals were asked for that were not answered yet.
+    asked: VecDeque<Instant>,
+    events: WatchStream,
+    /// What is shared, as far as it was heard of.
+    state: State,
+    /// The last write of the head; 0: there is none.
+    head_written: i64,
+    /// A change that came second; what came first is about to be heard of.
+    second: Option<String>,
+    /// The revision of the last checkpoint that this session knows of.
+    checkpoint: u64,
+    /// So many share the promise about false rollbacks, as last told.
+    judges: u32,
+    /// End when etcd fails, with the reason.
+    helpers: JoinSet<String>,
+}
+
+impl<'a> Session<'a> {
+    /// Joins.
+    pub(super) async fn open(
+        link: &'a mut Link,
+        keys: &'a Keys,
+        controls: &'a Controls,
+        resolver: &'a Resolver,
+        about: &About,
+        pulse: &'a Pulse,
+    ) -> Result<Self, String> {
+        let connection = Connection::open(&link.cluster.etcd, &link.base).await?;
+        let asked = Instant::now();
+        let seconds = i64::try_from(link.cluster.lease.0.as_secs()).unwrap_or(i64::MAX);
+        let granted = in_time(connection.lease.clone().grant(seconds, None)).await?;
+        let lease = granted.id();
+        pulse.send_replace(asked);
+        let (keeper, renewed) = in_time(connection.lease.clone().keep_alive(lease)).await?;
+        let name = link.fleet.instance.clone();
+        become_member(&connection, keys, &name).await?;
+        let own = link.end.served.borrow().head.clone();
+        let whole = read::read(&connection, keys, own.as_ref()).await?;
+        let options = WatchOptions::new()
+            .with_prefix()
+            .with_start_revision(whole.at + 1);
+        let mut watch = connection.watch.clone();
+        let events = in_time(watch.watch(keys.fleet(), Some(options))).await?;
+        let mut helpers = JoinSet::new();
+        helpers.spawn(announce(
+            connection.clone(),
+            keys.instance(&name),
+            lease,
+            about.clone(),
+            controls.clone(),
+            link.end.served.clone(),
+        ));
+        let counters = Counters {
+            connection: connection.clone(),
+            keys: keys.clone(),
+            lease,
+            instance: name,
+            controls: controls.clone(),
+            roster: link.fleet.roster.clone(),
+        };
+        helpers.spawn(counters.run());
+        let mut session = Self {
+            link,
+            keys,
+            controls,
+            resolver,
+            pulse,
+            connection,
+            lease,
+            keeper,
+            renewed,
+            asked: VecDeque::new(),
+            events,
+            state: whole.state.clone().unwrap_or_default(),
+            head_written: whole.head_written,
+            second: None,
+            checkpoint: 0,
+            judges: 1,
+            helpers,
+        };
+        session.join(whole).await;
+        session.lead_if_nobody_does().await?;
+        Ok(session)
+    }
+
+    /// Tells everybody here.
+    async fn join(&mut self, whole: read::Whole) {
+        self.look_up_names(whole.state.as_ref()).await;
+        let head = self.state.shared.clone();
+        self.link.end.tell(News::Joined {
+            shared: whole.state.map(Box::new),
+            missed: whole.missed,
+            follows: whole.follows,
+            knows: whole.knows,
+        });
+        self.link.shown.change(|roster| {
+            *roster = Roster {
+                contact: Contact::Joined,
+                instances: whole.instances,
+                members: whole.members,
+                leader: whole.leader,
+                head,
+            };
+        });
+        self.tell_judges();
+    }
+
+    /// Until etcd fails, or the process ends.
+    pub(super) async fn run(mut self, stopped: &mut watch::Receiver<bool>) -> Result<(), String> {
+        let mut renewals = tokio::time::interval(self.link.cluster.lease.0 / RENEWALS);
+        renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = super::ends(stopped) => {
+                    self.helpers.abort_all();
+                    let mut client = self.connection.lease.clone();
+                    return in_time(client.revoke(self.lease)).await.map(drop);
+                }
+                renewed = self.renewed.message() => self.note_renewal(renewed)?,
+                heard = self.events.message() => self.take_in(heard).await?,
+                proposed = self.link.end.proposals.recv() => match proposed {
+                    Some(sealed) => self.add(sealed).await?,
+                    None => return Ok(()),
+                },
+                ordered = self.link.orders.recv() => {
+                    if let Some((order, told)) = ordered {
+                        let _ = told.send(self.obey(order).await);
+                    }
+                }
+                _ = renewals.tick() => {
+                    self.asked.push_back(Instant::now());
+                    self.keeper.keep_alive().await.map_err(|error| error.to_string())?;
+                    self.lead_if_nobody_does().await?;
+                }
+                Some(ended) = self.helpers.join_next() => {
+                    return Err(ended.unwrap_or_else(|error| error.to_string()));
+                }
+            }
+        }
+    }
+
+    fn note_renewal(
+        &mut self,
+        renewed: Result<Option<LeaseKeepAliveResponse>, etcd_client::Error>,
+    ) -> Result<(), String> {
+        let renewed = renewed.map_err(|error| error.to_string())?;
+        let renewed = renewed.ok_or("the renewals of the lease have ended")?;
+        if renewed.ttl() <= 0 {
+            return Err("the lease has ended".into());
+        }
+        if let Some(asked) = self.asked.pop_front() {
+            self.pulse.send_replace(asked);
+        }
+        Ok(())
+    }
+
+    /// Adds a change, if nobody was first.
+    async fn add(&mut self, sealed: Sealed) -> Result<(), String> {
+        let hash = sealed.head.hash.clone();
+        let refuse = |why| News::Refused {
+            hash: hash.clone(),
+            why,
+        };
+        if sealed.text.len() > SHARED_BYTES_MAX {
+            self.link
+                .end
+                .tell(refuse(NotAdded::TooLong(sealed.text.len())));
+            return Ok(());
+        }
+        let last = self.state.shared.as_ref().map(|head| &head.hash);
+        if sealed.entry.previous.as_ref() != last {
+            self.link.end.tell(refuse(NotAdded::Second));
+            return Ok(());
+        }
+        let head = serde_json::to_vec(&sealed.head).map_err(|error| error.to_string())?;
+        let is_last = Compare::mod_revision(self.keys.head(), CompareOp::Equal, self.head_written);
+        let txn = Txn::new().when([is_last]).and_then([
+            TxnOp::put(self.keys.head(), head, None),
+            TxnOp::put(
+                self.keys.log(sealed.head.revision),
+                sealed.text.clone(),
+                None,
+            ),
+        ]);
+        let response = self.connection.txn(txn).await?;
+        if !response.succeeded() {
+            self.second = Some(hash);
+            return Ok(());
+        }
+        let at = response
+            .header()
+            .map_or(0, etcd_client::ResponseHeader::revision);
+        self.have_changes(vec![sealed], at);
+        self.save_checkpoint().await
+    }
+
+    /// Takes in what happened in etcd.
+    async fn take_in(
+        &mut self,
+        heard: Result<Option<WatchResponse>, etcd_client::Error>,
+    ) -> Result<(), String> {
+        let heard = heard.map_err(|error| error.to_string())?;
+        let heard = heard.ok_or("the watch has ended")?;
+        if heard.canceled() {
+            return Err(format!(
+                "the watch was cancelled: {}",
+                heard.cancel_reason()
+            ));
+        }
+        let (mut changes, mut at) = (Vec::new(), 0);
+        for event in heard.events() {
+            let Some(pair) = event.kv() else { continue };
+            let is_put = event.event_type() == EventType::Put;
+            match self.keys.place(pair.key()) {
+                Some(Place::Log(_)) if is_put => {
+                    let sealed = Entry::unseal(pair.value().to_vec());
+                    let sealed = sealed.map_err(|error| error.to_string())?;
+                    let known = self.state.shared.as_ref().map_or(0, |head| head.revision);
+                    if sealed.head.revision > known {
+                        at = pair.mod_revision();
+                        changes.push(sealed);
+                    }
+                }
+                Some(Place::Log(_)) | None => {}
+                Some(place) => self.note(place, event, is_put)?,
+            }
+        }
+        if !changes.is_empty() {
+            let mut after = State::default();
+            for change in &changes {
+                change.entry.apply(&change.head, &mut after);
+            }
+            self.look_up_names(Some(&after)).await;
+            self.have_changes(changes, at);
+            if let Some(hash) = self.second.take() {
+                let why = NotAdded::Second;
+                self.link.end.tell(News::Refused { hash, why });
+            }
+            self.save_checkpoint().await?;
+        }
+        self.tell_judges();
+        self.lead_if_nobody_does().await
+    }
+
+    fn note(&self, place: Place, event: &Event, is_put: bool) -> Result<(), String> {
+        let Some(pair) = event.kv() else {
+            return Ok(());
+        };
+        match place {
+            Place::Instance(name) => {
+                let instance: Option<Instance> = is_put.then(|| parse(pair)).transpose()?;
+                self.link.shown.change(|roster| match instance {
+                    Some(instance) => drop(roster.instances.insert(name, instance)),
+                    None => drop(roster.instances.remove(&name)),
+                });
+            }
+            Place::Member(name) => {
+                let member: Option<Membership> = is_put.then(|| parse(pair)).transpose()?;
+                self.link.shown.change(|roster| match member {
+                    Some(member) => drop(roster.members.insert(name, member.draining)),
+                    None => drop(roster.members.remove(&name)),
+                });
+            }
+            Place::Leader => {
+                let leader: Option<Name> = is_put.then(|| parse(pair)).transpose()?;
+                self.link.shown.change(|roster| roster.leader = leader);
+            }
+            Place::Log(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Changes are shared, here or elsewhere.
+    fn have_changes(&mut self, changes: Vec<Sealed>, at: i64) {
+        for change in &changes {
+            change.entry.apply(&change.head, &mut self.state);
+        }
+        self.head_written = at;
+        let head: Option<Head> = self.state.shared.clone();
+        self.link.end.tell(News::Changes(changes));
+        self.link.shown.change(|roster| roster.head = head);
+    }
+
+    /// Names that others have set have addresses before anybody is sent to them.
+    async fn look_up_names(&self, state: Option<&State>) {
+        let published = self.controls.published();
+        if let Some(state) = state {
+            let known = &published.state;
+            let found = self
+                .resolver
+                .look_up_new(&published.config, known, state)
+                .await;
+            if !found.is_empty() {
+                self.controls.set_addresses(found, Extent::Some);
+            }
+        }
+    }
+
+    fn tell_judges(&mut self) {
+        let judges = self.link.fleet.roster().judges();
+        if std::mem::replace(&mut self.judges, judges) != judges {
+            self.link.end.tell(News::Judges(judges));
+        }
+    }
+
+    /// Leads if nobody does, or goes on leading as before a restart.
+    async fn lead_if_nobody_does(&mut self) -> Result<(), String> {
+        let name = &self.link.fleet.instance;
+        let roster = self.link.fleet.roster();
+        let key = self.keys.leader();
+        let text = serde_json::to_vec(name).map_err(|error| error.to_string())?;
+        let is_free = match &roster.leader {
+            None => Compare::version(key.clone(), CompareOp::Equal, 0),
+            Some(leader) if leader == name => {
+                Compare::value(key.clone(), CompareOp::Equal, text.clone())
+            }
+            Some(_) => return Ok(()),
+        };
+        let is_mine = Compare::lease(key.clone(), CompareOp::Equal, self.lease);
+        let leased = PutOptions::new().with_lease(self.lease);
+        let lead = TxnOp::put(key, text, Some(leased));
+        let lead = Txn::new().when([is_free]).and_then([lead]);
+        let txn = Txn::new().when([is_mine]).or_else([TxnOp::txn(lead)]);
+        self.connection.txn(txn).await.map(drop)
+    }
+
+    /// Keeps a copy of the state and forgets what is older than needed, if this instance leads.
+    async fn save_checkpoint(&mut self) -> Result<(), String> {
+        let revision = self.state.revision;
+        if revision / CHECKPOINT_APART == self.checkpoint / CHECKPOINT_APART {
+            return Ok(());
+        }
+        self.checkpoint = revision;
+        let state = self.state.clone();
+        let text = serde_json::to_vec(&Checkpoint { state }).map_err(|error| error.to_string())?;
+        if text.len() > SHARED_BYTES_MAX {
+            tracing::warn!(
+                bytes = text.len(),
+                "the shared state does not fit into etcd as a whole; its changes are kept"
+            );
+            return Ok(());
+        }
+        let oldest = revision.saturating_sub(SHARED_LOG_KEPT);
+        let until = DeleteOptions::new().with_range(self.keys.log(oldest));
+        let leads = Compare::lease(self.keys.leader(), CompareOp::Equal, self.lease);
+        let txn = Txn::new().when([leads]).and_then([
+            TxnOp::put(self.keys.checkpoint(), text, None),
+            TxnOp::delete(self.keys.log(0), Some(until)),
+        ]);
+        self.connection.txn(txn).await.map(drop)
+    }
+
+    async fn obey(&mut self, order: Order) -> Result<(), String> {
+        let roster = self.link.fleet.roster();
+        let (Order::Drain { instance, .. } | Order::Remove { instance }) = &order;
+        if !roster.members.contains_key(instance) {
+            let known: Vec<&str> = roster.members.keys().map(String::as_str).collect();
+            return Err(format!(
+                "there is no instance {instance:?}; there are {}",
+                known.join(", ")
+            ));
+        }
+        let key = self.keys.member(instance);
+        let operation = match &order {
+            Order::Remove { .. } if roster.instances.contains_key(instance) => {
+                return Err(format!("instance {instance:?} is alive; stop it first"));
+            }
+            Order::Remove { .. } => TxnOp::delete(key, None),
+            Order::Drain { draining, .. } => {
+                let member = Membership {
+                    draining: *draining,
+                };
+                let text = serde_json::to_vec(&member).map_err(|error| error.to_string())?;
+                TxnOp::put(key, text, None)
+            }
+        };
+        self.connection
+            .txn(Txn::new().and_then([operation]))
+            .await
+            .map(drop)
+    }
+}
+
+async fn become_member(connection: &Connection, keys: &Keys, name: &Name) -> Result<(), String> {
+    let key = keys.member(name);
+    let is_new = Compare::version(key.clone(), CompareOp::Equal, 0);
+    let text = serde_json::to_vec(&Membership::default()).map_err(|error| error.to_string())?;
+    let txn = Txn::new()
+        .when([is_new])
+        .and_then([TxnOp::put(key, text, None)]);
+    connection.txn(txn).await.map(drop)
+}
+
+/// Tells the others what every worker here follows; why that ended.
+async fn announce(
+    connection: Connection,
+    key: String,
+    lease: i64,
+    about: About,
+    controls: Controls,
+    mut served: watch::Receiver<Served>,
+) -> String {
+    loop {
+        let Served { head, fence } = served.borrow_and_update().clone();
+        if let Some(fence) = fence
+            && fence.wait(FENCE_TIME).await.is_err()
+        {
+            // A worker hangs: it is waited for, and so is this instance.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            served.mark_changed();
+            continue;
+        }
+        let instance = about.instance(head, &controls.published().config);
+        let text = match serde_json::to_vec(&instance) {
+            Ok(text) => text,
+            Err(error) => return error.to_string(),
+        };
+        let leased = PutOptions::new().with_lease(lease);
+        let put = TxnOp::put(key.clone(), text, Some(leased));
+        if let Err(reason) = connection.txn(Txn::new().and_then([put])).await {
+            return reason;
+        }
+        if served.changed().await.is_err() {
+            return "the process ends".into();
+        }
+    }
+}

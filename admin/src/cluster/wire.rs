@@ -1,0 +1,133 @@
+//! What the control thread and the link to etcd say to each other.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::Thread;
+
+use switchback_config::model::Name;
+use switchback_proxy::fence::Fence;
+use tokio::sync::{mpsc, watch};
+
+use super::Head;
+use super::entry::Sealed;
+use crate::state::State;
+
+/// What the control thread hears of the others.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// The link is up. What is shared; none: nothing was ever shared. `follows`: it goes on from the head that
+    /// this instance had, which is not so after etcd was restored from a backup.
+    Joined {
+        shared: Option<Box<State>>,
+        /// The changes after that head, as far as they are still there.
+        missed: Vec<Sealed>,
+        follows: bool,
+        /// The change at the end is the state of an instance that had seen changes up to this one.
+        knows: Option<u64>,
+    },
+    /// Changes after the last ones, in order.
+    Changes(Vec<Sealed>),
+    /// A change was not added: it came second, or cannot be written.
+    Refused { hash: String, why: NotAdded },
+    /// The link is down; whether a change was added that was under way is not known.
+    Away,
+    /// Half of the lease has gone by without a sign of life, or that is over.
+    Isolated(bool),
+    /// So many instances share the promise about false rollbacks.
+    Judges(u32),
+}
+
+/// Why a change was not added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NotAdded {
+    /// Others were first; their changes come.
+    Second,
+    /// It is longer than etcd takes.
+    TooLong(usize),
+}
+
+/// What is served here.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Served {
+    /// The last shared change in it.
+    pub(crate) head: Option<Head>,
+    /// Opens when every worker follows.
+    pub(crate) fence: Option<Arc<Fence>>,
+}
+
+/// The control thread's end.
+#[derive(Debug)]
+pub(crate) struct ControlEnd {
+    /// The name of this instance.
+    pub(crate) instance: Name,
+    pub(crate) proposals: mpsc::UnboundedSender<Sealed>,
+    pub(crate) news: Receiver<News>,
+    pub(crate) served: watch::Sender<Served>,
+}
+
+/// The link's end.
+#[derive(Debug)]
+pub(crate) struct LinkEnd {
+    pub(crate) proposals: mpsc::UnboundedReceiver<Sealed>,
+    pub(crate) served: watch::Receiver<Served>,
+    teller: Teller,
+}
+
+/// Tells the control thread. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Teller {
+    news: Sender<News>,
+    thread: watch::Receiver<Option<Thread>>,
+}
+
+impl LinkEnd {
+    /// Tells the control thread.
+    pub(crate) fn tell(&self, news: News) {
+        self.teller.tell(news);
+    }
+
+    /// The same for others.
+    pub(crate) fn teller(&self) -> Teller {
+        self.teller.clone()
+    }
+}
+
+impl Teller {
+    /// Tells the control thread.
+    pub(crate) fn tell(&self, news: News) {
+        let _ = self.news.send(news);
+        if let Some(thread) = &*self.thread.borrow() {
+            thread.unpark();
+        }
+    }
+}
+
+/// What the control thread begins to share with.
+#[derive(Debug)]
+pub struct Joining {
+    pub(crate) end: ControlEnd,
+    /// Told which thread to wake.
+    pub(crate) thread: watch::Sender<Option<Thread>>,
+    pub(crate) fleet: super::Fleet,
+}
+
+/// Both ends; the sender is told which thread to wake. At most one change is under way at a time, and what
+/// etcd sends is taken in at once, so neither queue needs a bound of its own.
+pub(crate) fn ends(instance: Name) -> (ControlEnd, LinkEnd, watch::Sender<Option<Thread>>) {
+    let (proposals, proposed) = mpsc::unbounded_channel();
+    let (news, heard) = channel();
+    let (served, is_served) = watch::channel(Served::default());
+    let (woken, thread) = watch::channel(None);
+    let control = ControlEnd {
+        instance,
+        proposals,
+        news: heard,
+        served,
+    };
+    let link = LinkEnd {
+        proposals: proposed,
+        served: is_served,
+        teller: Teller { news, thread },
+    };
+    (control, link, woken)
+}
