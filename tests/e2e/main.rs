@@ -16,6 +16,8 @@ mod api;
 mod attacks;
 mod cli;
 mod clients;
+#[cfg(feature = "etcd")]
+mod cluster;
 mod conditions;
 mod dashboard;
 mod databases;

@@ -1,6 +1,8 @@
 //! Origins, the proxy under test, and clients.
 
 mod client;
+#[cfg(feature = "etcd")]
+pub(crate) mod etcd;
 mod faulty;
 pub(crate) mod frames;
 mod load;
@@ -21,6 +23,8 @@ pub(crate) use process::{Process, client};
 pub(crate) use prometheus::Prometheus;
 pub(crate) use proxy::{HEAD, Proxy, blue_green, log_in, run};
 pub(crate) use receiver::{Mood, Receiver};
+#[cfg(feature = "etcd")]
+pub(crate) use relay::Passage;
 pub(crate) use relay::Relay;
 pub(crate) use tmux::Terminal;
 

@@ -1,5 +1,7 @@
 //! What the admin API asks about the other instances: who they are, and whether they follow.
 
+#![allow(dead_code, reason = "the admin API comes")]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

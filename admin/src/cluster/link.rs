@@ -164,7 +164,7 @@ impl Link {
             };
             let Err(reason) = ended else { return };
             tracing::warn!(reason, "etcd");
-            self.end.tell(News::Away);
+            self.end.tell(News::Away).await;
             self.shown.set_away(&reason);
             // Nobody waits for an answer that does not come.
             while let Ok((_, told)) = self.orders.try_recv() {

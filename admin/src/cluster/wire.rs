@@ -1,8 +1,9 @@
 //! What the control thread and the link to etcd say to each other.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::Thread;
+use std::time::Duration;
 
 use switchback_config::model::Name;
 use switchback_proxy::fence::Fence;
@@ -60,7 +61,7 @@ pub(crate) struct Served {
 pub(crate) struct ControlEnd {
     /// The name of this instance.
     pub(crate) instance: Name,
-    pub(crate) proposals: mpsc::UnboundedSender<Sealed>,
+    pub(crate) proposals: mpsc::Sender<Sealed>,
     pub(crate) news: Receiver<News>,
     pub(crate) served: watch::Sender<Served>,
 }
@@ -68,7 +69,7 @@ pub(crate) struct ControlEnd {
 /// The link's end.
 #[derive(Debug)]
 pub(crate) struct LinkEnd {
-    pub(crate) proposals: mpsc::UnboundedReceiver<Sealed>,
+    pub(crate) proposals: mpsc::Receiver<Sealed>,
     pub(crate) served: watch::Receiver<Served>,
     teller: Teller,
 }
@@ -76,14 +77,14 @@ pub(crate) struct LinkEnd {
 /// Tells the control thread. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Teller {
-    news: Sender<News>,
+    news: SyncSender<News>,
     thread: watch::Receiver<Option<Thread>>,
 }
 
 impl LinkEnd {
     /// Tells the control thread.
-    pub(crate) fn tell(&self, news: News) {
-        self.teller.tell(news);
+    pub(crate) async fn tell(&self, news: News) {
+        self.teller.tell(news).await;
     }
 
     /// The same for others.
@@ -93,9 +94,18 @@ impl LinkEnd {
 }
 
 impl Teller {
-    /// Tells the control thread.
-    pub(crate) fn tell(&self, news: News) {
-        let _ = self.news.send(news);
+    /// Tells the control thread, which takes it in within milliseconds.
+    pub(crate) async fn tell(&self, news: News) {
+        let mut news = news;
+        while let Err(TrySendError::Full(again)) = self.news.try_send(news) {
+            news = again;
+            self.wake();
+            tokio::time::sleep(FULL).await;
+        }
+        self.wake();
+    }
+
+    fn wake(&self) {
         if let Some(thread) = &*self.thread.borrow() {
             thread.unpark();
         }
@@ -111,11 +121,19 @@ pub struct Joining {
     pub(crate) fleet: super::Fleet,
 }
 
-/// Both ends; the sender is told which thread to wake. At most one change is under way at a time, and what
-/// etcd sends is taken in at once, so neither queue needs a bound of its own.
+/// Changes on their way to etcd: one at a time, and what a session that has ended did not take.
+const PROPOSALS: usize = 16;
+
+/// News that the control thread has not heard yet.
+const NEWS: usize = 256;
+
+/// How long to wait for a place among them.
+const FULL: Duration = Duration::from_millis(1);
+
+/// Both ends; the sender is told which thread to wake.
 pub(crate) fn ends(instance: Name) -> (ControlEnd, LinkEnd, watch::Sender<Option<Thread>>) {
-    let (proposals, proposed) = mpsc::unbounded_channel();
-    let (news, heard) = channel();
+    let (proposals, proposed) = mpsc::channel(PROPOSALS);
+    let (news, heard) = sync_channel(NEWS);
     let (served, is_served) = watch::channel(Served::default());
     let (woken, thread) = watch::channel(None);
     let control = ControlEnd {

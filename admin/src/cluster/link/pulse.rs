@@ -25,7 +25,7 @@ pub(super) async fn watch(
         let now_isolated = Instant::now() >= deadline;
         if now_isolated != isolated {
             isolated = now_isolated;
-            teller.tell(News::Isolated(isolated));
+            teller.tell(News::Isolated(isolated)).await;
             shown.set_isolated(isolated);
         }
         tokio::select! {

@@ -101,6 +101,8 @@ impl<'a> Session<'a> {
             roster: link.fleet.roster.clone(),
         };
         helpers.spawn(counters.run());
+        // What an earlier session was to add was decided on something else.
+        while link.end.proposals.try_recv().is_ok() {}
         let mut session = Self {
             link,
             keys,
@@ -129,12 +131,13 @@ impl<'a> Session<'a> {
     async fn join(&mut self, whole: read::Whole) {
         self.look_up_names(whole.state.as_ref()).await;
         let head = self.state.shared.clone();
-        self.link.end.tell(News::Joined {
+        let joined = News::Joined {
             shared: whole.state.map(Box::new),
             missed: whole.missed,
             follows: whole.follows,
             knows: whole.knows,
-        });
+        };
+        self.link.end.tell(joined).await;
         self.link.shown.change(|roster| {
             *roster = Roster {
                 contact: Contact::Joined,
@@ -144,7 +147,7 @@ impl<'a> Session<'a> {
                 head,
             };
         });
-        self.tell_judges();
+        self.tell_judges().await;
     }
 
     /// Until etcd fails, or the process ends.
@@ -207,12 +210,13 @@ impl<'a> Session<'a> {
         if sealed.text.len() > SHARED_BYTES_MAX {
             self.link
                 .end
-                .tell(refuse(NotAdded::TooLong(sealed.text.len())));
+                .tell(refuse(NotAdded::TooLong(sealed.text.len())))
+                .await;
             return Ok(());
         }
         let last = self.state.shared.as_ref().map(|head| &head.hash);
         if sealed.entry.previous.as_ref() != last {
-            self.link.end.tell(refuse(NotAdded::Second));
+            self.link.end.tell(refuse(NotAdded::Second)).await;
             return Ok(());
         }
         let head = serde_json::to_vec(&sealed.head).map_err(|error| error.to_string())?;
@@ -233,7 +237,7 @@ impl<'a> Session<'a> {
         let at = response
             .header()
             .map_or(0, etcd_client::ResponseHeader::revision);
-        self.have_changes(vec![sealed], at);
+        self.have_changes(vec![sealed], at).await;
         self.save_checkpoint().await
     }
 
@@ -274,14 +278,14 @@ impl<'a> Session<'a> {
                 change.entry.apply(&change.head, &mut after);
             }
             self.look_up_names(Some(&after)).await;
-            self.have_changes(changes, at);
+            self.have_changes(changes, at).await;
             if let Some(hash) = self.second.take() {
                 let why = NotAdded::Second;
-                self.link.end.tell(News::Refused { hash, why });
+                self.link.end.tell(News::Refused { hash, why }).await;
             }
             self.save_checkpoint().await?;
         }
-        self.tell_judges();
+        self.tell_judges().await;
         self.lead_if_nobody_does().await
     }
 
@@ -314,13 +318,13 @@ impl<'a> Session<'a> {
     }
 
     /// Changes are shared, here or elsewhere.
-    fn have_changes(&mut self, changes: Vec<Sealed>, at: i64) {
+    async fn have_changes(&mut self, changes: Vec<Sealed>, at: i64) {
         for change in &changes {
             change.entry.apply(&change.head, &mut self.state);
         }
         self.head_written = at;
         let head: Option<Head> = self.state.shared.clone();
-        self.link.end.tell(News::Changes(changes));
+        self.link.end.tell(News::Changes(changes)).await;
         self.link.shown.change(|roster| roster.head = head);
     }
 
@@ -339,10 +343,10 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn tell_judges(&mut self) {
+    async fn tell_judges(&mut self) {
         let judges = self.link.fleet.roster().judges();
         if std::mem::replace(&mut self.judges, judges) != judges {
-            self.link.end.tell(News::Judges(judges));
+            self.link.end.tell(News::Judges(judges)).await;
         }
     }
 

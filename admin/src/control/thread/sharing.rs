@@ -229,8 +229,10 @@ impl Keeper {
             to,
             is_ordinary,
         });
-        if let Some(end) = &self.sharing.end {
-            let _ = end.proposals.send(sealed);
+        let end = self.sharing.end.as_ref();
+        // There is always a place while the link is up.
+        if end.is_none_or(|end| end.proposals.try_send(sealed).is_err()) {
+            self.be_away();
         }
     }
 

@@ -1,0 +1,213 @@
+//! A real etcd, and instances that share their state in it.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::{Http, Proxy, Relay, eventually, eventually_async};
+
+/// A running etcd with a directory of its own.
+#[derive(Debug)]
+pub(crate) struct Etcd {
+    directory: tempfile::TempDir,
+    child: Child,
+    pub(crate) address: SocketAddr,
+    peer: SocketAddr,
+}
+
+/// An address that nobody listens at.
+fn free_address() -> SocketAddr {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    socket.local_addr().unwrap()
+}
+
+impl Etcd {
+    pub(crate) fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (address, peer) = (free_address(), free_address());
+        let child = spawn(directory.path(), address, peer);
+        Self {
+            directory,
+            child,
+            address,
+            peer,
+        }
+    }
+
+    /// Ends it without warning.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again where it was, on what it has written.
+    pub(crate) fn start_again(&mut self) {
+        self.child = spawn(self.directory.path(), self.address, self.peer);
+    }
+
+    /// Writes a backup, as its operators do.
+    pub(crate) fn back_up(&self) {
+        let file = self.directory.path().join("backup");
+        let _ = std::fs::remove_file(&file);
+        self.control(&["snapshot", "save", file.to_str().unwrap()]);
+    }
+
+    /// Goes back to the backup.
+    pub(crate) fn restore(&mut self) {
+        self.kill();
+        let directory = self.directory.path();
+        std::fs::remove_dir_all(directory.join("data")).unwrap();
+        let (data, backup) = (directory.join("data"), directory.join("backup"));
+        let peer = format!("http://{}", self.peer);
+        self.control(&[
+            "snapshot",
+            "restore",
+            backup.to_str().unwrap(),
+            "--data-dir",
+            data.to_str().unwrap(),
+            "--initial-cluster",
+            &format!("default={peer}"),
+            "--initial-advertise-peer-urls",
+            &peer,
+        ]);
+        self.start_again();
+    }
+
+    /// What its own client says.
+    pub(crate) fn control(&self, arguments: &[&str]) -> String {
+        let output = Command::new("etcdctl")
+            .env("ETCDCTL_API", "3")
+            .arg(format!("--endpoints=http://{}", self.address))
+            .args(arguments)
+            .output()
+            .expect("etcdctl is installed; tests/run does it");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "etcdctl {arguments:?}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(directory: &Path, address: SocketAddr, peer: SocketAddr) -> Child {
+    let log = std::fs::File::create(directory.join("log")).unwrap();
+    let (client, peer) = (format!("http://{address}"), format!("http://{peer}"));
+    let mut child = Command::new("etcd")
+        .args(["--data-dir", "data", "--unsafe-no-fsync"])
+        .args([
+            "--listen-client-urls",
+            &client,
+            "--advertise-client-urls",
+            &client,
+        ])
+        .args([
+            "--listen-peer-urls",
+            &peer,
+            "--initial-advertise-peer-urls",
+            &peer,
+        ])
+        .args(["--initial-cluster", &format!("default={peer}")])
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .expect("etcd is installed; tests/run does it");
+    eventually("etcd listens", || {
+        let ended = child.try_wait().unwrap();
+        let log = || std::fs::read_to_string(directory.join("log")).unwrap();
+        assert!(ended.is_none(), "etcd ended at its start\n{}", log());
+        std::net::TcpStream::connect(address).is_ok()
+    });
+    child
+}
+
+/// Instances that share their state, each with a way to etcd of its own.
+#[derive(Debug)]
+pub(crate) struct Instances {
+    pub(crate) etcd: Etcd,
+    pub(crate) relays: Vec<Relay>,
+    pub(crate) proxies: Vec<Proxy>,
+}
+
+impl Instances {
+    /// Starts so many with one configuration. They have joined when this returns.
+    pub(crate) async fn start(count: usize, config: &str, lease: &str) -> Self {
+        let mut instances = Self {
+            etcd: Etcd::start(),
+            relays: Vec::new(),
+            proxies: Vec::new(),
+        };
+        for _ in 0..count {
+            instances.add(config, lease).await;
+        }
+        instances.have_joined().await;
+        instances
+    }
+
+    pub(crate) async fn add(&mut self, config: &str, lease: &str) {
+        let relay = Relay::start(self.etcd.address).await;
+        let name = ["a", "b", "c", "d", "e"][self.proxies.len()];
+        let config = format!(
+            "{config}cluster:\n  name: edge\n  instance: {name}\n  lease: {lease}\n  etcd: {{endpoints: [\"http://{}\"]}}\n",
+            relay.address
+        );
+        self.proxies.push(Proxy::start(&config));
+        self.relays.push(relay);
+    }
+
+    /// Waits until the lease of every one lives, and all serve the last change.
+    pub(crate) async fn have_joined(&self) {
+        let count = self.proxies.len();
+        eventually_async("all have joined", || async {
+            let head = self.values("head");
+            let instances = self.values("fleet/instances/");
+            let serves = |instance: &Value| instance["hash"] == head[0]["hash"];
+            head.len() == 1 && instances.len() == count && instances.iter().all(serves)
+        })
+        .await;
+    }
+
+    /// The values of all keys with a prefix.
+    pub(crate) fn values(&self, key: &str) -> Vec<Value> {
+        let key = format!("/switchback/edge/{key}");
+        let text = self
+            .etcd
+            .control(&["get", "--prefix", "--print-value-only", &key]);
+        let lines = text.lines().filter(|line| !line.is_empty());
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    /// Which backend answers now at each of them.
+    pub(crate) async fn versions(&self) -> Vec<String> {
+        let mut versions = Vec::new();
+        for proxy in &self.proxies {
+            versions.push(version(proxy).await);
+        }
+        versions
+    }
+}
+
+/// The version that answers one request.
+pub(crate) async fn version(proxy: &Proxy) -> String {
+    let answer = Http::connect(proxy.web).await.get("/").await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let version = answer.headers.get("x-app-version").cloned();
+    version.unwrap().to_str().unwrap().to_owned()
+}
+
+/// Sets weights at an instance; the whole answer.
+pub(crate) async fn put_weights(proxy: &Proxy, blue: u32, green: u32) -> (u16, Value) {
+    let body = json!({"weights": {"blue": blue, "green": green}});
+    let answer = proxy.api("PUT", "/v1/services/shop/weights", body).await;
+    (answer.status, answer.json())
+}
