@@ -17,7 +17,7 @@ impl Keeper {
         }
         match self.decide(&request.command, &request.asked) {
             Ok(decision) if request.asked.dry_run => self.answer_dry_run(request, decision),
-            Ok(decision) if decision.changes(&self.world) || request.material.is_some() => {
+            Ok(decision) if decision.changes(&self.world) || request.brought.material.is_some() => {
                 self.numbered += 1;
                 self.persist(Pending {
                     revision: self.numbered,
@@ -77,14 +77,16 @@ impl Keeper {
             Ok(_) => {}
         }
         let Pending {
-            request,
+            mut request,
             decision,
             revision,
             ..
         } = pending;
-        if let Some(material) = &request.material {
-            self.material = material.clone();
+        let brought = std::mem::take(&mut request.brought);
+        if let Some(material) = brought.material {
+            self.material = material;
         }
+        self.addresses.extend(brought.addresses);
         let new_routes = matches!(request.command, Command::Reload { .. } | Command::Drill(_));
         let fence = self.carry_out(&decision, revision, new_routes);
         self.store.release(revision);
@@ -144,7 +146,7 @@ impl Keeper {
         if undoes || turns_on {
             return self.refuse(request, Refusal::Overtaken);
         }
-        if !again.changes(&self.world) && request.material.is_none() {
+        if !again.changes(&self.world) && request.brought.material.is_none() {
             return self.answer_unchanged(request, again.notes);
         }
         self.numbered += 1;
