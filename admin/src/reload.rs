@@ -28,7 +28,7 @@ use utoipa::ToSchema;
 use crate::api::views::schema;
 use crate::auth::{Auth, Token};
 use crate::builder::Material;
-use crate::certificates::CertificateView;
+use crate::certificates::{CertificateView, beside_listeners};
 use crate::command::{Asked, Command, Refusal};
 use crate::control::{AskError, Brought, Controls};
 use crate::drill::shadow::without;
@@ -167,7 +167,11 @@ impl Reloader {
         admin_tls: Option<Arc<ArcSwap<rustls::ServerConfig>>>,
         ofrep: Locks,
     ) -> Arc<Self> {
-        let certificates = Sender::new(listeners.certificates());
+        let base = path.as_deref().map_or(Path::new("."), base_of);
+        // They were good a moment ago, when they were taken into use.
+        let others = beside_listeners(&controls.published().config, base);
+        let others = others.inspect_err(|error| tracing::warn!(%error, "look at a certificate"));
+        let certificates = Sender::new(together(&listeners, others.unwrap_or_default()));
         let places = Sender::new(listeners.places());
         Arc::new(Self {
             certificates,
@@ -361,6 +365,7 @@ impl Reloader {
             .map(|tls| files::admin_tls(tls, base))
             .transpose()?;
         let flag_locks = check_ofrep(config, base)?;
+        let certificates = beside_listeners(config, base)?;
         let nothing = &mut Inherited::default();
         let prepared = listeners.prepare(&self.plane, config, base, nothing)?;
         let others = [self.admin].into_iter().chain(self.ofrep.address);
@@ -374,6 +379,7 @@ impl Reloader {
             tokens,
             admin_tls,
             flag_locks,
+            certificates,
             prepared,
         })
     }
@@ -416,7 +422,8 @@ impl Reloader {
         };
         listeners.open(&self.plane, checked.prepared);
         self.places.send_replace(listeners.places());
-        self.certificates.send_replace(listeners.certificates());
+        self.certificates
+            .send_replace(together(&listeners, checked.certificates));
         if let (Some(current), Some(next)) = (&self.admin_tls, checked.admin_tls) {
             current.store(next);
         }
@@ -447,6 +454,13 @@ impl Reloader {
     }
 }
 
+/// All certificates in use, in order.
+fn together(listeners: &Listeners, mut others: Vec<CertificateView>) -> Vec<CertificateView> {
+    others.extend(listeners.certificates());
+    others.sort();
+    others
+}
+
 /// What the file now names for those who ask for flags.
 pub(crate) type FlagLocks = (Option<Arc<rustls::ServerConfig>>, Option<Vec<Token>>);
 
@@ -473,6 +487,8 @@ struct Checked {
     tokens: Option<Vec<Token>>,
     admin_tls: Option<Arc<rustls::ServerConfig>>,
     flag_locks: FlagLocks,
+    /// Certificates beside those of listeners.
+    certificates: Vec<CertificateView>,
     prepared: Prepared,
     changes: Vec<Change>,
 }

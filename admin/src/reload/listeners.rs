@@ -169,12 +169,13 @@ impl Listeners {
         let of = |(name, open): (&Name, &Open)| {
             let open = open.tls.as_ref();
             let expiries = open.map(|open| open.tls.expiries()).unwrap_or_default();
-            let view = |(names, expires)| CertificateView::new(name, names, expires);
+            let view = |(names, expires): (Vec<String>, _)| {
+                let first = names.into_iter().next().unwrap_or_default();
+                CertificateView::new(format!("listeners.{name}.tls"), first, expires)
+            };
             expiries.into_iter().map(view).collect::<Vec<_>>()
         };
-        let mut all: Vec<_> = self.0.iter().flat_map(of).collect();
-        all.sort();
-        all
+        self.0.iter().flat_map(of).collect()
     }
 
     /// Where each listener is.
