@@ -1,35 +1,42 @@
-//! Certificates of listeners that are about to expire: seen in a metric, warned about in events.
+//! Certificates that are about to expire: seen in a metric, warned about in events.
+//!
+//! All that are shown to others: to clients of listeners, of the admin API and of flags, and to backends that
+//! ask for one.
 //!
 //! A warning comes with the start, with every new set of certificates, and once a day.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 use switchback_config::defaults::CERTIFICATE_WARNING;
+use switchback_config::model::Config;
+use switchback_proxy::tls::name_and_expiry;
 use tokio::sync::watch;
 
 use crate::events::Events;
+use crate::files::{FileError, read};
 
 /// How often certificates are looked at that nobody has changed.
 const LOOK: Duration = Duration::from_secs(24 * 3600);
 
-/// A certificate that a listener uses.
+/// A certificate that is shown to others.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct CertificateView {
-    /// The listener.
-    pub(crate) listener: String,
-    /// The first name it is valid for.
+    /// The section of the file that names it.
+    pub(crate) section: String,
+    /// The first name it is valid for, or its subject.
     pub(crate) name: String,
     /// When it expires, in seconds since 1970.
     pub(crate) expires: u64,
 }
 
 impl CertificateView {
-    pub(crate) fn new(listener: &str, names: Vec<String>, expires: SystemTime) -> Self {
+    pub(crate) fn new(section: String, name: String, expires: SystemTime) -> Self {
         let since = expires.duration_since(UNIX_EPOCH);
         Self {
-            listener: listener.into(),
-            name: names.into_iter().next().unwrap_or_default(),
+            section,
+            name,
             expires: since.unwrap_or_default().as_secs(),
         }
     }
@@ -37,7 +44,7 @@ impl CertificateView {
     /// What to warn about at a time, in seconds since 1970.
     fn warning(&self, now: u64) -> Option<String> {
         let Self {
-            listener,
+            section,
             name,
             expires,
         } = self;
@@ -46,15 +53,46 @@ impl CertificateView {
         let at = at.map_or_else(String::new, |at| at.to_string());
         match expires.checked_sub(now) {
             None | Some(0) => Some(format!(
-                "the certificate for {name} of listener {listener} has expired at {at}: clients refuse it; put a new one into its file"
+                "the certificate for {name} in {section} has expired at {at}: it is refused; put a new one into its file"
             )),
             Some(left) if left < CERTIFICATE_WARNING.as_secs() => Some(format!(
-                "the certificate for {name} of listener {listener} expires in {} days, at {at}; put a new one into its file",
+                "the certificate for {name} in {section} expires in {} days, at {at}; put a new one into its file",
                 left / (24 * 3600)
             )),
             Some(_) => None,
         }
     }
+}
+
+/// The certificates that a file names beside those of listeners.
+///
+/// # Errors
+/// When a file cannot be read or is no good.
+pub(crate) fn beside_listeners(
+    config: &Config,
+    base: &Path,
+) -> Result<Vec<CertificateView>, FileError> {
+    let admin = config.admin.tls.as_ref();
+    let admin = admin.map(|tls| ("admin.tls".to_owned(), &tls.certificate));
+    let ofrep = config.ofrep.as_ref().and_then(|ofrep| ofrep.tls.as_ref());
+    let ofrep = ofrep.map(|tls| ("ofrep.tls".to_owned(), &tls.certificate));
+    let backends = config.services.iter().flat_map(|(service, settings)| {
+        settings.backends.iter().filter_map(move |(name, backend)| {
+            let section = format!("services.{service}.backends.{name}.tls");
+            Some((section, backend.tls.client_certificate.as_ref()?))
+        })
+    });
+    let all = admin.into_iter().chain(ofrep).chain(backends);
+    let views = all.map(|(section, path)| {
+        let (name, expires) =
+            name_and_expiry(&read(base, path, &section)?).map_err(|cause| FileError::Tls {
+                key: section.clone(),
+                path: base.join(path),
+                cause,
+            })?;
+        Ok(CertificateView::new(section, name, expires))
+    });
+    views.collect()
 }
 
 /// Warns about certificates for as long as the process runs.
@@ -86,7 +124,7 @@ mod tests {
     #[test]
     fn certificates_are_warned_about_within_two_weeks_of_their_end() {
         let certificate = CertificateView {
-            listener: "secure".into(),
+            section: "listeners.secure.tls".into(),
             name: "shop.example".into(),
             expires: 2_000_000_000,
         };
@@ -99,7 +137,7 @@ mod tests {
             "{soon}"
         );
         assert!(
-            soon.contains("shop.example") && soon.contains("secure"),
+            soon.contains("shop.example in listeners.secure.tls"),
             "{soon}"
         );
         assert!(at(1).expect("a warning").contains("in 0 days"));

@@ -64,26 +64,41 @@ enum Message {
     Retire(oneshot::Sender<()>),
     /// Do as the other process does.
     Follow(Box<State>, oneshot::Sender<Arc<Fence>>),
-    /// Names have other addresses now: exactly these names, or these beside the others.
-    Addresses(Addresses, Extent),
+    /// Names have other addresses now.
+    Addresses(Found, oneshot::Sender<()>),
     /// End.
     Stop,
 }
 
-/// How much a set of addresses says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
-    /// These are all names there are.
-    All,
-    /// There are others, which stay as they are.
-    Some,
+/// What looking names up has brought. Other names stay as they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// The addresses of these names.
+    pub(crate) addresses: Addresses,
+    /// Names that nothing seemed to have any more.
+    pub(crate) gone: Vec<(String, u16)>,
+}
+
+impl Found {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.addresses.is_empty() && self.gone.is_empty()
+    }
+}
+
+/// What comes into force together with a file.
+#[derive(Clone, Debug, Default)]
+pub struct Brought {
+    /// Its certificates, if they are others.
+    pub material: Option<Arc<Material>>,
+    /// The addresses of names that are new in it.
+    pub addresses: Addresses,
 }
 
 #[derive(Debug)]
 struct Request {
     command: Command,
     asked: Asked,
-    material: Option<Arc<Material>>,
+    brought: Brought,
     /// What another process has seen, which decided it.
     record: Option<Box<Record>>,
     reply: oneshot::Sender<Result<Applied, Refusal>>,
@@ -197,10 +212,10 @@ impl Controls {
     /// # Cancel safety
     /// The command is carried out even if this is dropped.
     pub async fn ask(&self, command: Command, asked: Asked) -> Result<Confirmed, AskError> {
-        self.ask_with(command, asked, None).await
+        self.ask_with(command, asked, Brought::default()).await
     }
 
-    /// The same, for a file that comes with certificates.
+    /// The same, for a file that brings something along.
     ///
     /// # Errors
     /// As [`Controls::ask`].
@@ -208,11 +223,11 @@ impl Controls {
         &self,
         command: Command,
         asked: Asked,
-        material: Option<Arc<Material>>,
+        brought: Brought,
     ) -> Result<Confirmed, AskError> {
         let going = Going::of(&command).filter(|_| !asked.dry_run);
         let before = self.published();
-        let applied = self.request(command, asked, material, None).await?;
+        let applied = self.request(command, asked, brought, None).await?;
         let revision = applied.published.state.revision;
         let mut confirmed = applied.confirm().await?;
         if let Some(going) = going.filter(|_| confirmed.applied.changed) {
@@ -266,7 +281,8 @@ impl Controls {
         asked: Asked,
         record: Option<Box<Record>>,
     ) -> Result<Durable, AskError> {
-        let applied = self.request(command, asked, None, record).await?;
+        let brought = Brought::default();
+        let applied = self.request(command, asked, brought, record).await?;
         if let Some(fence) = &applied.fence {
             fence.wait(FENCE_TIME).await?;
         }
@@ -277,7 +293,7 @@ impl Controls {
         &self,
         command: Command,
         asked: Asked,
-        material: Option<Arc<Material>>,
+        brought: Brought,
         record: Option<Box<Record>>,
     ) -> Result<Applied, Refusal> {
         let (reply, answer) = oneshot::channel();
@@ -285,7 +301,7 @@ impl Controls {
         let request = Request {
             command,
             asked,
-            material,
+            brought,
             record,
             reply,
         };
@@ -342,9 +358,11 @@ impl Controls {
             .await
     }
 
-    /// Tells where names point now.
-    pub fn set_addresses(&self, addresses: Addresses, extent: Extent) {
-        let _ = self.send(Message::Addresses(addresses, extent), false);
+    /// Tells where names point now. In force once this returns; neither the disk nor other commands are
+    /// waited for.
+    pub(crate) async fn set_addresses(&self, found: Found) {
+        self.tell(|told| Message::Addresses(found.clone(), told))
+            .await;
     }
 
     /// Ends the control thread.

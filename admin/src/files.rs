@@ -89,7 +89,8 @@ pub enum FileError {
     ServerTls(&'static str, String),
 }
 
-fn read(base: &Path, path: &Path, key: &str) -> Result<Vec<u8>, FileError> {
+/// The contents of a file. `key`: what names it.
+pub(crate) fn read(base: &Path, path: &Path, key: &str) -> Result<Vec<u8>, FileError> {
     let path = base.join(path);
     fs::read(&path).map_err(|cause| FileError::Read {
         key: key.into(),

@@ -114,9 +114,9 @@ fn about_process(api: &Api, published: &Published, families: &mut Families) {
     for certificate in api.reloader.certificates().borrow().iter() {
         families.gauge(
             "switchback_certificate_expiry_timestamp_seconds",
-            "When a certificate of a listener expires.",
+            "When a certificate that is shown to clients or backends expires.",
             &[
-                ("listener", &certificate.listener),
+                ("tls", &certificate.section),
                 ("certificate", &certificate.name),
             ],
             float(certificate.expires),

@@ -229,6 +229,7 @@ impl Process {
                 succession.catch_up(&controls).await;
                 parts.accept();
                 succession.succeed(&controls).await;
+                succession.close_checks().await;
                 followed.send_replace(0);
                 tokio::spawn(succession.lead(controls.clone(), followed));
             }

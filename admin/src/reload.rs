@@ -4,11 +4,11 @@
 //! controller hears of it. If anything is wrong, nothing has changed, and the fault is logged, shown
 //! in the API and in a metric. Sockets of listeners that stay are never touched.
 
+mod error;
 mod listeners;
 mod watch;
 
 use std::fs;
-use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -21,149 +21,31 @@ use serde::Serialize;
 use switchback_config::diagnostic::{Diagnostic, render_all};
 use switchback_config::diff::{Change, restart_only};
 use switchback_config::model::{Config, Name};
-use switchback_config::units::Endpoint;
 use switchback_proxy::data_plane::DataPlane;
-use switchback_proxy::health::is_own_want;
 use tokio::sync::watch::{Receiver, Sender};
 use utoipa::ToSchema;
 
 use crate::api::views::schema;
 use crate::auth::{Auth, Token};
 use crate::builder::Material;
-use crate::certificates::CertificateView;
+use crate::certificates::{CertificateView, beside_listeners};
 use crate::command::{Asked, Command, Refusal};
-use crate::control::{AskError, Controls, Extent};
+use crate::control::{AskError, Brought, Controls};
 use crate::drill::shadow::without;
 use crate::events::Events;
 use crate::files::{self, FileError};
 use crate::inherit::Inherited;
 use crate::ofrep::Locks;
 use crate::resolver::Resolver;
-use crate::route_uses::Used;
 use crate::signals;
 use crate::store::Store;
+pub use error::ReloadError;
+use listeners::Place;
 pub use listeners::{Listeners, Prepared, raise_descriptor_limit, set_connection_limit};
 
 /// How long a reload waits until the copy of its file is on disk. The file is in force by then, and the copy
 /// is written all the same.
 const COPY_TIME: Duration = Duration::from_secs(2);
-
-/// A file could not be taken over. The last good one stays in force, unless it is only not confirmed.
-#[derive(Debug, thiserror::Error)]
-pub enum ReloadError {
-    /// The process was started without a file.
-    #[error("there is no config file to read")]
-    NoFile,
-    /// It cannot be read.
-    #[error("read {}: {cause}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What went wrong.
-        #[source]
-        cause: io::Error,
-    },
-    /// It has faults.
-    #[error("{rendered}")]
-    Invalid {
-        /// The faults.
-        diagnostics: Vec<Diagnostic>,
-        /// The faults under the lines they are about.
-        rendered: String,
-    },
-    /// A file that it names cannot be used.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// It changes what only a restart can change.
-    #[error(
-        "{}: only a restart can change this, so nothing of the file is in force; restart, upgrade in place, or take it out of the file until then",
-        paths(.0)
-    )]
-    RestartOnly(Vec<Change>),
-    /// A listener's address cannot be bound.
-    #[error("listeners.{name}: bind {address}: {cause}")]
-    Bind {
-        /// The listener.
-        name: Name,
-        /// Its address.
-        address: std::net::SocketAddr,
-        /// What went wrong.
-        #[source]
-        cause: io::Error,
-    },
-    /// It takes routes away that are still used.
-    #[error(
-        "a reload would remove what is used: {}; wait, keep the route, or force it: switchback reload --force",
-        routes_in_words(.0)
-    )]
-    RouteInUse(Vec<Used>),
-    /// An endpoint leads back here.
-    #[error(
-        "{place}: {endpoint}: switchback itself listens there, requests would go round in circles; use the address of a backend"
-    )]
-    OwnEndpoint {
-        /// Where in the file.
-        place: String,
-        /// The endpoint.
-        endpoint: Endpoint,
-    },
-    /// The controller refused it; or it is in force, and not everybody has confirmed that in time.
-    #[error(transparent)]
-    Refused(#[from] AskError),
-}
-
-fn paths(changes: &[Change]) -> String {
-    let paths: Vec<&str> = changes.iter().map(|change| change.path.as_str()).collect();
-    paths.join(", ")
-}
-
-fn routes_in_words(routes: &[Used]) -> String {
-    let routes: Vec<String> = routes.iter().map(Used::to_string).collect();
-    routes.join("; ")
-}
-
-impl ReloadError {
-    /// Stable code.
-    #[must_use]
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::NoFile => "no_config_file",
-            Self::Read { .. } => "config_unreadable",
-            Self::Invalid { .. } => "config_invalid",
-            Self::File(_) => "config_file_refused",
-            Self::RestartOnly(_) => "restart_only",
-            Self::Bind { .. } => "cannot_bind",
-            Self::RouteInUse(_) => "route_in_use",
-            Self::OwnEndpoint { .. } => "endpoint_refused",
-            Self::Refused(AskError::Refused(refusal)) => refusal.code(),
-            Self::Refused(
-                AskError::Unconfirmed(_) | AskError::NotFollowed | AskError::NotAcknowledged(_),
-            ) => "apply_unconfirmed",
-        }
-    }
-
-    /// Whether the same file may be taken over a moment later.
-    #[must_use]
-    pub fn is_for_now(&self) -> bool {
-        match self {
-            Self::Refused(AskError::Refused(refusal)) => matches!(
-                refusal,
-                Refusal::HandingOver | Refusal::Busy | Refusal::Overtaken | Refusal::NotDurable(_)
-            ),
-            Self::Read { cause, .. } => is_own_want(cause),
-            _ => false,
-        }
-    }
-
-    /// The faults of the file, if that is what is wrong.
-    #[must_use]
-    pub fn diagnostics(&self) -> &[Diagnostic] {
-        match self {
-            Self::Invalid { diagnostics, .. } => diagnostics,
-            _ => &[],
-        }
-    }
-}
 
 /// What a reload did.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -248,7 +130,10 @@ pub struct Reloader {
     store: Store,
     events: Events,
     auth: Arc<Auth>,
+    /// Held for as long as a reload takes, however long the disk does.
     listeners: tokio::sync::Mutex<Listeners>,
+    /// Where they are, for whoever only asks.
+    places: Sender<Vec<Place>>,
     material: Mutex<Arc<Material>>,
     resolver: Resolver,
     last: Mutex<Last>,
@@ -282,9 +167,15 @@ impl Reloader {
         admin_tls: Option<Arc<ArcSwap<rustls::ServerConfig>>>,
         ofrep: Locks,
     ) -> Arc<Self> {
-        let certificates = Sender::new(listeners.certificates());
+        let base = path.as_deref().map_or(Path::new("."), base_of);
+        // They were good a moment ago, when they were taken into use.
+        let others = beside_listeners(&controls.published().config, base);
+        let others = others.inspect_err(|error| tracing::warn!(%error, "look at a certificate"));
+        let certificates = Sender::new(together(&listeners, others.unwrap_or_default()));
+        let places = Sender::new(listeners.places());
         Arc::new(Self {
             certificates,
+            places,
             admin,
             admin_tls,
             ofrep,
@@ -312,20 +203,27 @@ impl Reloader {
     }
 
     /// Where each listener accepts.
-    pub(crate) async fn listening(&self) -> Vec<(Name, SocketAddr)> {
-        self.listeners.lock().await.addresses()
+    pub(crate) fn listening(&self) -> Vec<(Name, SocketAddr)> {
+        let places = self.places.borrow();
+        let places = places.iter();
+        places
+            .map(|place| (place.name.clone(), place.bound))
+            .collect()
     }
 
     /// Where listeners accept, and where flags are asked for.
-    pub(crate) async fn bound(&self) -> Vec<SocketAddr> {
-        let listeners = self.listeners.lock().await.addresses();
-        let listeners = listeners.into_iter().map(|(_, address)| address);
+    pub(crate) fn bound(&self) -> Vec<SocketAddr> {
+        let listeners = self.listening().into_iter().map(|(_, address)| address);
         listeners.chain(self.ofrep.address).collect()
     }
 
     /// The address that each open listener is configured with.
-    pub(crate) async fn configured(&self) -> Vec<(Name, std::net::SocketAddr)> {
-        self.listeners.lock().await.configured()
+    pub(crate) fn configured(&self) -> Vec<(Name, SocketAddr)> {
+        let places = self.places.borrow();
+        let places = places.iter();
+        places
+            .map(|place| (place.name.clone(), place.configured))
+            .collect()
     }
 
     /// The certificates in use, and when that changes.
@@ -467,9 +365,11 @@ impl Reloader {
             .map(|tls| files::admin_tls(tls, base))
             .transpose()?;
         let flag_locks = check_ofrep(config, base)?;
+        let certificates = beside_listeners(config, base)?;
         let nothing = &mut Inherited::default();
         let prepared = listeners.prepare(&self.plane, config, base, nothing)?;
-        prepared.require_no_circle(config, self.admin)?;
+        let others = [self.admin].into_iter().chain(self.ofrep.address);
+        prepared.require_no_circle(config, others)?;
         Ok(Checked {
             changes: switchback_config::diff::changes(&before, config),
             has_new_material: !material.is_same(&old_material),
@@ -479,6 +379,7 @@ impl Reloader {
             tokens,
             admin_tls,
             flag_locks,
+            certificates,
             prepared,
         })
     }
@@ -495,13 +396,10 @@ impl Reloader {
         let Source { text, config, .. } = checked.source;
         let limits = config.limits.clone();
         // New names have addresses before anybody is sent to them.
-        let found = self
+        let addresses = self
             .resolver
             .look_up_file(&config, Some(&checked.before))
             .await;
-        if !found.is_empty() {
-            self.controls.set_addresses(found, Extent::Some);
-        }
         let command = Command::Reload {
             config: Arc::new(config),
         };
@@ -511,8 +409,11 @@ impl Reloader {
             ..Asked::by_itself("file", None)
         };
         let material = checked.material;
-        let new_material = checked.has_new_material.then(|| material.clone());
-        let answer = self.controls.ask_with(command, asked, new_material).await;
+        let brought = Brought {
+            material: checked.has_new_material.then(|| material.clone()),
+            addresses,
+        };
+        let answer = self.controls.ask_with(command, asked, brought).await;
         let (revision, confirmed) = match answer {
             Ok(confirmed) => (confirmed.applied.published.state.revision, Ok(())),
             Err(refused @ AskError::Refused(_)) => return Err(refused.into()),
@@ -520,7 +421,9 @@ impl Reloader {
             Err(error) => (self.controls.published().state.revision, Err(error)),
         };
         listeners.open(&self.plane, checked.prepared);
-        self.certificates.send_replace(listeners.certificates());
+        self.places.send_replace(listeners.places());
+        self.certificates
+            .send_replace(together(&listeners, checked.certificates));
         if let (Some(current), Some(next)) = (&self.admin_tls, checked.admin_tls) {
             current.store(next);
         }
@@ -551,6 +454,13 @@ impl Reloader {
     }
 }
 
+/// All certificates in use, in order.
+fn together(listeners: &Listeners, mut others: Vec<CertificateView>) -> Vec<CertificateView> {
+    others.extend(listeners.certificates());
+    others.sort();
+    others
+}
+
 /// What the file now names for those who ask for flags.
 pub(crate) type FlagLocks = (Option<Arc<rustls::ServerConfig>>, Option<Vec<Token>>);
 
@@ -577,6 +487,8 @@ struct Checked {
     tokens: Option<Vec<Token>>,
     admin_tls: Option<Arc<rustls::ServerConfig>>,
     flag_locks: FlagLocks,
+    /// Certificates beside those of listeners.
+    certificates: Vec<CertificateView>,
     prepared: Prepared,
     changes: Vec<Change>,
 }

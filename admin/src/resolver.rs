@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use switchback_config::units::EndpointHost;
 use tokio::time::Instant;
 
 use crate::builder::Addresses;
-use crate::control::{Controls, Extent, Published};
+use crate::control::{Controls, Found};
 use crate::controller::{allowed, own_addresses};
 use crate::own::leads_here;
 use crate::state::State;
@@ -53,12 +54,9 @@ impl Resolver {
     /// The addresses of all names in a file that are not in `known`; those that cannot be found are
     /// left out.
     pub async fn look_up_file(&self, config: &Config, known: Option<&Config>) -> Addresses {
-        let names_of = |config: &Config| {
-            let services = config.services.values();
-            names(services.flat_map(|service| service.backends.values()))
-        };
-        let known = known.map(names_of).unwrap_or_default();
-        let wanted: Vec<Wanted> = names_of(config).difference(&known).cloned().collect();
+        let known = known.map(names_of_file).unwrap_or_default();
+        let wanted = names_of_file(config);
+        let wanted: Vec<Wanted> = wanted.difference(&known).cloned().collect();
         self.look_up_all(config, wanted, true).collect().await
     }
 
@@ -140,36 +138,46 @@ impl Resolver {
             .map(|wanted| (wanted.clone(), Instant::now() + RESOLVE_MIN))
             .collect();
         loop {
-            let (from_file, from_api) = all_names(&published.borrow_and_update());
-            let wanted: BTreeSet<&Wanted> = from_file.union(&from_api).collect();
-            let mut changed = false;
-            let before = current.len();
-            current.retain(|name, _| wanted.contains(name));
-            changed |= current.len() != before;
+            let now_in_force = published.borrow_and_update().clone();
+            let (config, state) = (&now_in_force.config, &now_in_force.state);
+            let wanted = names_in_use(config, state);
             due.retain(|name, _| wanted.contains(name));
-            for name in wanted {
-                if due.get(name).is_some_and(|due| *due > Instant::now()) {
-                    continue;
-                }
-                let answer = self.look_up(name).await;
-                let earliest = Instant::now() + RESOLVE_MIN;
-                let next = answer
-                    .as_ref()
-                    .map_or(earliest, |(_, until)| (*until).max(earliest));
-                due.insert(name.clone(), next);
-                let Some((mut found, _)) = answer else {
-                    continue;
-                };
-                let config = published.borrow().config.clone();
-                let trusted = from_file.contains(name);
-                found.retain(|address| is_usable(&config, name, *address, trusted));
-                if !found.is_empty() && current.get(name) != Some(&found) {
-                    current.insert(name.clone(), found);
-                    changed = true;
-                }
+            let gone = current.extract_if(|name, _| !wanted.contains(name));
+            let gone = Found {
+                gone: gone.map(|(name, _)| name).collect(),
+                ..Found::default()
+            };
+            if !gone.is_empty() {
+                controls.set_addresses(gone).await;
             }
-            if changed {
-                controls.set_addresses(current.clone(), Extent::All);
+            let now = Instant::now();
+            let is_due = |name: &Wanted| due.get(name).is_none_or(|due| *due <= now);
+            let is_due: Vec<Wanted> = wanted.into_iter().filter(is_due).collect();
+            let from_file = names_of_file(config);
+            let lookups = stream::iter(is_due).map(async |name| (self.look_up(&name).await, name));
+            let lookups = lookups.buffer_unordered(LOOKUPS_AT_ONCE);
+            // What is known goes on; a name that nobody answers for keeps the others no longer than itself.
+            let mut lookups = pin!(lookups.ready_chunks(LOOKUPS_AT_ONCE));
+            while let Some(answers) = lookups.next().await {
+                let mut found = Found::default();
+                for (answer, name) in answers {
+                    let earliest = Instant::now() + RESOLVE_MIN;
+                    let until = answer.as_ref().map(|(_, until)| *until);
+                    due.insert(
+                        name.clone(),
+                        until.map_or(earliest, |until| until.max(earliest)),
+                    );
+                    let mut addresses = answer.map_or_else(Vec::new, |(addresses, _)| addresses);
+                    let trusted = from_file.contains(&name);
+                    addresses.retain(|address| is_usable(config, &name, *address, trusted));
+                    if !addresses.is_empty() && current.get(&name) != Some(&addresses) {
+                        current.insert(name.clone(), addresses.clone());
+                        found.addresses.insert(name, addresses);
+                    }
+                }
+                if !found.is_empty() {
+                    controls.set_addresses(found).await;
+                }
             }
             let next = due.values().min().copied();
             tokio::select! {
@@ -221,13 +229,15 @@ fn names<'a>(backends: impl Iterator<Item = &'a Backend>) -> BTreeSet<Wanted> {
 }
 
 /// The names in the file, and those set over the API.
-fn all_names(published: &Published) -> (BTreeSet<Wanted>, BTreeSet<Wanted>) {
-    let from_file = published
-        .config
-        .services
-        .values()
-        .flat_map(|service| service.backends.values());
-    (names(from_file), names_set(&published.state))
+pub(crate) fn names_in_use(config: &Config, state: &State) -> BTreeSet<Wanted> {
+    let mut names = names_of_file(config);
+    names.append(&mut names_set(state));
+    names
+}
+
+fn names_of_file(config: &Config) -> BTreeSet<Wanted> {
+    let services = config.services.values();
+    names(services.flat_map(|service| service.backends.values()))
 }
 
 fn names_set(state: &State) -> BTreeSet<Wanted> {

@@ -39,6 +39,7 @@ use crate::state::State;
 use database::{Database, Opener};
 use errands::{Errands, Stuck};
 use evidence::{Backlog, Piece};
+use lending::Lent;
 pub use lock::LockError;
 pub use outbox::{List, Outgoing, Settlement, Waiting};
 use queue::{Jobs, Queue};
@@ -165,7 +166,7 @@ impl Store {
         };
         copies::create_private(directory).map_err(unusable)?;
         let lock = lock::take(directory)?;
-        Self::open_locked(directory, lock)
+        Self::open_locked(directory, lock, u64::MAX)
     }
 
     /// The same with the lock of the process that had it until now.
@@ -174,15 +175,21 @@ impl Store {
     /// As [`Store::open`].
     pub fn take_over(directory: &Path, lock: OwnedFd) -> Result<(Self, Found), OpenError> {
         let lock = lock::adopt(directory, lock)?;
-        Self::open_locked(directory, lock)
+        // Its checks go on until this process serves, and beyond if it never does: `Store::close_checks`.
+        Self::open_locked(directory, lock, 0)
     }
 
-    fn open_locked(directory: &Path, lock: lock::Lock) -> Result<(Self, Found), OpenError> {
+    /// Closes the checks of rollbacks up to a number.
+    fn open_locked(
+        directory: &Path,
+        lock: lock::Lock,
+        checks: u64,
+    ) -> Result<(Self, Found), OpenError> {
         let (keeper, found) = Keeper::open(directory, lock, &|| database::opener(directory))?;
         let (store, queue) = Self::new(&keeper);
         std::thread::Builder::new()
             .name("store".into())
-            .spawn(move || keeper.run(&queue))
+            .spawn(move || keeper.run(&queue, checks))
             .map_err(|cause| OpenError::Directory {
                 path: directory.into(),
                 cause,
@@ -263,8 +270,8 @@ struct Keeper {
     trouble: Arc<Trouble>,
     evidence: Backlog,
     lock: lock::Lock,
-    /// Another process writes here, since this revision.
-    lent: Option<u64>,
+    /// Another process writes here, since this.
+    lent: Option<Lent>,
     /// What belongs into the audit since then.
     unwritten: Vec<AuditEntry>,
 }
@@ -342,9 +349,9 @@ impl Keeper {
         Ok((keeper, found))
     }
 
-    fn run(mut self, jobs: &Queue) {
+    fn run(mut self, jobs: &Queue, checks: u64) {
         self.log("close the checks of earlier rollbacks", |d| {
-            d.interrupt_rollbacks()
+            d.interrupt_rollbacks(checks)
         });
         loop {
             let job = if self.is_idle() {

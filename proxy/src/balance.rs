@@ -62,14 +62,34 @@ fn is_usable(endpoint: &EndpointView, now: Duration, siblings: usize) -> bool {
     health.probed() != crate::health::Probed::Down && (siblings == 1 || !health.is_ejected(now))
 }
 
-/// Chooses an endpoint of `backend`, other than `avoid` where there is a choice.
+/// Whether a backend has an endpoint that may be used and is none of `tried`. Never one that is ejected.
+pub(crate) fn has_untried(
+    worker: &Worker,
+    backend: &BackendView,
+    tried: &[Rc<EndpointView>],
+    despite_probes: bool,
+) -> bool {
+    let now = worker.uptime();
+    let mut endpoints = backend.endpoints.iter();
+    endpoints.any(|endpoint| {
+        let health = &endpoint.endpoint.health;
+        let probed_ok = despite_probes || health.probed() != crate::health::Probed::Down;
+        probed_ok && !health.is_ejected(now) && !is_among(tried, endpoint)
+    })
+}
+
+fn is_among(endpoints: &[Rc<EndpointView>], endpoint: &Rc<EndpointView>) -> bool {
+    endpoints.iter().any(|one| Rc::ptr_eq(one, endpoint))
+}
+
+/// Chooses an endpoint of `backend`, none of `avoid` where there is a choice.
 /// `despite_probes`: probes say that nothing works anywhere, so they are not believed.
 pub(crate) fn claim(
     worker: &Rc<Worker>,
     service: &Rc<ServiceView>,
     backend: usize,
     pick: Pick,
-    avoid: Option<&Rc<EndpointView>>,
+    avoid: &[Rc<EndpointView>],
     despite_probes: bool,
 ) -> Option<Claim> {
     let view = &service.backends[backend];
@@ -100,7 +120,7 @@ fn choose(
     worker: &Worker,
     backend: &BackendView,
     balance: Balance,
-    avoid: Option<&Rc<EndpointView>>,
+    avoid: &[Rc<EndpointView>],
     despite_probes: bool,
 ) -> Option<Rc<EndpointView>> {
     let now = worker.uptime();
@@ -108,7 +128,7 @@ fn choose(
         despite_probes || e.endpoint.health.probed() != crate::health::Probed::Down
     };
     let not_ejected = |e: &EndpointView| probed_ok(e) && !e.endpoint.health.is_ejected(now);
-    let not_avoided = |e: &Rc<EndpointView>| !avoid.is_some_and(|avoid| Rc::ptr_eq(avoid, e));
+    let not_avoided = |e: &Rc<EndpointView>| !is_among(avoid, e);
     // From the best circle of candidates to the widest; only the last resort is an ejected one.
     pick_from(worker, backend, balance, |e| {
         not_ejected(e) && not_avoided(e)

@@ -227,6 +227,17 @@ impl RequestError {
         })
     }
 
+    /// Whether the endpoint was not there at all, as this machine or the other one said at once: refused, or no
+    /// way to it.
+    pub(crate) fn is_unreached(&self) -> bool {
+        use io::ErrorKind::{AddrNotAvailable, ConnectionRefused, NetworkUnreachable};
+        let Self::Connect { cause, .. } = self else {
+            return false;
+        };
+        let kinds = [ConnectionRefused, NetworkUnreachable, AddrNotAvailable];
+        kinds.contains(&cause.kind())
+    }
+
     /// Seconds after which a client may try again, where that is useful.
     pub(crate) const fn retry_after(&self) -> Option<&'static str> {
         match self.status() {
@@ -300,6 +311,25 @@ mod tests {
             assert_eq!(limit.map(Limit::name), Some(name));
         }
         assert_eq!(RequestError::NoRoute.limit(), None);
+    }
+
+    #[test]
+    fn only_refusals_that_come_at_once_leave_an_endpoint_unreached() {
+        let address = ([127, 0, 0, 1], 1).into();
+        let connect = |cause: io::ErrorKind| RequestError::Connect {
+            address,
+            cause: cause.into(),
+        };
+        for kind in [
+            io::ErrorKind::ConnectionRefused,
+            io::ErrorKind::NetworkUnreachable,
+            io::ErrorKind::AddrNotAvailable,
+        ] {
+            assert!(connect(kind).is_unreached(), "{kind}");
+        }
+        assert!(!connect(io::ErrorKind::HostUnreachable).is_unreached());
+        assert!(!RequestError::ConnectTimeout(address).is_unreached());
+        assert!(!RequestError::Reset(None).is_unreached());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! and gives it the bytes in any pieces: what arrives together must not change what is read.
 
 mod forward;
+mod watch;
 
 use switchback_config::defaults::limits;
 
@@ -14,6 +15,7 @@ use crate::h1::{request_head, response_head};
 use crate::head::{Fields, Framing, RequestHead, ResponseHead};
 
 pub use forward::{Peer, client_address, forward, forward_h2, shown};
+pub use watch::{FLOODS, Watched, watch};
 
 /// Names in lower case, and values.
 pub type FieldList = Vec<(Vec<u8>, Vec<u8>)>;

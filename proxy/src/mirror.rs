@@ -244,7 +244,7 @@ impl Original {
         if !is_same {
             return None;
         }
-        balance::claim(&self.worker, service, to, Pick::Mirror, None, false)
+        balance::claim(&self.worker, service, to, Pick::Mirror, &[], false)
     }
 
     /// The deadlines of the copy: all of them within the one for everything.

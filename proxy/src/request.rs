@@ -35,7 +35,7 @@ use crate::stopwatch::Stopwatch;
 use crate::timer::Timer;
 use crate::tunnel::Tunnel;
 use crate::upload::Upload;
-use crate::view::{ServiceView, View};
+use crate::view::{EndpointView, ServiceView, View};
 use crate::worker::Worker;
 
 /// Everything about a request that stays the same over its attempts.
@@ -157,10 +157,10 @@ async fn attempt(
     let (mut upload, mut timer) = start_upload(request, service, course)?;
     report.mirror(mirror::choose(request, service, &choice, &mut upload));
     service.budget.note_request(request.worker.now());
-    let (mut retried_from, mut fresh) = (None, false);
+    let (mut tried, mut fresh) = (Vec::new(), false);
     loop {
-        let claim = claim(request, service, &choice, retried_from.as_ref())?;
-        if retried_from.is_none() && !course.tries.rescued {
+        let claim = claim(request, service, &choice, &tried)?;
+        if tried.is_empty() && !course.tries.rescued {
             report.picked(request, &claim, choice.judged_as, client);
             request.stopwatch.start(&claim, choice.judged_as);
         }
@@ -184,7 +184,8 @@ async fn attempt(
         if matches!(failure.error, RequestError::Closed) {
             return Err(begin_again(request, failure, course, report));
         }
-        let repeat = decide(request, service, &failure, &mut course.tries);
+        tried.push(failure.claim.endpoint.clone());
+        let repeat = decide(request, &choice, &failure, &tried, &mut course.tries);
         let outcome = end_attempt(request, &failure, repeat, report);
         let Failure {
             error,
@@ -202,15 +203,15 @@ async fn attempt(
             }
             Repeat::Retry => {
                 claim.cells(|cells| cells.retries.add(1));
-                retried_from = Some(claim.endpoint.clone());
                 fresh = true;
             }
+            Repeat::GoOn => claim.cells(|cells| cells.retries.add(1)),
             Repeat::Rescue => {
                 claim.cells(|cells| cells.rescued.add(1));
                 report.note_rescue(&claim, outcome);
                 notes.rescued = true;
                 (choice.backend, choice.pick) = (service.service.stable, Pick::Rescue);
-                (retried_from, fresh) = (None, false);
+                (tried, fresh) = (Vec::new(), false);
             }
         }
         notes.show_backend(request, service, &choice);
@@ -263,7 +264,7 @@ fn claim(
     request: &Request<'_>,
     service: &Rc<ServiceView>,
     choice: &Choice,
-    avoid: Option<&Rc<crate::view::EndpointView>>,
+    avoid: &[Rc<EndpointView>],
 ) -> Result<Claim, RequestError> {
     let claimed = balance::claim(
         request.worker,
@@ -297,6 +298,7 @@ fn should_rescue(
         repeatable: is_repeatable(request, &service.service.rescue)
             && answer.upload.is_repeatable(),
         rescue_allowed: rescue_allowed(request, service),
+        may_go_on: false,
     };
     let tries = Tries {
         begun: tries.begun + 1,
@@ -370,10 +372,12 @@ fn miss(answer: Answer, tries: &mut Tries, report: &mut Report) -> (Upload, Time
 
 fn decide(
     request: &Request<'_>,
-    service: &ServiceView,
+    choice: &Choice,
     failure: &Failure,
+    tried: &[Rc<EndpointView>],
     tries: &mut Tries,
 ) -> Repeat {
+    let service = &failure.claim.service;
     let began = failure.claim.has_begun() && !failure.unprocessed;
     tries.begun += u32::from(began);
     let outcome = outcome_of(&failure.error);
@@ -391,19 +395,25 @@ fn decide(
         repeatable: is_repeatable(request, &service.service.rescue)
             && failure.upload.is_repeatable(),
         rescue_allowed: rescue_allowed(request, service),
+        may_go_on: failure.error.is_unreached() && {
+            let backend = failure.claim.view();
+            balance::has_untried(request.worker, backend, tried, choice.despite_probes)
+        },
     };
     let nothing_to_gain = matches!(
         failure.error,
         RequestError::QueueFull | RequestError::QueueTimeout | RequestError::OutOfSockets(_)
     );
     let repeat = rescue::decide(failed, *tries);
-    if repeat == Repeat::No
-        || nothing_to_gain
-        || !service
-            .budget
-            .take(request.worker.now(), service.service.rescue.budget)
-    {
+    if repeat == Repeat::No || nothing_to_gain {
         return Repeat::No;
+    }
+    let share = service.service.rescue.budget;
+    if repeat != Repeat::GoOn && !service.budget.take(request.worker.now(), share) {
+        return match failed.may_go_on {
+            true => Repeat::GoOn,
+            false => Repeat::No,
+        };
     }
     tries.retried |= repeat == Repeat::Retry;
     tries.rescued |= repeat == Repeat::Rescue;
@@ -422,7 +432,7 @@ pub(crate) fn end_attempt(
         None if rescue::was_stale(failure.idle_for) && !failure.answered => Outcome::Stale,
         None => outcome_of(&failure.error),
     };
-    if repeat != Repeat::Retry {
+    if !matches!(repeat, Repeat::Retry | Repeat::GoOn) {
         let service = &failure.claim.service;
         let was_slow = match service.service.errors.find(outcome) {
             Finding::NotCounted => request.stopwatch.cancel(),

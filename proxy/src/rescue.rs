@@ -5,6 +5,11 @@
 //! users do not see the canary fail. Each at most once, never more than two attempts that began,
 //! and both within a budget: when everything fails, repeating it doubles the trouble.
 //!
+//! An endpoint that could not be reached at all is no attempt. The request goes on to an endpoint of
+//! the same backend that it has not been to, as often as there is one: that costs nobody anything but a
+//! refusal, and ends when the dead endpoint is ejected. A name with a dead address beside a live one
+//! fails nobody that way, not even in the first moment of a process, when nothing is ejected yet.
+//!
 //! A request that is not safe (RFC 9110, 9.2.1) is repeated only if not one byte of it was sent.
 
 use std::cell::Cell;
@@ -21,6 +26,8 @@ pub(crate) enum Repeat {
     No,
     /// Once more to the same backend, over another endpoint or a fresh connection.
     Retry,
+    /// On to an endpoint of the same backend that the request has not been to. Needs no budget.
+    GoOn,
     /// To stable.
     Rescue,
 }
@@ -40,6 +47,8 @@ pub(crate) struct Failed {
     pub(crate) repeatable: bool,
     /// The method is one that the service rescues.
     pub(crate) rescue_allowed: bool,
+    /// The endpoint could not be reached, and its backend has one that was not tried.
+    pub(crate) may_go_on: bool,
 }
 
 /// What was done for the request before.
@@ -60,6 +69,9 @@ pub(crate) const fn decide(failed: Failed, tries: Tries) -> Repeat {
         failed.may_be_rescued && failed.rescue_allowed && failed.repeatable && failed.is_failure;
     if rescuable && !tries.rescued {
         return Repeat::Rescue;
+    }
+    if failed.may_go_on {
+        return Repeat::GoOn;
     }
     let nothing_sent = !failed.began;
     if !tries.retried && (nothing_sent || (failed.repeatable && !failed.answered)) {
@@ -168,6 +180,7 @@ mod tests {
         may_be_rescued: true,
         repeatable: true,
         rescue_allowed: true,
+        may_go_on: false,
     };
 
     #[expect(clippy::too_many_lines, reason = "a table of cases")]
@@ -261,6 +274,38 @@ mod tests {
                     retried: true,
                     ..none
                 },
+                Repeat::No,
+            ),
+            (
+                "unsafe, unreached, retried, another endpoint",
+                Failed {
+                    began: false,
+                    may_go_on: true,
+                    ..unsafe_
+                },
+                Tries {
+                    retried: true,
+                    ..first
+                },
+                Repeat::GoOn,
+            ),
+            (
+                "canary, unreached, another endpoint",
+                Failed {
+                    began: false,
+                    may_go_on: true,
+                    ..SAFE_CANARY
+                },
+                none,
+                Repeat::Rescue,
+            ),
+            (
+                "two attempts began, another endpoint",
+                Failed {
+                    may_go_on: true,
+                    ..unsafe_
+                },
+                Tries { begun: 2, ..none },
                 Repeat::No,
             ),
             (

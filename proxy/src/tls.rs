@@ -100,6 +100,25 @@ impl Certificate {
     }
 }
 
+/// The first name of the first certificate of a chain, or its subject if it has none, and when it expires.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn name_and_expiry(chain: &[u8]) -> Result<(String, SystemTime), TlsError> {
+    let chain = certificates(chain)?;
+    let leaf = chain.first().ok_or(TlsError::NothingFound {
+        what: "certificate",
+    })?;
+    let (names, expires) = names_and_expiry(leaf)?;
+    let subject = || {
+        let (_, parsed) =
+            X509Certificate::from_der(leaf).map_err(|e| TlsError::Certificate(e.to_string()))?;
+        Ok::<_, TlsError>(parsed.subject().to_string())
+    };
+    let name = names.into_iter().next().map_or_else(subject, Ok)?;
+    Ok((name, expires))
+}
+
 /// The certificates of one listener.
 #[derive(Debug, Default)]
 struct Certificates {

@@ -345,13 +345,18 @@ async fn endpoints_of_the_file_that_lead_back_are_refused() {
     let everywhere = "web: {address: \"0.0.0.0:0\"}";
     let config = crate::support::blue_green(&blue.url(), &green.url(), "")
         .replace("web: {address: \"127.0.0.1:0\"}", everywhere);
+    let config = format!("{config}\nofrep: {{address: \"127.0.0.1:0\"}}\n");
     let proxy = Proxy::start(&config);
     let (web, admin) = (proxy.web.port(), proxy.admin.port());
+    let flags = proxy.run_file()["ofrep"].clone();
+    let flags: std::net::SocketAddr = flags.as_str().unwrap().parse().unwrap();
     for endpoint in [
         format!("http://127.0.0.1:{web}"),
         format!("h2c://127.0.0.9:{web}"),
         format!("http://[::ffff:127.0.0.1]:{web}"),
         format!("http://127.0.0.1:{admin}"),
+        format!("http://{flags}"),
+        format!("http://[::ffff:127.0.0.1]:{}", flags.port()),
     ] {
         proxy.write_config(&config.replace(&green.url(), &endpoint));
         let refused = proxy.post("/v1/reload", Value::Null).await;

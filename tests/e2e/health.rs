@@ -2,7 +2,11 @@
 
 use serde_json::json;
 
-use crate::support::{Http, Origin, Proxy, eventually_async};
+use std::sync::Arc;
+
+use tokio::sync::Barrier;
+
+use crate::support::{Http, Origin, Proxy, blue_green, eventually_async};
 
 const CHECKS: &str = "health: {path: /healthz, interval: 100ms, timeout: 90ms, fall: 2, rise: 1}\nrollback: {unhealthy_for: 1h}";
 
@@ -72,6 +76,62 @@ async fn stable_without_healthy_endpoint_is_not_spilled_unless_asked_for() {
             "{statuses:?}"
         );
     }
+}
+
+/// Starts of a process, and clients that ask it all at once as soon as it listens.
+const STARTS: usize = 5;
+const CLIENTS: usize = 48;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn name_with_a_dead_address_fails_no_request_of_a_fresh_process() {
+    // The name has an IPv6 address, too, where nobody listens.
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let by_name = format!("http://localhost:{}", blue.address.port());
+    let config = blue_green(&by_name, &green.url(), "balance: round_robin");
+    let mut proxy = Proxy::start(&config);
+    for start in 0..STARTS {
+        let ready = Arc::new(Barrier::new(CLIENTS));
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|number| {
+                let (ready, web) = (ready.clone(), proxy.web);
+                // What must not be sent twice is repeated as well: nothing of it was sent.
+                let method = ["GET", "POST"][number % 2];
+                tokio::spawn(async move {
+                    let mut client = Http::connect(web).await;
+                    ready.wait().await;
+                    client.send(method, "/", &[], b"").await.unwrap().status
+                })
+            })
+            .collect();
+        let mut statuses = Vec::new();
+        for client in clients {
+            statuses.push(client.await.unwrap());
+        }
+        let failed: Vec<_> = statuses.iter().filter(|status| **status != 200).collect();
+        assert!(failed.is_empty(), "start {start}: {failed:?}");
+        proxy.crash_and_restart();
+    }
+    assert_eq!(blue.received(), (STARTS * CLIENTS) as u64);
+    // The dead one is known, and not asked any more.
+    let endpoints = proxy.service().await["backends"]["blue"]["endpoints"].clone();
+    assert_eq!(endpoints.as_array().map(Vec::len), Some(2), "{endpoints}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn backend_whose_every_endpoint_is_dead_is_said_to_be_so() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let by_name = format!("http://localhost:{}", dead.local_addr().unwrap().port());
+    drop(dead);
+    let proxy = Proxy::start(&blue_green(&by_name, &green.url(), ""));
+    let first = Http::connect(proxy.web).await.get("/").await;
+    assert_eq!(first.status, 502, "{}", first.text());
+    assert!(first.header("proxy-status").contains("connection_refused"));
+    for _ in 0..20 {
+        let answer = Http::connect(proxy.web).await.get("/").await;
+        assert!(matches!(answer.status, 502 | 503), "{}", answer.text());
+    }
+    assert_eq!(blue.received() + green.received(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -444,7 +444,7 @@ async fn expiry_of_certificates_is_measured_and_warned_about() {
         let mut lines = metrics.lines();
         lines.any(|line| {
             line.starts_with(name)
-                && line.contains("listener=\"web\"")
+                && line.contains("tls=\"listeners.web.tls\"")
                 && line.contains("certificate=\"shop.test\"")
                 && line.ends_with(&format!(" {seconds}"))
         })
@@ -465,4 +465,45 @@ async fn expiry_of_certificates_is_measured_and_warned_about() {
     own.issue(proxy.path(), "shop", &["shop.test"], 2050);
     assert_eq!(proxy.post("/v1/reload", Value::Null).await.status, 200);
     assert!(metric("2524608000").await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn expiry_is_measured_of_every_certificate_that_is_shown_to_anybody() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let directory = tempfile::tempdir().unwrap();
+    let own = Authority::new();
+    own.issue(directory.path(), "flags", &["flags.test"], 2050);
+    own.issue(directory.path(), "client", &[], 2001);
+    let config = blue_green(&blue.url(), &green.url(), "").replace(
+        &format!("endpoints: [\"{}\"]", green.url()),
+        &format!(
+            "endpoints: [\"{}\"], tls: {{client_certificate: client.crt, client_key: client.key}}",
+            green.url()
+        ),
+    );
+    assert!(config.contains("client.crt"), "{config}");
+    let ofrep = "ofrep: {address: \"127.0.0.1:0\", tls: {certificate: flags.crt, key: flags.key}}";
+    let proxy = start(directory, &format!("{config}\n{ofrep}\n"));
+    let expires = async |section: &str, name: &str| {
+        let metrics = proxy.api("GET", "/metrics", Value::Null).await.text();
+        let series = format!(
+            "switchback_certificate_expiry_timestamp_seconds{{tls=\"{section}\",certificate=\"{name}\"}} "
+        );
+        let mut lines = metrics.lines();
+        let value = lines.find_map(|line| line.strip_prefix(&series));
+        value.unwrap_or_else(|| panic!("{metrics}")).to_owned()
+    };
+    let client = "services.shop.backends.green.tls";
+    let subject = "CN=rcgen self signed cert";
+    assert_eq!(expires("ofrep.tls", "flags.test").await, "2524608000");
+    assert_eq!(expires(client, subject).await, "978307200");
+    eventually("it is warned about", || {
+        let log = proxy.log();
+        log.contains("in services.shop.backends.green.tls has expired at 2001-01-01")
+    });
+    own.issue(proxy.path(), "client", &[], 2050);
+    own.issue(proxy.path(), "flags", &["flags.test"], 2051);
+    assert_eq!(proxy.post("/v1/reload", Value::Null).await.status, 200);
+    assert_eq!(expires(client, subject).await, "2524608000");
+    assert_eq!(expires("ofrep.tls", "flags.test").await, "2556144000");
 }

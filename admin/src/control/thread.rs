@@ -9,6 +9,8 @@ mod outgoing;
 mod sharing;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod simulation;
+#[cfg(test)]
+mod tests;
 mod ticks;
 
 use std::collections::BTreeMap;
@@ -31,7 +33,7 @@ use outgoing::Outgoing;
 use sharing::{Sharing, Way};
 
 use super::{
-    Applied, Controls, Durable, Extent, Message, Published, Request, ServiceStatus, Shared,
+    Applied, Controls, Durable, Found, Message, Published, Request, ServiceStatus, Shared,
 };
 use crate::builder::{Addresses, Builder, Material, Plan, health};
 use crate::clock::SteadyClock;
@@ -46,6 +48,7 @@ use crate::flags;
 use crate::handover::Follower;
 use crate::observer::{Clock, Observer};
 use crate::quiet::Quiet;
+use crate::resolver;
 use crate::state::State;
 use crate::store::Store;
 use crate::timings::{Rehearsed, Timings};
@@ -312,6 +315,10 @@ impl Keeper {
                     served = Served::Something;
                     self.serve_urgent(*request);
                 }
+                Ok(Message::Addresses(found, told)) => {
+                    self.set_addresses(found);
+                    let _ = told.send(());
+                }
                 Ok(Message::Stop) | Err(TryRecvError::Disconnected) => return Served::Stop,
                 Ok(message) => self.serve_lending(message),
                 Err(TryRecvError::Empty) => break,
@@ -336,21 +343,33 @@ impl Keeper {
                     served = Served::Something;
                     self.serve_ordinary(*request);
                 }
-                Ok(Message::Addresses(addresses, extent)) => {
-                    served = Served::Something;
-                    match extent {
-                        Extent::All => self.addresses = addresses,
-                        Extent::Some => self.addresses.extend(addresses),
-                    }
-                    let decision = Decision::nothing(&self.world);
-                    self.carry_out(&decision, self.world.state.revision, false);
-                }
                 Ok(Message::Stop) | Err(TryRecvError::Disconnected) => return Served::Stop,
                 Ok(message) => self.serve_lending(message),
                 Err(TryRecvError::Empty) => {}
             }
         }
         served
+    }
+
+    /// Sends requests to where names point now. No change of what is recorded: it waits for no disk, and
+    /// nothing that is on its way there is decided again for it.
+    fn set_addresses(&mut self, found: Found) {
+        let named = resolver::names_in_use(&self.world.config, &self.world.state);
+        let is_gone = |name: &(String, u16)| found.gone.contains(name) && !named.contains(name);
+        self.addresses.retain(|name, _| !is_gone(name));
+        self.addresses.extend(found.addresses);
+        let decision = Decision::nothing(&self.world);
+        self.carry_out(&decision, self.world.state.revision, false);
+    }
+
+    /// Decides something that comes into force at once; refused if it could not be sent along to the process
+    /// that has the state.
+    fn decide_now(&self, command: &Command, asked: &Asked) -> Result<Decision, Refusal> {
+        let decision = self.decide(command, asked)?;
+        match self.lending.is_full() && decision.changes(&self.world) {
+            true => Err(Refusal::Busy),
+            false => Ok(decision),
+        }
     }
 
     fn decide(&self, command: &Command, asked: &Asked) -> Result<Decision, Refusal> {
@@ -369,7 +388,11 @@ impl Keeper {
         if self.lending.is_retired() {
             return self.refuse(request, Refusal::HandingOver);
         }
-        match self.decide(&request.command, &request.asked) {
+        let decided = match request.asked.dry_run {
+            true => self.decide(&request.command, &request.asked),
+            false => self.decide_now(&request.command, &request.asked),
+        };
+        match decided {
             Ok(decision) if request.asked.dry_run => self.answer_dry_run(request, decision),
             Ok(decision) if decision.changes(&self.world) => {
                 let Request {
@@ -403,7 +426,7 @@ impl Keeper {
         let command = Command::Pause {
             service: service.clone(),
         };
-        match self.decide(&command, &asked) {
+        match self.decide_now(&command, &asked) {
             Ok(decision) if decision.changes(&self.world) => {
                 self.apply_now(&command, &asked, &decision);
             }

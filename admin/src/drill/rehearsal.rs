@@ -60,7 +60,7 @@ pub(super) async fn run(
     }
     let impossible = |reason: String| Refusal::DrillImpossible { reason };
     let host = secret_host().map_err(&impossible)?;
-    let listening = drills.reloader.listening().await;
+    let listening = drills.reloader.listening();
     let listeners = listening
         .iter()
         .filter_map(|(name, address)| Some((published.config.listeners.get(name)?, *address)));

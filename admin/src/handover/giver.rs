@@ -79,8 +79,19 @@ impl Relay {
         (Self { carried, audit }, luggage)
     }
 
-    /// Sends a command along, with what was seen of what it took the weight of. If that cannot be done its
-    /// asker hears that it is not durable.
+    /// One from which nobody takes anything for as long as the other value is kept.
+    #[cfg(test)]
+    pub(crate) fn idle() -> (Self, impl Sized) {
+        Self::new()
+    }
+
+    /// Whether there is no room for one more command. Only the control thread takes any.
+    pub(crate) fn is_full(&self) -> bool {
+        !self.carried.is_closed() && self.carried.capacity() == 0
+    }
+
+    /// Sends a command along, with what was seen of what it took the weight of; unless [it is
+    /// full](Self::is_full). If nobody sends it on its asker hears that it is not durable.
     pub(crate) fn carry(
         &self,
         revision: u64,
@@ -300,7 +311,7 @@ impl Giver {
         let plane = self.plane.clone();
         let shared = tokio::task::spawn_blocking(move || plane.share_sockets(SOCKETS_TIME));
         let shared = shared.await.map_err(io::Error::other)??;
-        let configured: HashMap<_, _> = self.reloader.configured().await.into_iter().collect();
+        let configured: HashMap<_, _> = self.reloader.configured().into_iter().collect();
         let (mut listeners, mut sockets) = (Vec::new(), Vec::new());
         for (name, socket) in &shared {
             // One that is not configured any more is just being closed.

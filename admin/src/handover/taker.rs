@@ -161,6 +161,12 @@ impl Succession {
         }
     }
 
+    /// Closes the checks of rollbacks that the old process has begun. To be called once this one serves: until
+    /// then the old one may have to go on with them.
+    pub(crate) async fn close_checks(&self) {
+        self.store.close_checks(self.found).await;
+    }
+
     /// Lets the old process follow every change until it is gone.
     pub(crate) async fn lead(mut self, controls: Controls, followed: watch::Sender<u64>) {
         let mut published = controls.follow();

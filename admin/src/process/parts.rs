@@ -105,7 +105,8 @@ impl Parts {
         let plane = start_plane(&config, traces)?;
         let listeners = Listeners::default();
         let prepared = listeners.prepare(&plane, &config, &base, &mut inherited)?;
-        prepared.require_no_circle(&config, admin.0)?;
+        let flags = ofrep.as_ref().and_then(|(ofrep, _)| ofrep.locks.address);
+        prepared.require_no_circle(&config, [admin.0].into_iter().chain(flags))?;
         if predecessor.is_none() {
             inherited.require_claimed()?;
         }

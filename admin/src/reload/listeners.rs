@@ -34,6 +34,16 @@ struct Open {
     tls: Option<OpenTls>,
 }
 
+/// Where an open listener is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) name: Name,
+    /// As configured; port 0 stays 0.
+    pub(super) configured: std::net::SocketAddr,
+    /// Where it accepts.
+    pub(super) bound: std::net::SocketAddr,
+}
+
 /// Listeners by name.
 #[derive(Debug, Default)]
 pub struct Listeners(HashMap<Name, Open>);
@@ -53,13 +63,13 @@ impl Prepared {
         fresh.chain(self.kept.iter().map(|(_, open, _)| open.bound))
     }
 
-    /// Requires that no endpoint of the file leads here or to the admin API.
+    /// Requires that no endpoint of the file leads here or to where else this process listens: `others`.
     pub(crate) fn require_no_circle(
         &self,
         config: &Config,
-        admin: std::net::SocketAddr,
+        others: impl IntoIterator<Item = std::net::SocketAddr>,
     ) -> Result<(), ReloadError> {
-        let own: Vec<_> = self.addresses().chain([admin]).collect();
+        let own: Vec<_> = self.addresses().chain(others).collect();
         match own::find(config, &own) {
             None => Ok(()),
             Some((place, endpoint)) => Err(ReloadError::OwnEndpoint { place, endpoint }),
@@ -154,36 +164,37 @@ impl Listeners {
         self.0 = open;
     }
 
-    /// Names and expiry of the certificates of each listener.
+    /// The certificates of each listener.
     pub(super) fn certificates(&self) -> Vec<CertificateView> {
         let of = |(name, open): (&Name, &Open)| {
             let open = open.tls.as_ref();
             let expiries = open.map(|open| open.tls.expiries()).unwrap_or_default();
-            let view = |(names, expires)| CertificateView::new(name, names, expires);
+            let view = |(names, expires): (Vec<String>, _)| {
+                let first = names.into_iter().next().unwrap_or_default();
+                CertificateView::new(format!("listeners.{name}.tls"), first, expires)
+            };
             expiries.into_iter().map(view).collect::<Vec<_>>()
         };
-        let mut all: Vec<_> = self.0.iter().flat_map(of).collect();
-        all.sort();
-        all
+        self.0.iter().flat_map(of).collect()
     }
 
-    /// The address that each listener is configured with.
-    pub(super) fn configured(&self) -> Vec<(Name, std::net::SocketAddr)> {
-        let open = self.0.iter();
-        open.map(|(name, open)| (name.clone(), open.configured))
-            .collect()
+    /// Where each listener is.
+    pub(super) fn places(&self) -> Vec<Place> {
+        let open = self.0.iter().map(|(name, open)| Place {
+            name: name.clone(),
+            configured: open.configured,
+            bound: open.bound,
+        });
+        let mut places: Vec<_> = open.collect();
+        places.sort();
+        places
     }
 
     /// Where each listener accepts.
     #[must_use]
     pub fn addresses(&self) -> Vec<(Name, std::net::SocketAddr)> {
-        let mut addresses: Vec<_> = self
-            .0
-            .iter()
-            .map(|(name, open)| (name.clone(), open.bound))
-            .collect();
-        addresses.sort();
-        addresses
+        let places = self.places().into_iter();
+        places.map(|place| (place.name, place.bound)).collect()
     }
 }
 

@@ -301,6 +301,15 @@ impl Database {
         })
     }
 
+    /// Forgets what another process has written for others to hear and read of since then: none of it was
+    /// ever in force where requests were served.
+    pub(super) fn forget_after(&self, revision: u64, message: u64) -> Result<(), String> {
+        self.write(|write| {
+            rollbacks::forget_after(write, revision)?;
+            outbox::forget_from(write, message)
+        })
+    }
+
     pub(super) fn audit(&mut self, entry: &AuditEntry) -> Result<(), String> {
         let link = self.write(|write| audit::append(write, entry))?;
         link.tell(entry);

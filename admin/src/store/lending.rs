@@ -8,6 +8,14 @@ use tokio::sync::oneshot;
 use super::{Job, Keeper, Store};
 use crate::history::AuditEntry;
 
+/// What there was when another process began to write.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lent {
+    revision: u64,
+    /// The number of the next message to a hook.
+    message: u64,
+}
+
 impl Store {
     /// Writes what is left to write and closes the database. Until [`Store::take_back`] nothing is read or
     /// written here; changes that are in force are kept in memory.
@@ -21,6 +29,15 @@ impl Store {
             .try_send(Job::Lend(reply))
             .map_err(|_| "the store is busy".to_owned())?;
         lock.await.map_err(gone)?
+    }
+
+    /// Closes the checks that the process before has left open: of rollbacks up to a number. To be called once
+    /// nobody goes on with them.
+    pub(crate) async fn close_checks(&self, last: u64) {
+        let closed = self.change(move |database| database.interrupt_rollbacks(last));
+        if let Err(error) = closed.await {
+            tracing::warn!(%error, "close the checks of earlier rollbacks");
+        }
     }
 
     /// Takes the directory into use again, and persists what was kept. The last revision that the other
@@ -48,9 +65,12 @@ impl Keeper {
             return Err("what is in force could not be persisted yet".into());
         }
         let lock = self.lock.share().map_err(|error| error.to_string())?;
-        let revision = self.database.number_in_force()?;
+        let lent = Lent {
+            revision: self.database.number_in_force()?,
+            message: self.database.next_message()?,
+        };
         self.database.close();
-        self.lent = Some(revision);
+        self.lent = Some(lent);
         Ok(lock)
     }
 
@@ -69,7 +89,7 @@ impl Keeper {
         for entry in std::mem::take(&mut self.unwritten) {
             self.audit(entry);
         }
-        Ok((written > before).then_some(written))
+        Ok((written > before.revision).then_some(written))
     }
 
     pub(super) fn audit(&mut self, entry: AuditEntry) {
@@ -82,8 +102,9 @@ impl Keeper {
         }
     }
 
-    /// Opens the database and removes what another process has written after a revision; its last one.
-    fn withdraw(&mut self, before: u64) -> Result<u64, String> {
+    /// Opens the database and removes what another process has written since then; its last revision.
+    fn withdraw(&mut self, lent: Lent) -> Result<u64, String> {
+        let before = lent.revision;
         let reopened = self.database.reopen();
         reopened.map_err(|error| format!("the state database cannot be opened again: {error}"))?;
         let written = self.database.number_in_force()?;
@@ -97,6 +118,7 @@ impl Keeper {
         for revision in before + 1..=written {
             self.database.void(revision)?;
         }
+        self.database.forget_after(before, lent.message)?;
         Ok(written)
     }
 }

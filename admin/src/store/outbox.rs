@@ -176,6 +176,16 @@ impl Database {
         })
     }
 
+    /// The number that the next message gets.
+    pub(super) fn next_message(&self) -> Result<u64, String> {
+        let read = self.open_one()?.begin_read().map_err(text)?;
+        let Ok(numbers) = read.open_table(NUMBERS) else {
+            return Ok(1);
+        };
+        let next = numbers.get("next").map_err(text)?;
+        Ok(next.map_or(1, |next| next.value()))
+    }
+
     pub(super) fn enqueue(&self, deliveries: &[Delivery]) -> Result<(), String> {
         self.write(|write| append(write, deliveries))
     }
@@ -299,6 +309,16 @@ pub(super) fn void(write: &WriteTransaction, revision: u64) -> Result<(), String
     let mut held = write.open_table(HELD).map_err(text)?;
     held.remove(revision).map_err(text)?;
     Ok(())
+}
+
+/// Forgets messages from a number on, and whatever is held. Numbers are not given again.
+pub(super) fn forget_from(write: &WriteTransaction, message: u64) -> Result<(), String> {
+    for table in [WAITING, DEAD] {
+        let mut table = write.open_table(table).map_err(text)?;
+        table.retain_in(message.., |_, _| false).map_err(text)?;
+    }
+    let mut held = write.open_table(HELD).map_err(text)?;
+    held.retain(|_, _| false).map_err(text)
 }
 
 /// Lets the messages of all changes go that are held, in order.

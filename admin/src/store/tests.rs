@@ -1,6 +1,7 @@
 //! The store on a real disk.
 
 mod damage;
+mod lending;
 mod observed;
 mod retention;
 

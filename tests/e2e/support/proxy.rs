@@ -102,9 +102,14 @@ impl Proxy {
 
     /// Where a listener other than `web` accepts.
     pub(crate) fn listener(&self, name: &str) -> SocketAddr {
-        let run = std::fs::read_to_string(self.state_dir().join("run.json")).unwrap();
-        let run: Value = serde_json::from_str(&run).unwrap();
+        let run = self.run_file();
         run["listeners"][name].as_str().unwrap().parse().unwrap()
+    }
+
+    /// What it says of itself beside its state.
+    pub(crate) fn run_file(&self) -> Value {
+        let run = std::fs::read_to_string(self.state_dir().join("run.json")).unwrap();
+        serde_json::from_str(&run).unwrap()
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -38,7 +38,10 @@ services:
 const METHODS: [&str; 6] = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD"];
 
 /// What may be seen without a token.
-const OPEN: [&str; 4] = ["/livez", "/readyz", "/healthz", "/metrics"];
+const OPEN: [&str; 7] = ["/", "/livez", "/readyz", "/healthz", "/metrics", "/ui", "/docs"];
+
+/// The same of what begins so: the dashboard, which asks for a token itself, and the documentation.
+const OPEN_FILES: [&str; 2] = ["/ui/", "/docs/"];
 
 /// What no path may contain.
 const TRICKS: [&str; 7] = ["//", "/./", "/../", ";", "%2f", "%00", "%2e"];
@@ -151,7 +154,8 @@ fn check(server: &Server, input: &[u8]) {
     if TRICKS.iter().any(|trick| path.contains(trick)) {
         assert_eq!(status, 400, "{method} {target}");
     }
-    if token.is_none() && !OPEN.contains(&&path[..]) {
+    let is_open = OPEN.contains(&&path[..]) || OPEN_FILES.iter().any(|files| path.starts_with(files));
+    if token.is_none() && !is_open {
         assert!(status >= 400, "{method} {target} without a token: {status}");
     }
     if status >= 400 && method != "HEAD" {

@@ -264,7 +264,7 @@ pub(in crate::api) async fn set_backend(
             detail,
         ));
     }
-    let mut own = api.reloader.bound().await;
+    let mut own = api.reloader.bound();
     own.push(api.address);
     crate::own::refuse(&endpoints, &own)?;
     let command = Command::SetBackend {

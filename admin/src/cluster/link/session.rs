@@ -23,7 +23,7 @@ use super::read::{self, Checkpoint, Membership, parse};
 use super::{Link, Pulse};
 use crate::cluster::wire::{News, NotAdded, Served};
 use crate::cluster::{About, Contact, Entry, Head, Instance, Order, Roster, Sealed};
-use crate::control::{Controls, Extent};
+use crate::control::{Controls, Found};
 use crate::resolver::Resolver;
 use crate::state::State;
 
@@ -338,7 +338,11 @@ impl<'a> Session<'a> {
                 .look_up_new(&published.config, known, state)
                 .await;
             if !found.is_empty() {
-                self.controls.set_addresses(found, Extent::Some);
+                let found = Found {
+                    addresses: found,
+                    gone: Vec::new(),
+                };
+                self.controls.set_addresses(found).await;
             }
         }
     }

@@ -36,6 +36,11 @@ impl Lending {
         self.retired
     }
 
+    /// Whether nothing more can be sent along for now: what came into force would be lost with this process.
+    pub(super) fn is_full(&self) -> bool {
+        self.relay.as_ref().is_some_and(Relay::is_full)
+    }
+
     /// No change is being written.
     pub(super) fn tell(&mut self) {
         if let Some(told) = self.told.take() {

@@ -37,7 +37,7 @@ impl Keeper {
             sentence,
         };
         let command = Command::Reject { failing };
-        if let Ok(decision) = self.decide(&command, &asked)
+        if let Ok(decision) = self.decide_now(&command, &asked)
             && decision.changes(&self.world)
         {
             self.apply_now(&command, &asked, &decision);

@@ -6,6 +6,7 @@ use switchback_config::model::Name;
 
 use super::{Durable, Keeper, Pending, Request, Way};
 use crate::command::{Command, Refusal};
+use crate::control::Brought;
 use crate::controller::Decision;
 use crate::effective::Effective;
 
@@ -17,7 +18,7 @@ impl Keeper {
         }
         match self.decide(&request.command, &request.asked) {
             Ok(decision) if request.asked.dry_run => self.answer_dry_run(request, decision),
-            Ok(decision) if decision.changes(&self.world) || request.material.is_some() => {
+            Ok(decision) if decision.changes(&self.world) || request.brought.material.is_some() => {
                 if self.sharing.way() == Way::Away {
                     return self.do_alone(request, &decision);
                 }
@@ -35,7 +36,7 @@ impl Keeper {
     }
 
     /// The others cannot be told: nothing changes but this instance's own file.
-    fn do_alone(&mut self, request: Request, decision: &Decision) {
+    fn do_alone(&mut self, mut request: Request, decision: &Decision) {
         if !matches!(request.command, Command::Reload { .. }) {
             return self.refuse(request, Refusal::ClusterAway);
         }
@@ -43,14 +44,20 @@ impl Keeper {
             config: decision.config.clone(),
             ..Decision::nothing(&self.world)
         };
-        if let Some(material) = &request.material {
-            self.material = material.clone();
-        }
+        self.take_over(std::mem::take(&mut request.brought));
         let fence = self.carry_out(&own, self.world.state.revision, true);
         self.sharing.note_file_changed();
         self.tell_served();
         let applied = self.applied(Vec::new(), Some(fence), Durable::Known(true));
         let _ = request.reply.send(Ok(applied));
+    }
+
+    /// What came with a file.
+    pub(super) fn take_over(&mut self, brought: Brought) {
+        if let Some(material) = brought.material {
+            self.material = material;
+        }
+        self.addresses.extend(brought.addresses);
     }
 
     fn persist(&mut self, pending: Pending) {
@@ -102,14 +109,12 @@ impl Keeper {
             Ok(_) => {}
         }
         let Pending {
-            request,
+            mut request,
             decision,
             revision,
             ..
         } = pending;
-        if let Some(material) = &request.material {
-            self.material = material.clone();
-        }
+        self.take_over(std::mem::take(&mut request.brought));
         let new_routes = matches!(request.command, Command::Reload { .. } | Command::Drill(_));
         let fence = self.carry_out(&decision, revision, new_routes);
         self.store.release(revision);
@@ -172,7 +177,7 @@ impl Keeper {
         if undoes || turns_on {
             return self.refuse(request, Refusal::Overtaken);
         }
-        if !again.changes(&self.world) && request.material.is_none() {
+        if !again.changes(&self.world) && request.brought.material.is_none() {
             return self.answer_unchanged(request, again.notes);
         }
         self.numbered += 1;

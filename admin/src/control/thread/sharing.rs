@@ -16,7 +16,7 @@ use super::{Keeper, Pending};
 use crate::cluster::wire::{ControlEnd, News, NotAdded, Served};
 use crate::cluster::{Entry, Head, Recorded, Sealed, Unshared};
 use crate::command::{Asked, Author, Command, Refusal, Urgent};
-use crate::control::{Durable, Request, Shared};
+use crate::control::{Brought, Durable, Request, Shared};
 use crate::controller::{Decision, Outlook, World, apply};
 use crate::drill::shadow::is_shadow;
 use crate::state::{FlagState, ServiceState, State};
@@ -312,7 +312,7 @@ impl Keeper {
         self.serve_ordinary(Request {
             command: Command::Reload { config },
             asked: Asked::by_itself("start", None),
-            material: None,
+            brought: Brought::default(),
             record: None,
             reply,
         });
@@ -386,14 +386,12 @@ impl Keeper {
             return self.rebase(&foreign);
         };
         let Pending {
-            request,
+            mut request,
             decision,
             revision,
             base,
         } = *pending;
-        if let Some(material) = &request.material {
-            self.material = material.clone();
-        }
+        self.take_over(std::mem::take(&mut request.brought));
         let new_routes = matches!(request.command, Command::Reload { .. } | Command::Drill(_));
         let before = self.world.clone();
         let fence = if base == before.state.revision && foreign.is_empty() {

@@ -33,7 +33,7 @@ use super::{Keeper, Message, Request, Start, Time};
 use crate::builder::{Addresses, Material, find};
 use crate::clock::SteadyClock;
 use crate::command::{Asked, Cause, Command, Refusal};
-use crate::control::{Applied, Durable};
+use crate::control::{Applied, Brought, Durable};
 use crate::events::Events;
 use crate::handover;
 use crate::observer::{Alert, Clock};
@@ -215,7 +215,7 @@ impl<'a> Simulation<'a> {
         let request = Request {
             command: command.clone(),
             asked,
-            material: None,
+            brought: Brought::default(),
             record: None,
             reply,
         };

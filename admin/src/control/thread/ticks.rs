@@ -118,7 +118,7 @@ impl Keeper {
             cause,
             force: false,
         };
-        match self.decide(&command, &asked) {
+        match self.decide_now(&command, &asked) {
             Ok(decision) if decision.changes(&self.world) => {
                 self.apply_now(&command, &asked, &decision);
             }

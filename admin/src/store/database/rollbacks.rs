@@ -34,10 +34,11 @@ impl Database {
         Ok(true)
     }
 
-    /// Closes the checks that a former process has left open.
-    pub(in crate::store) fn interrupt_rollbacks(&self) -> Result<(), String> {
+    /// Closes the checks that a former process has left open, of rollbacks up to a number.
+    pub(in crate::store) fn interrupt_rollbacks(&self, last: u64) -> Result<(), String> {
         let pending = |summary: &Summary| summary.recovery == RecoveryState::Pending;
-        let summaries = self.rollbacks(None, None, usize::MAX)?;
+        let below = last.checked_add(1);
+        let summaries = self.rollbacks(None, below, usize::MAX)?;
         for summary in summaries.iter().filter(|summary| pending(summary)) {
             if let Some(mut record) = self.rollback(summary.id)? {
                 record.recovery = record.recovery.interrupted(RESTARTED);
@@ -82,6 +83,17 @@ impl Database {
         let row = table.get(id).map_err(text)?;
         row.map(|row| unseal(row.value())).transpose()
     }
+}
+
+/// Forgets what is recorded of rollbacks after a revision.
+pub(super) fn forget_after(write: &WriteTransaction, revision: u64) -> Result<(), String> {
+    let mut records = write.open_table(ROLLBACKS).map_err(text)?;
+    let mut summaries = write.open_table(SUMMARIES).map_err(text)?;
+    let after = revision.saturating_add(1)..;
+    records
+        .retain_in(after.clone(), |_, _| false)
+        .map_err(text)?;
+    summaries.retain_in(after, |_, _| false).map_err(text)
 }
 
 fn put(write: &WriteTransaction, record: &Record) -> Result<(), String> {
