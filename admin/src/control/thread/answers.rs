@@ -145,7 +145,7 @@ impl Keeper {
         }
     }
 
-    pub(super) fn answer_unchanged(&self, request: Request, notes: Vec<Note>) {
+    pub(super) fn answer_unchanged(&mut self, request: Request, notes: Vec<Note>) {
         // The file is read whenever it may have changed, and rollouts are looked at all the time; that
         // nothing came of it is no news.
         if !matches!(
@@ -161,9 +161,12 @@ impl Keeper {
                 None,
             ));
         }
-        let _ = request
-            .reply
-            .send(Ok(self.applied(notes, None, Durable::Known(true))));
+        // Others may still have to follow what was asked for before.
+        let applied = Applied {
+            shared: self.shared_so_far(),
+            ..self.applied(notes, None, Durable::Known(true))
+        };
+        let _ = request.reply.send(Ok(applied));
     }
 
     pub(super) fn answer_dry_run(&self, request: Request, decision: Decision) {

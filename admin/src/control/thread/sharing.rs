@@ -105,6 +105,15 @@ impl Sharing {
         end.map(|end| end.instance.clone()).unwrap_or_default()
     }
 
+    /// Under which number something is shared that has this one here. Nobody is kept waiting for etcd.
+    fn number_of(&mut self, here: u64) -> oneshot::Receiver<u64> {
+        let (sender, receiver) = oneshot::channel();
+        if self.joined {
+            self.waiting.push((here, sender));
+        }
+        receiver
+    }
+
     /// Tells those who wait the number of what is shared: all up to `here` are in revision `shared`.
     fn tell_shared(&mut self, here: u64, shared: u64) {
         let waiting = std::mem::take(&mut self.waiting);
@@ -179,10 +188,23 @@ impl Keeper {
         };
         let revision = commit.state.revision;
         self.sharing.records.push_back((revision, recorded));
-        let (sender, receiver) = oneshot::channel();
-        self.sharing.waiting.push((revision, sender));
+        let number = self.sharing.number_of(revision);
         self.propose_unshared();
-        Shared::UnderWay(receiver)
+        Shared::UnderWay(number)
+    }
+
+    /// Whether the others know of what is in force here.
+    pub(super) fn shared_so_far(&mut self) -> Shared {
+        let Some(head) = &self.world.state.shared else {
+            return Shared::Alone;
+        };
+        if self.sharing.end.is_none() {
+            return Shared::Alone;
+        }
+        if self.world.state.unshared.is_empty() {
+            return Shared::Known(head.revision);
+        }
+        Shared::UnderWay(self.sharing.number_of(self.world.state.revision))
     }
 
     /// Has everything added that is in force here and not shared yet.
@@ -400,6 +422,11 @@ impl Keeper {
             let (command, asked) = (&request.command, &request.asked);
             let mut commit = self.commit(&before, command, asked, &decision, revision, true);
             commit.state = Arc::new(self.world.state.clone());
+            // As everybody records it.
+            if let Some(recorded) = change.entry.records.last() {
+                commit.revision = recorded.revision.clone();
+                commit.audit = recorded.audit.clone();
+            }
             self.store.commit(commit, Box::new(|_| ()));
             self.tell_served();
             Some(fence)
