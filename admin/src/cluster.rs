@@ -28,6 +28,7 @@ mod entry;
 mod fleet;
 #[cfg(feature = "etcd")]
 mod link;
+pub(crate) mod list;
 pub(crate) mod pool;
 mod roster;
 pub(crate) mod wire;

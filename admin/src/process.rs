@@ -199,7 +199,7 @@ impl Process {
         let (followed, follower) = watch::channel(NOBODY);
         let state = recover(found, &parts.events);
         parts.look_up_set(&state).await;
-        let (joining, link) = parts.join()?.unzip();
+        let (joining, link) = parts.join(&state)?.unzip();
         let start = Start {
             plane: parts.plane.clone(),
             config: parts.config.clone(),

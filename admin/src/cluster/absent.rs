@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use switchback_config::model::Cluster;
 
 use super::wire::Joining;
-use super::{About, NotBuilt};
+use super::{About, Head, NotBuilt};
 use crate::control::Controls;
 use crate::resolver::Resolver;
 
@@ -17,7 +17,11 @@ pub(crate) struct Link(Infallible);
 pub(crate) struct Running(Infallible);
 
 #[expect(clippy::needless_pass_by_value, reason = "as where it is built in")]
-pub(crate) fn prepare(_: &Cluster, _: PathBuf) -> Result<(Joining, Link), NotBuilt> {
+pub(crate) fn prepare(
+    _: &Cluster,
+    _: PathBuf,
+    _: Option<Head>,
+) -> Result<(Joining, Link), NotBuilt> {
     Err(NotBuilt)
 }
 

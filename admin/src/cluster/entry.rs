@@ -124,7 +124,12 @@ impl Entry {
         };
         Self {
             whole: true,
-            knows: state.shared.as_ref().map_or(0, |head| head.revision),
+            knows: [state.shared.as_ref(), after]
+                .into_iter()
+                .flatten()
+                .map(|head| head.revision)
+                .max()
+                .unwrap_or(0),
             ..Self::between(instance, &nothing, state, Vec::new())
         }
     }

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::fleet::Ordered;
 use super::wire::{self, Joining, LinkEnd, News, Teller};
-use super::{About, Contact, Fleet, NotBuilt, Roster};
+use super::{About, Contact, Fleet, Head, NotBuilt, Roster};
 use crate::control::Controls;
 use crate::resolver::Resolver;
 use keys::Keys;
@@ -73,11 +73,15 @@ impl Shown {
     }
 }
 
-/// Makes both ends of the link.
+/// Makes both ends of the link. `own`: the last change that is in the state of this instance.
 #[expect(clippy::unnecessary_wraps, reason = "as where it is not built in")]
-pub(crate) fn prepare(cluster: &Cluster, base: PathBuf) -> Result<(Joining, Link), NotBuilt> {
+pub(crate) fn prepare(
+    cluster: &Cluster,
+    base: PathBuf,
+    own: Option<Head>,
+) -> Result<(Joining, Link), NotBuilt> {
     let instance = cluster.instance.clone().unwrap_or_else(machine);
-    let (end, link_end, thread) = wire::ends(instance.clone());
+    let (end, link_end, thread) = wire::ends(instance.clone(), own);
     let (shown, roster) = watch::channel(Arc::new(Roster::unknown(Timestamp::now())));
     let (order, orders) = mpsc::channel(8);
     let fleet = Fleet {

@@ -105,6 +105,12 @@ impl Teller {
         self.wake();
     }
 
+    /// The same, if there is a place.
+    #[cfg(test)]
+    pub(crate) fn try_tell(&self, news: News) -> bool {
+        self.news.try_send(news).is_ok()
+    }
+
     fn wake(&self) {
         if let Some(thread) = &*self.thread.borrow() {
             thread.unpark();
@@ -130,11 +136,18 @@ const NEWS: usize = 256;
 /// How long to wait for a place among them.
 const FULL: Duration = Duration::from_millis(1);
 
-/// Both ends; the sender is told which thread to wake.
-pub(crate) fn ends(instance: Name) -> (ControlEnd, LinkEnd, watch::Sender<Option<Thread>>) {
+/// Both ends; the sender is told which thread to wake. `own`: the last change that is in the state of this
+/// instance.
+pub(crate) fn ends(
+    instance: Name,
+    own: Option<Head>,
+) -> (ControlEnd, LinkEnd, watch::Sender<Option<Thread>>) {
     let (proposals, proposed) = mpsc::channel(PROPOSALS);
     let (news, heard) = sync_channel(NEWS);
-    let (served, is_served) = watch::channel(Served::default());
+    let (served, is_served) = watch::channel(Served {
+        head: own,
+        fence: None,
+    });
     let (woken, thread) = watch::channel(None);
     let control = ControlEnd {
         instance,

@@ -153,10 +153,10 @@ impl Parts {
     }
 
     /// What to share with other instances, if there are to be any.
-    pub(super) fn join(&self) -> Result<Option<(Joining, Link)>, NotBuilt> {
+    pub(super) fn join(&self, state: &State) -> Result<Option<(Joining, Link)>, NotBuilt> {
         let cluster = self.config.cluster.as_ref();
         cluster
-            .map(|cluster| cluster::prepare(cluster, self.base.clone()))
+            .map(|cluster| cluster::prepare(cluster, self.base.clone(), state.shared.clone()))
             .transpose()
     }
 

@@ -8,23 +8,14 @@ use switchback_config::model::Name;
 
 use super::etcd::Connection;
 use super::keys::{Keys, Place};
-use crate::cluster::{Entry, Head, Instance, Sealed};
+use crate::cluster::list::List;
+use crate::cluster::{Entry, Head, Instance};
 use crate::state::State;
-
-/// Changes that a newcomer takes into its history.
-const HISTORY: usize = 100;
 
 /// What is shared.
 #[derive(Debug, Default)]
 pub(super) struct Whole {
-    /// The state; none: nothing was ever shared.
-    pub(super) state: Option<State>,
-    /// The changes after the ones that this instance has.
-    pub(super) missed: Vec<Sealed>,
-    /// Whether it goes on from what this instance has.
-    pub(super) follows: bool,
-    /// What whoever brought the last change had seen, if it is a whole state.
-    pub(super) knows: Option<u64>,
+    pub(super) list: List,
     /// The last write of the head; 0: there is none.
     pub(super) head_written: i64,
     /// The moment: watch from the next one on.
@@ -87,56 +78,9 @@ pub(super) async fn read(
             None => {}
         }
     }
-    let Some(head) = head else {
-        return Ok(whole);
-    };
-    whole.state = Some(state_at(&head, checkpoint, &log)?);
-    whole.follows = own.is_some_and(|own| follows(own, &head, &log));
-    let last = log.last().map(|sealed| &sealed.entry);
-    whole.knows = last.filter(|entry| entry.whole).map(|entry| entry.knows);
-    let after = own.filter(|_| whole.follows).map_or(0, |own| own.revision);
-    log.retain(|sealed| sealed.head.revision > after);
-    if !whole.follows {
-        log.drain(..log.len().saturating_sub(HISTORY));
-    }
-    whole.missed = log;
+    let checkpoint = checkpoint.map(|checkpoint| checkpoint.state);
+    whole.list = List::read(head, checkpoint, log, own)?;
     Ok(whole)
-}
-
-/// The state after the last change.
-fn state_at(head: &Head, checkpoint: Option<Checkpoint>, log: &[Sealed]) -> Result<State, String> {
-    let mut state = checkpoint.map_or_else(State::default, |checkpoint| checkpoint.state);
-    let begins = state.shared.as_ref().map_or(0, |head| head.revision);
-    for change in log.iter().filter(|change| change.head.revision > begins) {
-        let last = state.shared.as_ref().map(|head| &head.hash);
-        if change.entry.previous.as_ref() != last && !change.entry.whole {
-            return Err(format!(
-                "the list of changes in etcd is broken before {}",
-                change.head.revision
-            ));
-        }
-        change.entry.apply(&change.head, &mut state);
-    }
-    match state.shared.as_ref() == Some(head) {
-        true => Ok(state),
-        false => Err("the list of changes in etcd does not lead to its head".into()),
-    }
-}
-
-/// Whether a list goes on from a head. What was removed from it, since it was too old, did.
-fn follows(own: &Head, head: &Head, log: &[Sealed]) -> bool {
-    if own.revision >= head.revision {
-        return own == head;
-    }
-    let same = log
-        .iter()
-        .find(|change| change.head.revision == own.revision);
-    match same {
-        Some(change) => change.head == *own,
-        None => log
-            .first()
-            .is_some_and(|first| first.head.revision > own.revision),
-    }
 }
 
 fn gets<const N: usize>(response: &TxnResponse) -> Result<[Vec<KeyValue>; N], String> {

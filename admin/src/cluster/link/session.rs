@@ -115,7 +115,7 @@ impl<'a> Session<'a> {
             renewed,
             asked: VecDeque::new(),
             events,
-            state: whole.state.clone().unwrap_or_default(),
+            state: whole.list.state.clone().unwrap_or_default(),
             head_written: whole.head_written,
             second: None,
             checkpoint: 0,
@@ -129,15 +129,9 @@ impl<'a> Session<'a> {
 
     /// Tells everybody here.
     async fn join(&mut self, whole: read::Whole) {
-        self.look_up_names(whole.state.as_ref()).await;
+        self.look_up_names(whole.list.state.as_ref()).await;
         let head = self.state.shared.clone();
-        let joined = News::Joined {
-            shared: whole.state.map(Box::new),
-            missed: whole.missed,
-            follows: whole.follows,
-            knows: whole.knows,
-        };
-        self.link.end.tell(joined).await;
+        self.link.end.tell(whole.list.news()).await;
         self.link.shown.change(|roster| {
             *roster = Roster {
                 contact: Contact::Joined,

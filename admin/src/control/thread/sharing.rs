@@ -444,8 +444,8 @@ impl Keeper {
     }
 
     fn heed_refusal(&mut self, hash: &str, why: &NotAdded) {
-        let flight = self.sharing.flight.take();
-        let Some(flight) = flight.filter(|flight| flight.hash == hash) else {
+        let is_ours = |flight: &mut Flight| flight.hash == hash;
+        let Some(flight) = self.sharing.flight.take_if(is_ours) else {
             return;
         };
         if flight.is_ordinary

@@ -8,6 +8,8 @@
 //! whether every promise still holds.
 
 mod chance;
+#[cfg(test)]
+mod fleet;
 mod oracle;
 mod script;
 #[cfg(test)]

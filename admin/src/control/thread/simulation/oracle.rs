@@ -259,7 +259,7 @@ fn insists(command: &Command) -> bool {
     }
 }
 
-fn check_blocks(name: &Name, effective: &Effective, state: &State) {
+pub(super) fn check_blocks(name: &Name, effective: &Effective, state: &State) {
     let blocked = |label: &str| {
         let state = state.services.get(name);
         state.is_some_and(|state| state.blocked.contains_key(label))

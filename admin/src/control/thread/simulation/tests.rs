@@ -18,6 +18,16 @@ fn number(name: &str) -> Option<u64> {
 #[test]
 fn promises_hold_whatever_happens_in_whatever_order() {
     let scene = Scene::new();
+    with_seeds(|seed, directory| scene.play(Chance::of_seed(seed), directory));
+}
+
+#[test]
+fn instances_agree_whatever_happens_between_them() {
+    let harbour = fleet::Harbour::new();
+    with_seeds(|seed, directory| harbour.play(Chance::of_seed(seed), directory));
+}
+
+fn with_seeds(play: impl Fn(u64, &Path)) {
     let (first, count) = match number("SWITCHBACK_SEED") {
         Some(seed) => (seed, 1),
         None => match number("SWITCHBACK_SEEDS") {
@@ -27,7 +37,7 @@ fn promises_hold_whatever_happens_in_whatever_order() {
     };
     for seed in first..first + count {
         let directory = tempfile::tempdir().expect("a directory");
-        let play = AssertUnwindSafe(|| scene.play(Chance::of_seed(seed), directory.path()));
+        let play = AssertUnwindSafe(|| play(seed, directory.path()));
         if let Err(panic) = catch_unwind(play) {
             println!("SWITCHBACK_SEED={seed}");
             resume_unwind(panic);
