@@ -27,7 +27,7 @@ use switchback_proxy::health::is_own_want;
 use tokio::sync::watch::{Receiver, Sender};
 use utoipa::ToSchema;
 
-use crate::api::views::schema;
+use crate::api::views::{Followed, schema};
 use crate::auth::{Auth, Token};
 use crate::builder::Material;
 use crate::certificates::CertificateView;
@@ -148,7 +148,12 @@ impl ReloadError {
         match self {
             Self::Refused(AskError::Refused(refusal)) => matches!(
                 refusal,
-                Refusal::HandingOver | Refusal::Busy | Refusal::Overtaken | Refusal::NotDurable(_)
+                Refusal::HandingOver
+                    | Refusal::Busy
+                    | Refusal::Overtaken
+                    | Refusal::NotDurable(_)
+                    | Refusal::ClusterAway
+                    | Refusal::ClusterUnknown
             ),
             Self::Read { cause, .. } => is_own_want(cause),
             _ => false,
@@ -178,6 +183,10 @@ pub struct Report {
     /// It was a dry run: the file was only looked at.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
+    /// Whether the other instances follow.
+    #[serde(flatten)]
+    #[schema(inline)]
+    pub(crate) followed: Followed,
 }
 
 /// A file that was read and found good.
@@ -426,6 +435,7 @@ impl Reloader {
             revision: self.controls.published().state.revision,
             changes,
             dry_run: true,
+            followed: Followed::default(),
         })
     }
 
@@ -513,8 +523,12 @@ impl Reloader {
         let material = checked.material;
         let new_material = checked.has_new_material.then(|| material.clone());
         let answer = self.controls.ask_with(command, asked, new_material).await;
+        let mut acknowledged = None;
         let (revision, confirmed) = match answer {
-            Ok(confirmed) => (confirmed.applied.published.state.revision, Ok(())),
+            Ok(confirmed) => {
+                acknowledged = confirmed.acknowledged;
+                (confirmed.applied.published.state.revision, Ok(()))
+            }
             Err(refused @ AskError::Refused(_)) => return Err(refused.into()),
             // Requests go by it already, so all else that it says comes into force too.
             Err(error) => (self.controls.published().state.revision, Err(error)),
@@ -546,6 +560,7 @@ impl Reloader {
             revision,
             changes: checked.changes,
             dry_run: false,
+            followed: acknowledged.into(),
         };
         Ok((report, confirmed))
     }

@@ -40,6 +40,8 @@ mod hooks_standards;
 mod image_rollback;
 mod import;
 mod init;
+#[cfg(feature = "etcd")]
+mod instances;
 mod judge;
 mod limits;
 mod limits_of_time;
@@ -78,3 +80,5 @@ mod upstream_framing;
 mod upstream_h2;
 mod versions;
 mod wire;
+#[cfg(not(feature = "etcd"))]
+mod without_etcd;
