@@ -6,6 +6,7 @@
 
 mod asset;
 pub(crate) mod body;
+mod cluster;
 mod condition;
 mod dashboard;
 mod database;
@@ -242,12 +243,21 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(recovery::ready))
         .routes(routes!(recovery::methods))
         .routes(routes!(recovery::diagnose))
+        .merge(routes_of_the_process())
+}
+
+/// Those that are about the process, and about others beside it.
+fn routes_of_the_process() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(cluster::show))
+        .routes(routes!(cluster::drain))
+        .routes(routes!(cluster::remove))
         .routes(routes!(reads::config))
         .routes(routes!(reads::whoami))
         .routes(routes!(document::openapi))
-        .routes(routes!(reads::livez))
-        .routes(routes!(reads::readyz))
-        .routes(routes!(reads::healthz))
+        .routes(routes!(reads::probes::livez))
+        .routes(routes!(reads::probes::readyz))
+        .routes(routes!(reads::probes::healthz))
         .routes(routes!(reads::metrics))
 }
 

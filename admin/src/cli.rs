@@ -6,6 +6,7 @@
 
 mod args;
 mod client;
+mod cluster;
 mod database;
 mod drill;
 mod events;
@@ -34,9 +35,10 @@ use switchback_config::defaults;
 
 use args::Output;
 pub use args::{
-    Args, BackendVerb, Color, DeclaredArgs, DemoArgs, DeployArgs, DiffArgs, FlagVerb, GateVerb,
-    HistoryArgs, HooksVerb, ImportTool, InitArgs, MigrationArg, PhaseArg, PlanArgs, RestoreArgs,
-    RolloutVerb, RunArgs, RunbookVerb, SchemaVerb, SimulateArgs, Target, TokenVerb, Verb, WayBack,
+    Args, BackendVerb, ClusterVerb, Color, DeclaredArgs, DemoArgs, DeployArgs, DiffArgs, FlagVerb,
+    GateVerb, HistoryArgs, HooksVerb, ImportTool, InitArgs, MigrationArg, PhaseArg, PlanArgs,
+    RestoreArgs, RolloutVerb, RunArgs, RunbookVerb, SchemaVerb, SimulateArgs, Target, TokenVerb,
+    Verb, WayBack,
 };
 use client::ClientError;
 pub use files::{find_config, state_dir};
@@ -205,6 +207,7 @@ fn online(target: &Target, verb: Verb) -> Result<u8, Failed> {
             Verb::Audit { verify: true } => show::check_audit(&client).await,
             Verb::Healthcheck => show::healthcheck(&client).await,
             Verb::Rollout { verb } => rollout::carry_out(&client, verb).await,
+            Verb::Cluster { verb } => cluster::carry_out(&client, verb).await,
             Verb::Hooks { verb } => hooks::carry_out(&client, verb).await,
             Verb::Drill {
                 service,

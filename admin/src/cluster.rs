@@ -46,6 +46,9 @@ pub(crate) use roster::About;
 pub use roster::{Contact, Instance, Roster};
 pub use wire::Joining;
 
+/// Whether instances can share state with this build.
+pub(crate) const IS_BUILT: bool = cfg!(feature = "etcd");
+
 /// The configuration has a `cluster`, and this build has no etcd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(

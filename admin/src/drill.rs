@@ -90,7 +90,7 @@ impl Drills {
         task.await.unwrap_or(Err(Refusal::Stopping))
     }
 
-    /// Runs the drills that are due, for as long as the process runs.
+    /// Runs the drills that are due, for as long as the process runs, on one instance of a cluster.
     pub(crate) async fn keep(self) {
         let mut ticks = tokio::time::interval(LOOK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -98,6 +98,9 @@ impl Drills {
         loop {
             ticks.tick().await;
             refused.retain(|_, at| at.elapsed() < AGAIN);
+            if !self.controls.leads() {
+                continue;
+            }
             let published = self.controls.published();
             for service in due(&published, published.clock.now()) {
                 if refused.contains_key(&service) {

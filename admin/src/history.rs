@@ -127,6 +127,9 @@ pub struct AuditEntry {
     /// The flag it was about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flag: Option<Name>,
+    /// The instance of the cluster it was about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<Name>,
     /// Why, in their words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

@@ -3,6 +3,7 @@
 //! Nothing is counted here. The numbers live in the workers' cells, in health and in the judges'
 //! gauges; a scrape adds them up. Labels come from the configuration only, never from clients.
 
+mod cluster;
 mod drill;
 mod flags;
 mod mirror;
@@ -63,6 +64,7 @@ pub(crate) fn render(api: &Api) -> String {
     about_hooks(api, &mut families);
     flags::about_flags(&published, &mut families);
     drill::about_drills(&published, &mut families);
+    cluster::about_cluster(api, &mut families);
     recovery::about_ways_back(api, &published, &mut families);
     let mut gathered: Vec<MetricFamily> = families.by_name.into_values().collect();
     gathered.extend(prometheus::process_collector::ProcessCollector::for_self().collect());

@@ -25,7 +25,7 @@ use switchback_proxy::data_plane::DataPlane;
 use tokio::sync::watch::{Receiver, Sender};
 use utoipa::ToSchema;
 
-use crate::api::views::schema;
+use crate::api::views::{Followed, schema};
 use crate::auth::{Auth, Token};
 use crate::builder::Material;
 use crate::certificates::{CertificateView, beside_listeners};
@@ -60,6 +60,10 @@ pub struct Report {
     /// It was a dry run: the file was only looked at.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
+    /// Whether the other instances follow.
+    #[serde(flatten)]
+    #[schema(inline)]
+    pub(crate) followed: Followed,
 }
 
 /// A file that was read and found good.
@@ -324,6 +328,7 @@ impl Reloader {
             revision: self.controls.published().state.revision,
             changes,
             dry_run: true,
+            followed: Followed::default(),
         })
     }
 
@@ -414,8 +419,12 @@ impl Reloader {
             addresses,
         };
         let answer = self.controls.ask_with(command, asked, brought).await;
+        let mut acknowledged = None;
         let (revision, confirmed) = match answer {
-            Ok(confirmed) => (confirmed.applied.published.state.revision, Ok(())),
+            Ok(confirmed) => {
+                acknowledged = confirmed.acknowledged;
+                (confirmed.applied.published.state.revision, Ok(()))
+            }
             Err(refused @ AskError::Refused(_)) => return Err(refused.into()),
             // Requests go by it already, so all else that it says comes into force too.
             Err(error) => (self.controls.published().state.revision, Err(error)),
@@ -449,6 +458,7 @@ impl Reloader {
             revision,
             changes: checked.changes,
             dry_run: false,
+            followed: acknowledged.into(),
         };
         Ok((report, confirmed))
     }

@@ -15,6 +15,7 @@ use tokio::task::{JoinError, JoinSet};
 use crate::builder::find;
 use crate::command::{Asked, Command, Refusal};
 use crate::control::{Controls, Published};
+use crate::drill::shadow::is_shadow;
 use crate::hooks::Hooks;
 use crate::hooks::gate::{Coming, has_gate};
 use crate::state::{RolloutState, Standing};
@@ -22,7 +23,7 @@ use crate::state::{RolloutState, Standing};
 /// After a refusal a service is left alone for so long.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Looks at all rollouts and leases for as long as the process runs.
+/// Looks at all rollouts and leases for as long as the process runs. Of a cluster, one instance does.
 pub(crate) async fn run(controls: Controls, hooks: Hooks) {
     let mut ticks = tokio::time::interval(ROLLOUT_POLL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -35,7 +36,10 @@ pub(crate) async fn run(controls: Controls, hooks: Hooks) {
         }
         refused.retain(|_, at| at.elapsed() < RETRY);
         let published = controls.published();
-        for service in due(&published, published.clock.now()) {
+        // What all share one moves; what is rehearsed here is moved here.
+        let mut due = due(&published, published.clock.now());
+        due.retain(|service| controls.leads() || is_shadow(service));
+        for service in due {
             if refused.contains_key(&service) || asking.begin(&controls, &hooks, &service) {
                 continue;
             }

@@ -48,7 +48,7 @@ const TOLD: [&str; 4] = ["judge_hold", "judge_notify", ABOUT_STABLE, "rollback_h
 /// A rule fires about stable, while no other version has weight.
 const ABOUT_STABLE: &str = "rule_fired";
 
-/// Carries out all runs for as long as the process runs.
+/// Carries out all runs for as long as the process runs, on one instance of a cluster.
 pub(crate) async fn run(crew: Crew) {
     let mut ticks = tokio::time::interval(ROLLOUT_POLL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -61,6 +61,11 @@ pub(crate) async fn run(crew: Crew) {
         busy.retain(|_, work| !work.is_finished());
         let published = crew.controls.published();
         let told = heard(&mut coming);
+        if !crew.controls.leads() {
+            // Whoever leads now goes on with what is recorded.
+            works.abort_all();
+            continue;
+        }
         for start in triggered(&published, &told) {
             crew.begin(start).await;
         }

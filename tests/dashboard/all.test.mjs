@@ -5,6 +5,7 @@ import "./live.mjs";
 import "./rollback.mjs";
 import "./actions.mjs";
 import "./runbook.mjs";
+import "./cluster.mjs";
 import "./keyboard.mjs";
 import "./access.mjs";
 import "./size.mjs";

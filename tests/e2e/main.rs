@@ -42,6 +42,8 @@ mod hooks_standards;
 mod image_rollback;
 mod import;
 mod init;
+#[cfg(feature = "etcd")]
+mod instances;
 mod judge;
 mod limits;
 mod limits_of_time;
@@ -80,3 +82,5 @@ mod upstream_framing;
 mod upstream_h2;
 mod versions;
 mod wire;
+#[cfg(not(feature = "etcd"))]
+mod without_etcd;

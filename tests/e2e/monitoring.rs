@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+#[cfg(feature = "etcd")]
+use crate::instances::Etcd;
 use crate::support::{
     Behaviour, Http, Load, Origin, Prometheus, Protocol, Proxy, eventually_async,
 };
@@ -97,18 +99,23 @@ fn named_metrics() -> BTreeSet<String> {
     for expression in dashboard() {
         names.extend(metrics_in(&expression));
     }
+    // A build without etcd is always alone.
+    names.retain(|name| cfg!(feature = "etcd") || !name.starts_with("switchback_cluster_"));
     names
 }
 
 /// A process in which everything happens that has a metric, with the origins it needs.
 struct World {
     proxy: Proxy,
+    #[cfg(feature = "etcd")]
+    _etcd: Etcd,
     _origins: [Origin; 5],
     _loads: [Load; 2],
 }
 
 impl World {
-    /// The shop's canary fails and is rolled back; the cart is mirrored, has a certificate, a rule and a signal.
+    /// The shop's canary fails and is rolled back; the cart is mirrored, has a certificate, a rule and a signal. If it can,
+    /// it shares its state.
     async fn start() -> Self {
         let origins = [
             Origin::start().await,
@@ -131,7 +138,12 @@ impl World {
             std::fs::write(directory.path().join(name), text).unwrap();
         }
         let urls = [blue, green, cart, copies, check].map(Origin::url);
-        std::fs::write(directory.path().join("switchback.yaml"), config(&urls)).unwrap();
+        let config = config(&urls);
+        #[cfg(feature = "etcd")]
+        let etcd = Etcd::start();
+        #[cfg(feature = "etcd")]
+        let config = format!("{config}{}", etcd.cluster("one", "10s"));
+        std::fs::write(directory.path().join("switchback.yaml"), config).unwrap();
         let proxy = Proxy::start_in(directory);
         let loads = [
             Load::start(proxy.web, Protocol::Http1, 2),
@@ -139,6 +151,8 @@ impl World {
         ];
         Self {
             proxy,
+            #[cfg(feature = "etcd")]
+            _etcd: etcd,
             _origins: origins,
             _loads: loads,
         }

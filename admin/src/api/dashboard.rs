@@ -35,7 +35,7 @@ macro_rules! files {
 }
 
 /// What the page is made of.
-const FILES: [(&str, &str, &str); 33] = files! {
+const FILES: [(&str, &str, &str); 34] = files! {
     SVG "favicon.svg"
     CSS "charts.css"
     CSS "dialog.css"
@@ -47,6 +47,7 @@ const FILES: [(&str, &str, &str); 33] = files! {
     JS "api.js"
     JS "backends.js"
     JS "chart.js"
+    JS "cluster.js"
     JS "concerns.js"
     JS "dialog.js"
     JS "dom.js"

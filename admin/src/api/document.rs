@@ -112,6 +112,7 @@ pub(super) fn outline() -> OpenApi {
             tag("rollouts", "Letting a new version in step by step"),
             tag("record", "What was, and what happens"),
             tag("hooks", "Who is told what happens"),
+            tag("cluster", "Instances that share one state"),
             tag("process", "The process itself"),
         ]))
         .build()
@@ -150,7 +151,7 @@ const OF_WRITES: [(&str, &str); 9] = [
     ("503", "Too many changes wait, or the process is ending"),
     (
         "504",
-        "In force, but a worker has not acknowledged it in time",
+        "In force, but a worker or another instance has not acknowledged it in time",
     ),
     ("507", "It could not be persisted; nothing has changed"),
 ];

@@ -264,6 +264,7 @@ async fn change(
         differences,
         applied_in_us: (!dry_run).then_some(applied_in_us),
         durable: (!dry_run).then_some(confirmed.durable),
+        followed: confirmed.acknowledged.into(),
     };
     Ok(Json(answer).into_response())
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
+use crate::cluster::NotAcknowledged;
 use crate::command::Refusal;
 use crate::control::AskError;
 
@@ -81,6 +82,11 @@ impl Problem {
         self.status == StatusCode::PRECONDITION_FAILED
     }
 
+    /// What it is.
+    pub(crate) const fn code(&self) -> &'static str {
+        self.code
+    }
+
     /// For whoever answers in another form: the status, what went wrong, and whether the connection ends.
     pub(crate) fn in_short(&self) -> (StatusCode, &str, bool) {
         (self.status, &self.detail, self.closes)
@@ -99,19 +105,28 @@ impl Problem {
     }
 }
 
+/// A change is in force, and not everybody concerned has said so in time.
+fn unconfirmed(detail: String) -> Problem {
+    Problem::new(StatusCode::GATEWAY_TIMEOUT, "apply_unconfirmed", detail)
+}
+
 impl From<AskError> for Problem {
     fn from(error: AskError) -> Self {
         match error {
             AskError::Refused(refusal) => refusal.into(),
-            AskError::Unconfirmed(unconfirmed) => {
-                let workers = json!(unconfirmed.workers);
-                let detail = format!("the change is in force, but {unconfirmed}");
-                Self::new(StatusCode::GATEWAY_TIMEOUT, "apply_unconfirmed", detail)
-                    .with("workers", workers)
+            AskError::Unconfirmed(late) => {
+                let workers = json!(late.workers);
+                let detail = format!("the change is in force, but {late}");
+                unconfirmed(detail).with("workers", workers)
             }
-            AskError::NotFollowed | AskError::NotAcknowledged(_) => {
-                let status = StatusCode::GATEWAY_TIMEOUT;
-                Self::new(status, "apply_unconfirmed", error.to_string())
+            AskError::NotFollowed => unconfirmed(error.to_string()),
+            AskError::NotAcknowledged(NotAcknowledged::Away) => {
+                unconfirmed(error.to_string()).with("contact", "away".into())
+            }
+            AskError::NotAcknowledged(NotAcknowledged::Late { ref behind, of }) => {
+                unconfirmed(error.to_string())
+                    .with("behind", json!(behind))
+                    .with("of", of.into())
             }
         }
     }

@@ -1,11 +1,12 @@
 //! The endpoints that only look.
 
 pub(super) mod overview;
+pub(super) mod probes;
 pub(super) mod rollbacks;
 
 use std::time::Duration;
 
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use http::{HeaderMap, StatusCode, header};
@@ -34,7 +35,7 @@ pub(super) async fn services(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let published = api.controls.published();
-    let view = Json(views::services(&published));
+    let view = Json(views::services(&published, api.controls.fleet()));
     tagged(&headers, published.state.revision, view.into_response())
 }
 
@@ -199,67 +200,6 @@ pub(super) async fn config(State(api): State<Api>) -> Response {
 pub(super) async fn whoami(Extension(caller): Extension<Caller>) -> Response {
     let Caller { name, role, .. } = caller;
     Json(Identity { name, role }).into_response()
-}
-
-/// Whether the process lives.
-#[utoipa::path(get, path = "/livez", operation_id = "livez", tag = "process", security(()),
-    responses((status = 200, body = String, content_type = "text/plain; charset=utf-8")))]
-pub(super) async fn livez() -> &'static str {
-    "ok\n"
-}
-
-/// Whether clients may be sent here.
-///
-/// Ready: a configuration is in force, listeners are bound, and the process is not ending. What
-/// backends do is not part of it: a proxy that is taken out because its backends fail fails more.
-/// `?verbose` also names what does not work and keeps nobody from being served: a config file that was
-/// refused, a state that cannot be written.
-#[utoipa::path(get, path = "/readyz", operation_id = "healthcheck", tag = "process", security(()),
-    params(("verbose" = Option<String>, Query, description = "One line for each part")),
-    responses(
-        (status = 200, body = String, content_type = "text/plain; charset=utf-8"),
-        (status = 503, body = String, content_type = "text/plain; charset=utf-8", description = "Not ready"),
-    ))]
-pub(super) async fn readyz(State(api): State<Api>, RawQuery(query): RawQuery) -> Response {
-    let (status, mut text) = match api.life.is_ready() {
-        true => (StatusCode::OK, "ok\n".to_owned()),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned()),
-    };
-    let names = query.iter().flat_map(|query| query.split('&'));
-    let mut names = names.map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name));
-    if names.any(|name| name == "verbose") {
-        // Anybody may ask, so the reasons are in the log and in /v1/config.
-        let parts = [
-            (
-                "config",
-                api.reloader.last().successful,
-                "the last file was refused",
-            ),
-            (
-                "state",
-                api.store.trouble().is_none(),
-                "it cannot be written",
-            ),
-        ];
-        for (part, works, otherwise) in parts {
-            match works {
-                true => text.push_str(&format!("{part} ok\n")),
-                false => text.push_str(&format!("{part} failed: {otherwise}, see the log\n")),
-            }
-        }
-    }
-    (status, text).into_response()
-}
-
-/// The same as `/readyz`.
-#[utoipa::path(get, path = "/healthz", operation_id = "healthz", tag = "process", security(()),
-    params(("verbose" = Option<String>, Query, description = "One line for each part")),
-    responses(
-        (status = 200, body = String, content_type = "text/plain; charset=utf-8"),
-        (status = 503, body = String, content_type = "text/plain; charset=utf-8", description = "Not ready"),
-    ))]
-pub(super) async fn healthz(state: State<Api>, query: RawQuery) -> Response {
-    readyz(state, query).await
 }
 
 /// Counters in the Prometheus text format.

@@ -5,8 +5,10 @@
 //! types are made from what is published at one moment, and hold copies of it.
 
 mod backend;
+pub(crate) mod cluster;
 pub(in crate::api) mod database;
 mod flag;
+mod followed;
 pub(crate) mod judge;
 pub(super) mod list;
 mod mirror;
@@ -20,6 +22,7 @@ mod service;
 mod written;
 
 pub(crate) use flag::{FlagAnswer, FlagView, FlagWritten, Flags, flag, flags};
+pub(crate) use followed::Followed;
 pub(crate) use planned::planned;
 pub(crate) use rollout::{Rollout, rollout};
 pub(crate) use runbook::{RunView, RunWritten, Runbooks, run, run_view, runbooks};

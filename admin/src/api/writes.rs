@@ -38,10 +38,11 @@ pub(super) struct Options {
     /// `true`: tell what would change, and change nothing.
     #[serde(default)]
     pub(super) dry_run: bool,
-    /// `drained`: answer when backends without weight have finished their requests.
+    /// `applied`: answer when every instance of the cluster follows, after 2 s at the latest; that is how it
+    /// is anyway. `drained`: answer when, besides, backends without weight have finished their requests here.
     #[param(inline)]
     pub(super) wait: Option<Wait>,
-    /// How long to wait for that at most; 30 s if it is not said.
+    /// How long to wait for `drained` at most; 30 s if it is not said.
     #[param(value_type = Option<schema::TimeSpan>, inline)]
     timeout: Option<TimeSpan>,
 }
@@ -54,6 +55,11 @@ pub(super) struct DryRun {
     /// `true`: tell what would change, and change nothing.
     #[serde(default)]
     dry_run: bool,
+    /// `applied`: answer when every instance of the cluster follows, after 2 s at the latest; that is how it
+    /// is anyway.
+    #[param(inline)]
+    #[expect(dead_code, reason = "there is nothing else to wait for")]
+    wait: Option<WaitApplied>,
 }
 
 /// What a write that takes no options may be asked in its query.
@@ -62,12 +68,23 @@ pub(super) struct DryRun {
 struct Nothing {}
 
 /// What a write may wait for.
-#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = WaitFor)]
 pub(super) enum Wait {
+    /// Every instance of the cluster follows.
+    Applied,
     /// Backends without weight have finished their requests.
     Drained,
+}
+
+/// What a write may wait for that moves no requests.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = WaitForApplied)]
+pub(super) enum WaitApplied {
+    /// Every instance of the cluster follows.
+    Applied,
 }
 
 /// Under which condition a write is carried out.
@@ -125,7 +142,7 @@ impl Write {
         headers: &HeaderMap,
     ) -> Result<Self, Problem> {
         Self::with_options(caller, needed, headers, || {
-            let DryRun { dry_run } = extract::query(query.as_deref())?;
+            let DryRun { dry_run, .. } = extract::query(query.as_deref())?;
             Ok(Options {
                 dry_run,
                 ..Options::default()
@@ -242,7 +259,7 @@ async fn ask(
     }
     let published = &confirmed.applied.published;
     let mut answer = views::written(&service, &confirmed).ok_or_else(gone)?;
-    if write.options.wait.is_some() {
+    if write.options.wait == Some(Wait::Drained) {
         let drained = write.drained(&service, &confirmed).await;
         answer.count(published);
         answer.drained = Some(drained);

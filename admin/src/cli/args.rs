@@ -1,5 +1,6 @@
 //! Verbs and their arguments.
 
+mod cluster;
 mod database;
 mod flags;
 mod history;
@@ -16,6 +17,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use switchback_config::units::TimeSpan;
 
 use crate::auth::Role;
+pub use cluster::ClusterVerb;
 pub use database::{DeclaredArgs, GateVerb, MigrationArg, PhaseArg, SchemaVerb};
 pub use flags::FlagVerb;
 pub use history::{DiffArgs, HistoryArgs, RestoreArgs};
@@ -429,6 +431,13 @@ pub enum Verb {
         /// What to do
         #[command(subcommand)]
         verb: HooksVerb,
+    },
+    /// Look after the instances that share one state
+    #[command(after_help = "Example: switchback cluster list")]
+    Cluster {
+        /// What to do
+        #[command(subcommand)]
+        verb: ClusterVerb,
     },
     /// Read the config file again
     #[command(after_help = "Example: switchback reload --dry-run")]

@@ -12,6 +12,7 @@ use super::args::{Args, Output, Target};
 use super::{Failed, exit};
 use crate::auth::{Role, hex, new_token as make_token};
 use crate::builder::Material;
+use crate::cluster;
 use crate::files;
 use crate::reload::base_of;
 
@@ -26,12 +27,13 @@ pub(super) fn check(target: &Target, file: &Path, explain: bool) -> Result<u8, F
         .as_mut()
         .map(|config| check_named(config, base_of(file)));
     let broken = named.and_then(Result::err);
+    let note = parsed.config.as_ref().and_then(not_built);
     let valid = parsed.config.is_some() && broken.is_none();
     match target.output {
         Output::Json => {
             println!(
                 "{:#}",
-                json!({"valid": valid, "diagnostics": parsed.diagnostics, "file_error": broken})
+                json!({"valid": valid, "diagnostics": parsed.diagnostics, "file_error": broken, "note": note})
             );
         }
         Output::Table | Output::Markdown => {
@@ -41,6 +43,9 @@ pub(super) fn check(target: &Target, file: &Path, explain: bool) -> Result<u8, F
             }
             if let Some(broken) = &broken {
                 println!("error: {broken}");
+            }
+            if let Some(note) = &note {
+                println!("note: {note}");
             }
             match &parsed.config {
                 Some(config) if valid && explain => {
@@ -58,6 +63,12 @@ pub(super) fn check(target: &Target, file: &Path, explain: bool) -> Result<u8, F
         }
     }
     Ok(if valid { 0 } else { exit::CONFIG })
+}
+
+/// What a good file wants and this build does not have: `run` would refuse it, another build does not.
+fn not_built(config: &switchback_config::model::Config) -> Option<String> {
+    let wanted = config.cluster.is_some() && !cluster::IS_BUILT;
+    wanted.then(|| cluster::NotBuilt.to_string())
 }
 
 /// `1 route`, `2 routes`.

@@ -11,7 +11,7 @@ use switchback_config::diagnostic::render_all;
 use super::args::{FlagVerb, WriteArgs};
 use super::client::Client;
 use super::history::print_differences;
-use super::look::{microseconds, table};
+use super::look::{everywhere, table};
 use super::verbs::{print_json_or, segment, text};
 use super::{Failed, exit};
 
@@ -104,10 +104,10 @@ fn print_written(answer: &Value) {
         _ => "gone".to_owned(),
     };
     println!(
-        "{}: {is}, revision {}, in force everywhere after {}",
+        "{}: {is}, revision {}, in force {}",
         flag.bold(),
         answer["revision"],
-        microseconds(&answer["applied_in_us"]),
+        everywhere(answer),
     );
     if answer["durable"] == false {
         let what = "it will be persisted as soon as the disk allows";

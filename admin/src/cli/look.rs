@@ -104,8 +104,28 @@ pub(super) fn microseconds(value: &Value) -> String {
     }
 }
 
+/// Where a write is in force, and since when.
+pub(super) fn everywhere(answer: &Value) -> String {
+    let here = microseconds(&answer["applied_in_us"]);
+    match on_all(answer) {
+        None => format!("everywhere after {here}"),
+        Some(on_all) => format!("here after {here}{on_all}"),
+    }
+}
+
+/// On how many instances a write is in force; none: nothing is said of others.
+pub(super) fn on_all(answer: &Value) -> Option<String> {
+    let slowest = text(&answer["slowest_ms"]);
+    match answer["of"].as_u64()? {
+        1 => Some(", on the only instance".into()),
+        of => Some(format!(", on all {of} instances after {slowest} ms")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -126,6 +146,20 @@ mod tests {
             line.split_whitespace().collect::<Vec<_>>().join(" ")
         });
         assert_eq!(shown, ["ONE TWO THREE", "ONE TWO", "ONE TWO", "TWO"]);
+    }
+
+    #[test]
+    fn answer_says_on_how_many_instances_it_is_in_force() {
+        let mut answer = json!({"applied_in_us": 83});
+        assert_eq!(everywhere(&answer), "everywhere after 83 us");
+        answer["applied"] = 3.into();
+        answer["of"] = 3.into();
+        answer["slowest_ms"] = 9.into();
+        let said = "here after 83 us, on all 3 instances after 9 ms";
+        assert_eq!(everywhere(&answer), said);
+        answer["of"] = 1.into();
+        let said = "here after 83 us, on the only instance";
+        assert_eq!(everywhere(&answer), said);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::Failed;
 use super::client::Client;
+use super::cluster;
 use super::look::{grouped, percent, right, spare, table, time};
 use super::verbs::{print_json_or, text};
 
@@ -50,6 +51,9 @@ fn write_services(out: &mut String, answer: &Value) -> fmt::Result {
                 .red()
                 .bold()
         )?;
+    }
+    if !answer["cluster"].is_null() {
+        writeln!(out, "{}", cluster::line(&answer["cluster"]))?;
     }
     let last = &answer["last_reload"];
     if last["successful"] == false {

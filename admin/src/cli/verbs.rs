@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::Failed;
 use super::args::{BackendVerb, Output, Verb, WriteArgs};
 use super::client::{Client, ClientError};
-use super::look::microseconds;
+use super::look::{everywhere, on_all};
 
 /// Sends a write and prints the answer.
 pub(super) async fn write(client: &Client, verb: Verb) -> Result<u8, Failed> {
@@ -50,7 +50,10 @@ pub(super) async fn write(client: &Client, verb: Verb) -> Result<u8, Failed> {
                 .write(Method::POST, "/v1/acknowledge", json!({}), &options)
                 .await?;
             print_json_or(client, &answer, |answer| match answer["changed"] == true {
-                true => println!("acknowledged: the file's weights are in force"),
+                true => {
+                    let on_all = on_all(answer).unwrap_or_default();
+                    println!("acknowledged: the file's weights are in force{on_all}");
+                }
                 false => println!("nothing to acknowledge: the recorded state was not lost"),
             });
             Ok(0)
@@ -188,11 +191,15 @@ async fn rollback_all(
     print_json_or(client, &answer, |answer| {
         for result in answer["services"].as_array().into_iter().flatten() {
             match result["problem"]["detail"].as_str() {
-                Some(problem) => println!(
-                    "{}: {}: {problem}",
-                    result["service"].as_str().unwrap_or_default(),
-                    "refused".red()
-                ),
+                Some(problem) => {
+                    let is_in_force = result["problem"]["code"] == "apply_unconfirmed";
+                    let became = if is_in_force {
+                        "unconfirmed"
+                    } else {
+                        "refused"
+                    };
+                    println!("{}: {}: {problem}", text(&result["service"]), became.red());
+                }
                 None => print_answer(result),
             }
         }
@@ -221,7 +228,10 @@ async fn reload(client: &Client, dry_run: bool, force: bool) -> Result<u8, Faile
         if answer["changed"] == true {
             match answer["dry_run"] == true {
                 true => println!("the file would change:"),
-                false => println!("reloaded at revision {}", answer["revision"]),
+                false => {
+                    let on_all = on_all(answer).unwrap_or_default();
+                    println!("reloaded at revision {}{on_all}", answer["revision"]);
+                }
             }
             for change in answer["changes"].as_array().into_iter().flatten() {
                 println!(
@@ -337,12 +347,12 @@ pub(super) fn print_answer(answer: &Value) {
         return;
     }
     println!(
-        "{}: {}, stable {}, revision {}, in force everywhere after {}",
+        "{}: {}, stable {}, revision {}, in force {}",
         service.bold(),
         weights.join(" "),
         text(&answer["stable"]),
         answer["revision"],
-        microseconds(&answer["applied_in_us"]),
+        everywhere(answer),
     );
     for (backend, count) in answer["in_flight"].as_object().into_iter().flatten() {
         if answer["weights"][backend] == 0 && *count != 0 {

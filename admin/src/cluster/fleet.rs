@@ -1,10 +1,9 @@
 //! What the admin API asks about the other instances: who they are, and whether they follow.
 
-#![allow(dead_code, reason = "the admin API comes")]
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use switchback_config::defaults::ETCD_TIME;
 use switchback_config::model::Name;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -23,12 +22,22 @@ pub struct Fleet {
 }
 
 /// What is done about an instance.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Order {
     /// Takes it out of use, or back into it.
     Drain { instance: Name, draining: bool },
     /// Forgets it: it is gone.
     Remove { instance: Name },
+}
+
+impl Order {
+    /// Whether it shows.
+    fn is_done(&self, roster: &Roster) -> bool {
+        match self {
+            Self::Drain { instance, draining } => roster.members.get(instance) == Some(draining),
+            Self::Remove { instance } => !roster.members.contains_key(instance),
+        }
+    }
 }
 
 /// An order and who waits for it.
@@ -77,7 +86,14 @@ impl Fleet {
         roster.is_joined() && roster.leader.as_ref() == Some(&self.instance)
     }
 
-    /// Has something done about an instance.
+    /// Whether this instance is to get no new clients.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        let roster = self.roster.borrow();
+        roster.members.get(&self.instance).copied().unwrap_or(false)
+    }
+
+    /// Has something done about an instance, and waits until that is known here.
     ///
     /// # Errors
     /// When etcd cannot be reached or does not do it, in words.
@@ -87,8 +103,14 @@ impl Fleet {
         if !self.roster().is_joined() {
             return Err(away());
         }
+        let mut roster = self.roster.clone();
+        let wanted = order.clone();
         self.orders.try_send((order, told)).map_err(|_| away())?;
-        done.await.map_err(|_| away())?
+        done.await.map_err(|_| away())??;
+        // Whoever looks next sees it; if not yet, it is done all the same.
+        let _ =
+            tokio::time::timeout(ETCD_TIME, roster.wait_for(|roster| wanted.is_done(roster))).await;
+        Ok(())
     }
 
     /// Waits until every instance with a living lease serves a revision, at most for `patience`.

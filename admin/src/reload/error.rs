@@ -114,7 +114,12 @@ impl ReloadError {
         match self {
             Self::Refused(AskError::Refused(refusal)) => matches!(
                 refusal,
-                Refusal::HandingOver | Refusal::Busy | Refusal::Overtaken | Refusal::NotDurable(_)
+                Refusal::HandingOver
+                    | Refusal::Busy
+                    | Refusal::Overtaken
+                    | Refusal::NotDurable(_)
+                    | Refusal::ClusterAway
+                    | Refusal::ClusterUnknown
             ),
             Self::Read { cause, .. } => is_own_want(cause),
             _ => false,

@@ -57,22 +57,19 @@ fn state(revision: u64) -> State {
 
 fn commit(revision: u64) -> Commit {
     let audit = AuditEntry {
-        before: std::collections::BTreeMap::new(),
-        after: std::collections::BTreeMap::new(),
         at: Timestamp::UNIX_EPOCH,
         by: "ops".into(),
         via: "api".into(),
         action: "rollback".into(),
         service: Some("shop".into()),
-        flag: None,
-        reason: None,
         result: "done".into(),
         revision: Some(revision),
+        ..AuditEntry::default()
     };
     Commit {
         state: Arc::new(state(revision)),
         revision: None,
-        audit,
+        audit: Some(audit),
         keep_trying: false,
         revisions_kept: switchback_config::defaults::REVISIONS_KEPT,
         outgoing: Default::default(),

@@ -3,6 +3,7 @@
 
 import { can, rollBack } from "./actions.js";
 import { hasToken, setToken } from "./api.js";
+import { lostCluster } from "./cluster.js";
 import { concerns, rank, worst } from "./concerns.js";
 import { close, dialog } from "./dialog.js";
 import { h } from "./dom.js";
@@ -88,7 +89,7 @@ function frame() {
   document.title = title();
   return [
     h("a.skip", { href: "#content", onclick: skip }, "Skip to content"),
-    h("div.frame", { key: "frame", class: known.disconnected ? "disconnected" : "" }, bar(), lost(), h("main", { id: "content", tabindex: "-1" }, content())),
+    h("div.frame", { key: "frame", class: known.disconnected ? "disconnected" : "" }, bar(), lost(), !known.disconnected && lostCluster(known.overview?.cluster), h("main", { id: "content", tabindex: "-1" }, content())),
     dialog(),
     said(),
   ];

@@ -4,6 +4,7 @@
 // A page holds fifty of them, the worst first, so that a thousand are as quick as ten. Search narrows them.
 
 import { can, rollBack } from "./actions.js";
+import { inShort, instances } from "./cluster.js";
 import { concerns, doing, rank, worst } from "./concerns.js";
 import { h } from "./dom.js";
 import { ago, count, percent, plural, rate, time } from "./format.js";
@@ -74,7 +75,7 @@ export function services() {
         rows.length === 0 ? h("p.empty", {}, "No service matches.") : table(rows.slice(page * PAGE, (page + 1) * PAGE)),
         pages > 1 && paging(page, pages, rows.length),
       ),
-      h("section.rail", { "aria-label": "Activity" }, h("div.card", { tabindex: "0" }, h("h2", {}, "What happened"), happenings(known.events.slice(0, 12)))),
+      h("section.rail", { "aria-label": "Activity" }, instances(overview.cluster), h("div.card", { tabindex: "0" }, h("h2", {}, "What happened"), happenings(known.events.slice(0, 12)))),
     ),
   );
 }
@@ -100,6 +101,7 @@ function headline(overview, all, wrong) {
       moving > 0 && h("span", {}, `${plural(moving, "rollout")} under way`),
       h("span.number", { "data-live": true }, `${rate(pace.rate)} requests/s`),
       h("span.number", { "data-live": true }, pace.requests > 0 ? `${percent(pace.failures / pace.requests)} errors` : "no errors"),
+      inShort(overview.cluster),
       h("span.number", {}, `revision ${overview.revision}`),
     ),
   );

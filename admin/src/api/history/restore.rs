@@ -18,8 +18,8 @@ use super::{Past, flags_of, moments, not_kept};
 use crate::api::extract::Named;
 use crate::api::problem::Problem;
 use crate::api::reads::unknown;
-use crate::api::views::{self, Answer, BeforeSwitch};
-use crate::api::writes::{IfMatch, Inputs, Options, Write, gated};
+use crate::api::views::{self, Answer, BeforeSwitch, Followed};
+use crate::api::writes::{IfMatch, Inputs, Options, Wait, Write, gated};
 use crate::api::{Api, body};
 use crate::auth::Role;
 use crate::command::Command;
@@ -63,6 +63,10 @@ pub(in crate::api) struct Restored {
     /// Whether it survives a crash.
     #[serde(skip_serializing_if = "Option::is_none")]
     durable: Option<bool>,
+    /// Whether the other instances follow.
+    #[serde(flatten)]
+    #[schema(inline)]
+    followed: Followed,
     /// Where hooks want to be asked before another backend becomes stable: whether they were.
     #[serde(skip_serializing_if = "Option::is_none")]
     before_switch: Option<BeforeSwitch>,
@@ -180,6 +184,7 @@ async fn answer(
         revision: applied.published.state.revision,
         applied_in_us: (!dry_run).then(|| micros(confirmed.applied_in)),
         durable: (!dry_run).then_some(confirmed.durable),
+        followed: confirmed.acknowledged.into(),
         before_switch: write.before_switch,
         services: Vec::new(),
         flags: Vec::new(),
@@ -274,7 +279,7 @@ async fn view(write: &Write, name: &Name, confirmed: &Confirmed) -> Option<Answe
         return Some(Answer::Planned(Box::new(planned)));
     }
     let mut view = views::written(name, confirmed)?;
-    if write.options.wait.is_some() {
+    if write.options.wait == Some(Wait::Drained) {
         view.drained = Some(write.drained(name, confirmed).await);
         view.count(&confirmed.applied.published);
     }

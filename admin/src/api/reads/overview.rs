@@ -18,7 +18,8 @@ use crate::api::views::overview as views;
 pub(in crate::api) async fn overview(State(api): State<Api>) -> Response {
     let published = api.controls.published();
     let last_reload = api.reloader.last();
-    let view = views::overview(&published, &api.trends, &api.readiness, last_reload);
+    let fleet = api.controls.fleet();
+    let view = views::overview(&published, &api.trends, &api.readiness, last_reload, fleet);
     Json(view).into_response()
 }
 

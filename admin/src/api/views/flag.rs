@@ -8,7 +8,7 @@ use serde_json::Value;
 use switchback_config::model::{Flag, Name};
 use utoipa::ToSchema;
 
-use super::schema;
+use super::{Followed, schema};
 use crate::control::Published;
 use crate::history::difference::Difference;
 use crate::state::{FlagOff, FlagSet};
@@ -77,6 +77,10 @@ pub(crate) struct FlagWritten {
     /// Whether it survives a crash; otherwise it is persisted as soon as the disk allows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::api) durable: Option<bool>,
+    /// Whether the other instances follow.
+    #[serde(flatten)]
+    #[schema(inline)]
+    pub(in crate::api) followed: Followed,
 }
 
 /// What a flag says to one who asks.

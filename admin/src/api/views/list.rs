@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::Followed;
 use crate::auth::Role;
 use crate::history::{AuditRow, Revision};
 use crate::reload::Last;
@@ -59,6 +60,10 @@ pub(crate) struct Changed {
     /// It was a dry run: nothing has changed.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(in crate::api) dry_run: bool,
+    /// Whether the other instances follow.
+    #[serde(flatten)]
+    #[schema(inline)]
+    pub(in crate::api) followed: Followed,
 }
 
 /// One message of the stream of events.

@@ -10,8 +10,10 @@ use switchback_proxy::snapshot;
 use utoipa::ToSchema;
 
 use super::backend::{Health, endpoint_health, health};
+use super::cluster::Cluster;
 use super::{panics, schema};
 use crate::builder::find;
+use crate::cluster::Fleet;
 use crate::conflict::conflicts;
 use crate::control::{Published, ServiceStatus};
 use crate::drill::shadow::is_shadow;
@@ -35,6 +37,9 @@ pub(crate) struct Overview {
     stable_only: bool,
     /// What became of the last attempt to read the file.
     last_reload: Last,
+    /// The instances that share this state; left out: there is one only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<Cluster>,
     /// In the order of their names.
     services: Vec<Glance>,
 }
@@ -150,6 +155,7 @@ pub(in crate::api) fn overview(
     trends: &Trends,
     readiness: &Readiness,
     last_reload: Last,
+    fleet: Option<&Fleet>,
 ) -> Overview {
     let services = published.services.iter();
     let services = services.filter(|(name, _)| !is_shadow(name));
@@ -160,6 +166,7 @@ pub(in crate::api) fn overview(
         version: env!("CARGO_PKG_VERSION"),
         stable_only: published.state.stable_only,
         last_reload,
+        cluster: fleet.map(Cluster::of),
         services: services
             .map(|(name, status)| glance(published, trends, ready.get(name), name, status))
             .collect(),

@@ -5,7 +5,7 @@ use serde::Serialize;
 use switchback_config::model::{Method, Name, RunbookStep, StepKind};
 use utoipa::ToSchema;
 
-use super::schema;
+use super::{Followed, schema};
 use crate::control::Published;
 use crate::drill::shadow::is_shadow;
 use crate::state::{RunEnded, RunHold, RunbookRun, StepRun, StepStatus};
@@ -130,6 +130,10 @@ pub(crate) struct RunWritten {
     pub(in crate::api) revision: u64,
     /// The run as it is, or would be.
     pub(in crate::api) run: Option<RunView>,
+    /// Whether the other instances follow.
+    #[serde(flatten)]
+    #[schema(inline)]
+    pub(in crate::api) followed: Followed,
 }
 
 /// All runbooks and runs.

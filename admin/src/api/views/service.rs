@@ -8,8 +8,10 @@ use switchback_config::model::{self, Name};
 use switchback_proxy::health::Probed;
 use utoipa::ToSchema;
 
+use super::cluster::Cluster;
 use super::{backend, judge, mirror, rollout, runbook, schema};
 use crate::builder::find;
+use crate::cluster::Fleet;
 use crate::conflict::{Conflict, conflicts};
 use crate::control::Published;
 use crate::drill::shadow::is_shadow;
@@ -24,6 +26,9 @@ pub(crate) struct Services {
     revision: u64,
     /// The recorded state was lost: every service serves stable only until somebody acknowledges.
     stable_only: bool,
+    /// The instances that share this state; left out: there is one only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<Cluster>,
     /// In the order of their names.
     services: Vec<Service>,
 }
@@ -120,11 +125,12 @@ impl From<&ServiceState> for Overrides {
 }
 
 /// The view of all services.
-pub(crate) fn services(published: &Published) -> Services {
+pub(crate) fn services(published: &Published, fleet: Option<&Fleet>) -> Services {
     let names = published.services.keys();
     Services {
         revision: published.state.revision,
         stable_only: published.state.stable_only,
+        cluster: fleet.map(Cluster::of),
         services: names.filter_map(|name| service(published, name)).collect(),
     }
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use switchback_config::model::Name;
 use utoipa::ToSchema;
 
+use super::followed::Followed;
 use super::planned::Planned;
 use super::rollout::{Rollout, rollout};
 use crate::api::problem::ProblemBody;
@@ -52,6 +53,10 @@ pub(crate) struct Written {
     in_flight: IndexMap<Name, u64>,
     /// Whether it survives a crash; otherwise it is persisted as soon as the disk allows.
     durable: bool,
+    /// Whether the other instances follow.
+    #[serde(flatten)]
+    #[schema(inline)]
+    followed: Followed,
     /// The rollout, in answers about rollouts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::api) rollout: Option<Rollout>,
@@ -122,6 +127,7 @@ pub(crate) fn written(service: &str, confirmed: &Confirmed) -> Option<Written> {
         begun: IndexMap::new(),
         in_flight: IndexMap::new(),
         durable: confirmed.durable,
+        followed: confirmed.acknowledged.into(),
         rollout: None,
         drained: None,
         before_switch: None,

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 use utoipa::IntoParams;
 
-use super::{DryRun, IfMatch, Inputs, Reason, Write};
+use super::{DryRun, IfMatch, Inputs, Reason, WaitApplied, Write};
 use crate::api::problem::Problem;
 use crate::api::views::list::Changed;
 use crate::api::{Api, body, extract};
@@ -28,6 +28,11 @@ pub(in crate::api) struct ReloadOptions {
     /// `true`: also remove routes that are still used (`keep_while_used`).
     #[serde(default)]
     force: bool,
+    /// `applied`: answer when every instance of the cluster follows, after 2 s at the latest; that is how it
+    /// is anyway.
+    #[param(inline)]
+    #[expect(dead_code, reason = "there is nothing else to wait for")]
+    wait: Option<WaitApplied>,
 }
 
 /// Reads the config file again.
@@ -41,7 +46,7 @@ pub(in crate::api) async fn reload(
     (Extension(caller), RawQuery(query), headers): Inputs,
     text: Bytes,
 ) -> Result<Response, Problem> {
-    let ReloadOptions { dry_run, force } = extract::query(query.as_deref())?;
+    let ReloadOptions { dry_run, force, .. } = extract::query(query.as_deref())?;
     let dry = dry_run.then(|| "dry_run=true".to_owned());
     let write = Write::without_wait(caller, Role::Operator, dry, &headers)?;
     // The file is the reason; whatever else is said would not be kept.
@@ -83,6 +88,7 @@ pub(in crate::api) async fn acknowledge(
         changed: applied.changed,
         revision: applied.published.state.revision,
         dry_run: write.options.dry_run,
+        followed: confirmed.acknowledged.into(),
     };
     Ok(Json(answer).into_response())
 }

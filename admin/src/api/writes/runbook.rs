@@ -197,6 +197,7 @@ async fn change(
         dry_run: write.options.dry_run,
         revision: published.state.revision,
         run,
+        followed: confirmed.acknowledged.into(),
     };
     Ok(Json(answer).into_response())
 }

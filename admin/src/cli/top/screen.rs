@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::facts;
 use super::feed::{Act, Look, News, Order};
 use super::pace::Paces;
-use crate::cli::look::microseconds;
+use crate::cli::look::everywhere;
 use crate::cli::verbs::text;
 
 /// Longest text that is searched for.
@@ -321,7 +321,7 @@ fn outcome(order: &Order, answer: &Value) -> String {
     let weights: Vec<String> = weights
         .map(|(name, weight)| format!("{name}={weight}"))
         .collect();
-    let took = microseconds(&answer["applied_in_us"]);
+    let everywhere = everywhere(answer);
     let durable = match answer["durable"] == false {
         true => ", not yet durable",
         false => "",
@@ -332,7 +332,7 @@ fn outcome(order: &Order, answer: &Value) -> String {
         Act::Resume => "the rollout goes on".into(),
     };
     format!(
-        "{service}: {what}, revision {}, in force everywhere after {took}{durable}",
+        "{service}: {what}, revision {}, in force {everywhere}{durable}",
         answer["revision"]
     )
 }
