@@ -44,7 +44,7 @@ pub(crate) struct Overview {
 pub(crate) struct Glance {
     /// Its name.
     name: Name,
-    /// The rollback target.
+    /// What a canary gives its traffic back to.
     stable: Name,
     /// Where rollback goes after a switch.
     previous: Option<Name>,

@@ -35,7 +35,7 @@ pub(crate) struct Service {
     name: Name,
     /// The state, also in `ETag`.
     revision: u64,
-    /// The rollback target.
+    /// What a canary gives its traffic back to.
     stable: Name,
     /// Where rollback goes after a switch.
     previous: Option<Name>,
