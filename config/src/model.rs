@@ -35,7 +35,8 @@ pub use database::{Database, Migration, SchemaSupport};
 pub use deprecation::Deprecation;
 pub use flag::{Condition, Flag, FlagHeader, FlagRule, Ofrep};
 pub use hooks::{
-    Check, Gate, GateFailure, Hook, HookAction, HookEvent, HttpHook, Preset, RunHook, Until,
+    CarriedOut, CarriedWay, Check, Gate, GateFailure, Hook, HookAction, HookEvent, HttpHook,
+    Preset, RunHook, Until,
 };
 use limits::or_off;
 pub use limits::{LimitOverrides, Limits};

@@ -148,6 +148,7 @@ fn dry(hook: &Hook, set: &Set) -> Option<Hook> {
             headers: [].into(),
             ca: None,
         })),
+        carries_out: None,
         timeout: TimeSpan(HOOK_TIME),
         retries: 1,
         gate: None,
