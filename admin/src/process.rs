@@ -8,7 +8,7 @@ mod retire;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -189,10 +189,11 @@ impl Process {
         let (followed, follower) = watch::channel(NOBODY);
         let state = recover(found, &parts.events);
         parts.look_up_set(&state).await;
+        let config_before = last_config(&parts.state_dir);
         let start = Start {
             plane: parts.plane.clone(),
             config: parts.config.clone(),
-            config_before: last_config(&parts.state_dir),
+            config_before: config_before.clone(),
             material: parts.material.clone(),
             addresses: parts.addresses.clone(),
             state,
@@ -206,6 +207,9 @@ impl Process {
             let what = "start the control thread";
             StartError::Resources { what, cause }
         })?;
+        if let Some(before) = config_before {
+            controls.published().uses.begin_after(before);
+        }
         match succession {
             None => parts.accept(),
             Some(mut succession) => {
@@ -281,26 +285,7 @@ impl Process {
         addresses: Addresses,
         base: PathBuf,
     ) {
-        let api = Api {
-            controls: self.controls.clone(),
-            events: self.events.clone(),
-            store: self.store.clone(),
-            reloader: self.reloader.clone(),
-            plane: self.plane.clone(),
-            life: self.life.clone(),
-            hooks: self.hooks.clone(),
-            trends: Trends::default(),
-            drills: Drills::new(
-                self.controls.clone(),
-                self.store.clone(),
-                self.events.clone(),
-                self.reloader.clone(),
-                &base,
-            ),
-            sightings: self.sightings.clone(),
-            readiness: Readiness::default(),
-            address: self.admin,
-        };
+        let api = self.api(&base);
         let drills = api.drills.clone();
         let trends = api.trends.clone();
         let crew = Crew {
@@ -339,7 +324,11 @@ impl Process {
                 readiness,
             )),
             tokio::spawn(quiet::run(self.controls.clone())),
-            tokio::spawn(route_uses::run(self.controls.clone(), self.store.clone())),
+            tokio::spawn(route_uses::run(
+                self.controls.clone(),
+                self.store.clone(),
+                self.events.clone(),
+            )),
             tokio::spawn(look::run(
                 self.store.clone(),
                 self.controls.clone(),
@@ -351,6 +340,30 @@ impl Process {
             )),
         ];
         self.chores = chores.iter().map(JoinHandle::abort_handle).collect();
+    }
+
+    /// What requests to the admin API are answered from.
+    fn api(&self, base: &Path) -> Api {
+        Api {
+            controls: self.controls.clone(),
+            events: self.events.clone(),
+            store: self.store.clone(),
+            reloader: self.reloader.clone(),
+            plane: self.plane.clone(),
+            life: self.life.clone(),
+            hooks: self.hooks.clone(),
+            trends: Trends::default(),
+            drills: Drills::new(
+                self.controls.clone(),
+                self.store.clone(),
+                self.events.clone(),
+                self.reloader.clone(),
+                base,
+            ),
+            sightings: self.sightings.clone(),
+            readiness: Readiness::default(),
+            address: self.admin,
+        }
     }
 
     fn serve_flags(&self, entrance: ofrep::Entrance) {

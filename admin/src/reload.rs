@@ -39,7 +39,7 @@ use crate::files::{self, FileError};
 use crate::inherit::Inherited;
 use crate::ofrep::Locks;
 use crate::resolver::Resolver;
-use crate::route_uses::Used;
+use crate::route_uses::{Used, in_words};
 use crate::signals;
 use crate::store::Store;
 pub use listeners::{Listeners, Prepared, raise_descriptor_limit, set_connection_limit};
@@ -94,7 +94,7 @@ pub enum ReloadError {
     /// It takes routes away that are still used.
     #[error(
         "a reload would remove what is used: {}; wait, keep the route, or force it: switchback reload --force",
-        routes_in_words(.0)
+        in_words(.0)
     )]
     RouteInUse(Vec<Used>),
     /// An endpoint leads back here.
@@ -115,11 +115,6 @@ pub enum ReloadError {
 fn paths(changes: &[Change]) -> String {
     let paths: Vec<&str> = changes.iter().map(|change| change.path.as_str()).collect();
     paths.join(", ")
-}
-
-fn routes_in_words(routes: &[Used]) -> String {
-    let routes: Vec<String> = routes.iter().map(Used::to_string).collect();
-    routes.join("; ")
 }
 
 impl ReloadError {
@@ -392,7 +387,10 @@ impl Reloader {
                     this.events
                         .emit("reloaded", None, "file", message, Some(report.revision));
                 }
-                Ok(_) => {}
+                // Whoever has asked for it, by a signal for instance, learns that it was done.
+                Ok(_) => {
+                    tracing::info!("the file was read again: it says what is in force already")
+                }
                 // It is tried again every second for as long as it takes, which is told once.
                 Err(error) if error.is_for_now() && before == Some(error.to_string()) => {}
                 Err(error) => {

@@ -34,7 +34,7 @@ pub(super) async fn services(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let published = api.controls.published();
-    let view = Json(views::services(&published));
+    let view = Json(views::services(&published, api.reloader.last()));
     tagged(&headers, published.state.revision, view.into_response())
 }
 

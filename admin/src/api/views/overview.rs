@@ -10,6 +10,7 @@ use switchback_proxy::snapshot;
 use utoipa::ToSchema;
 
 use super::backend::{Health, endpoint_health, health};
+use super::service::routes_removed;
 use super::{panics, schema};
 use crate::builder::find;
 use crate::conflict::conflicts;
@@ -35,6 +36,8 @@ pub(crate) struct Overview {
     stable_only: bool,
     /// What became of the last attempt to read the file.
     last_reload: Last,
+    /// Routes that are still used, and that the file of the last start has no longer, in sentences.
+    routes_removed: Vec<String>,
     /// In the order of their names.
     services: Vec<Glance>,
 }
@@ -160,6 +163,7 @@ pub(in crate::api) fn overview(
         version: env!("CARGO_PKG_VERSION"),
         stable_only: published.state.stable_only,
         last_reload,
+        routes_removed: routes_removed(published),
         services: services
             .map(|(name, status)| glance(published, trends, ready.get(name), name, status))
             .collect(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
+use jiff::Timestamp;
 use serde::Serialize;
 use switchback_config::model::{self, Name};
 use switchback_proxy::health::Probed;
@@ -14,6 +15,7 @@ use crate::conflict::{Conflict, conflicts};
 use crate::control::Published;
 use crate::drill::shadow::is_shadow;
 use crate::observer::FiringRule;
+use crate::reload::Last;
 use crate::signals::{SignalView, signals};
 use crate::state::{Block, Lease, Override, ServiceState, Trial};
 
@@ -24,6 +26,10 @@ pub(crate) struct Services {
     revision: u64,
     /// The recorded state was lost: every service serves stable only until somebody acknowledges.
     stable_only: bool,
+    /// What became of the last attempt to read the file.
+    last_reload: Last,
+    /// Routes that are still used, and that the file of the last start has no longer, in sentences.
+    routes_removed: Vec<String>,
     /// In the order of their names.
     services: Vec<Service>,
 }
@@ -120,13 +126,21 @@ impl From<&ServiceState> for Overrides {
 }
 
 /// The view of all services.
-pub(crate) fn services(published: &Published) -> Services {
+pub(crate) fn services(published: &Published, last_reload: Last) -> Services {
     let names = published.services.keys();
     Services {
         revision: published.state.revision,
         stable_only: published.state.stable_only,
+        last_reload,
+        routes_removed: routes_removed(published),
         services: names.filter_map(|name| service(published, name)).collect(),
     }
+}
+
+/// What the last start has taken away although it is used.
+pub(super) fn routes_removed(published: &Published) -> Vec<String> {
+    let missing = published.uses.missing(&published.config, Timestamp::now());
+    missing.iter().map(ToString::to_string).collect()
 }
 
 /// The view of one service; none if it is not configured.
