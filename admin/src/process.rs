@@ -35,7 +35,6 @@ use crate::flags::look;
 use crate::handover::{NOBODY, Predecessor, TakeoverError};
 use crate::hooks::Hooks;
 use crate::inherit::{InheritError, Inherited};
-use crate::ofrep;
 use crate::otel::{Exporting, SettingError};
 use crate::prober;
 use crate::quiet;
@@ -272,7 +271,7 @@ impl Process {
         };
         process.spawn_tasks(parts.entrance, parts.resolver, parts.addresses, parts.base);
         if let Some(ofrep) = ofrep {
-            process.serve_flags(ofrep);
+            ofrep.begin(process.controls.clone(), process.life.clone());
         }
         process.announce();
         process
@@ -363,13 +362,6 @@ impl Process {
             sightings: self.sightings.clone(),
             readiness: Readiness::default(),
             address: self.admin,
-        }
-    }
-
-    fn serve_flags(&self, entrance: ofrep::Entrance) {
-        let started = ofrep::start(entrance, self.controls.clone(), self.life.clone());
-        if let Err(error) = started {
-            tracing::error!(%error, "serve flags");
         }
     }
 
