@@ -241,10 +241,9 @@ fn start_upload(
         .timer
         .take()
         .unwrap_or_else(|| request.worker.wheel.timer());
-    Ok((
-        Upload::new(source, framing, keep, request.worker.spare_bytes()),
-        timer,
-    ))
+    let mut upload = Upload::new(source, framing, keep, request.worker.spare_bytes());
+    upload.guard(service.service.flags.as_ref());
+    Ok((upload, timer))
 }
 
 /// Whether sending the request twice does no harm.
