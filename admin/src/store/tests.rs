@@ -23,7 +23,7 @@ fn state(revision: u64) -> State {
     let mut service = ServiceState::default();
     service.blocked.insert("42".into(), block);
     State {
-        flags: BTreeMap::new(),
+        flags: Arc::default(),
         revision,
         services: BTreeMap::from([("shop".to_owned(), service)]),
         stable_only: false,
