@@ -17,7 +17,7 @@ use switchback_config::model::{
 use switchback_config::units::{Endpoint, TimeSpan};
 
 /// What the name of a shadow ends with; no name in a file can.
-const MARK: &str = "~drill";
+pub(crate) const MARK: &str = "~drill";
 
 /// How long a dry hook may take.
 const HOOK_TIME: std::time::Duration = std::time::Duration::from_secs(5);
