@@ -200,7 +200,7 @@ pub(super) fn standing(view: &Value) -> String {
                 .unwrap_or_default();
             format!("paused by {}{why}", text(&view["paused"]["by"]))
         }
-        Some("time") => format!("until {}", text(&waits["until"])),
+        Some("time") => format!("until {}", time(&waits["until"])),
         Some("traffic") => format!("{} of {} requests", waits["requests"], waits["needed"]),
         Some("hold") => format!("held: {}", text(&waits["reason"])),
         Some("approval") => "waits for switchback rollout promote".to_owned(),
