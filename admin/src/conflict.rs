@@ -155,7 +155,7 @@ impl Case<'_> {
         }
         let why = in_brackets(set.reason.as_deref());
         let sentence = format!(
-            "{field} is {}, set by {} at {}{why}; the file says {}",
+            "{field} is {}, set by {} at {:.0}{why}; the file says {}",
             text(&set.value),
             set.by,
             set.at,

@@ -2,7 +2,8 @@
 //!
 //! After that, what needs the old form cannot come back, so everything that could want it must be gone for
 //! long enough: versions with traffic, the rollback target, versions that got a request lately, and
-//! trouble that might make somebody go back. Pure; who asks brings what the disk and the counters know.
+//! trouble that might make somebody go back. A backend that does not say which schemas it can live with is
+//! named even without traffic: once the contract is over, nothing would keep it from any. Pure; who asks brings what the disk and the counters know.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -64,6 +65,9 @@ pub(crate) fn gate(facts: &Facts<'_>) -> Gate {
         }
     }
     let phase = facts.database.phase();
+    if leaves.is_some() || phase.is_some() {
+        reasons.extend(unknown(facts));
+    }
     if let Some(phase) = phase.filter(|phase| *phase < Phase::SwitchReads) {
         reasons.push(format!(
             "the change of the schema is in phase {}; the contract follows switch_reads",
@@ -93,18 +97,36 @@ fn deployed<'a>(facts: &'a Facts<'_>, leaves: u32) -> impl Iterator<Item = Strin
         .backends
         .iter()
         .filter_map(move |(name, deployed)| {
-            let role = match () {
-                () if *name == effective.stable => "is stable",
-                () if effective.previous.as_ref() == Some(name) => "is the rollback target",
-                () if effective.weight(name) > 0 => "has traffic",
-                () => return None,
-            };
-            let why = objection(deployed.schema.as_ref(), leaves)?;
+            let role = role(effective, name)?;
+            let why = deployed.schema.as_ref()?.objection(leaves)?;
             let version = &deployed.version;
             Some(format!(
                 "{name} (version {version}) {role}, and could not live with schema {leaves}: {why}"
             ))
         })
+}
+
+/// What a backend is that serves or would after a rollback.
+fn role(effective: &Effective, name: &Name) -> Option<&'static str> {
+    match () {
+        () if *name == effective.stable => Some("is stable"),
+        () if effective.previous.as_ref() == Some(name) => Some("is the rollback target"),
+        () if effective.weight(name) > 0 => Some("has traffic"),
+        () => None,
+    }
+}
+
+/// Backends of which nobody can tell, whatever they do now.
+fn unknown<'a>(facts: &'a Facts<'_>) -> impl Iterator<Item = String> + 'a {
+    let backends = facts.effective.backends.iter();
+    let silent = backends.filter(|(_, deployed)| deployed.schema.is_none());
+    silent.map(|(name, deployed)| {
+        let role = role(facts.effective, name).unwrap_or("may get traffic");
+        let version = &deployed.version;
+        format!(
+            "{name} (version {version}) {role}, and it is unknown which schemas it can live with: give it schema, or remove it"
+        )
+    })
 }
 
 /// Versions that got a request too lately, and could not live after the contract.

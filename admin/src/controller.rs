@@ -242,8 +242,11 @@ impl Decision {
         state
             .services
             .retain(|name, _| !is_shadow(name) || services.contains_key(name));
-        state.flags.extend(self.flags.clone());
-        state.flags.retain(|_, flag| !flag.is_empty());
+        if !self.flags.is_empty() {
+            let flags = Arc::make_mut(&mut state.flags);
+            flags.extend(self.flags.clone());
+            flags.retain(|_, flag| !flag.is_empty());
+        }
         World {
             config: self.config.clone(),
             state,

@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use indexmap::IndexMap;
 use owo_colors::OwoColorize;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
 use crate::command::{Asked, Command};
@@ -56,6 +57,14 @@ const BREAK_AT: Duration = Duration::from_millis(7_000);
 /// # Errors
 /// When ports or files cannot be had.
 pub async fn run(demo: Demo) -> Result<(), StartError> {
+    let told = |cause| StartError::Resources {
+        what: "tell the story",
+        cause,
+    };
+    // Heard from the beginning: whoever ends it leaves no files behind.
+    let ends = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    let [terminated, interrupted] = ends;
+    let ends = [terminated.map_err(told)?, interrupted.map_err(told)?];
     let directory = std::env::temp_dir().join(format!("switchback-demo-{}", std::process::id()));
     let resources = |cause| StartError::Resources {
         what: "start the demo's backends",
@@ -73,14 +82,16 @@ pub async fn run(demo: Demo) -> Result<(), StartError> {
         predecessor: None,
         inherited: Inherited::default(),
     };
-    let process = Process::start(options).await?;
-    let ended = tell(demo, &process, &broken, &directory).await;
-    process.stop(Arc::new(AtomicBool::new(true))).await;
+    let ended = match Process::start(options).await {
+        Ok(process) => {
+            let ended = tell(demo, &process, &broken, &directory, ends).await;
+            process.stop(Arc::new(AtomicBool::new(true))).await;
+            ended.map_err(told)
+        }
+        Err(error) => Err(error),
+    };
     let _ = std::fs::remove_dir_all(directory);
-    ended.map_err(|cause| StartError::Resources {
-        what: "tell the story",
-        cause,
-    })
+    ended
 }
 
 fn config(demo: Demo, blue: SocketAddr, green: SocketAddr) -> String {
@@ -112,6 +123,7 @@ async fn tell(
     process: &Process,
     broken: &AtomicBool,
     directory: &std::path::Path,
+    [mut terminated, mut interrupted]: [Signal; 2],
 ) -> io::Result<()> {
     let web = process.listeners().first().map(|(_, address)| *address);
     let Some(web) = web else { return Ok(()) };
@@ -135,7 +147,8 @@ async fn tell(
     tokio::select! {
         ended = story(demo, &stage, process, broken) => ended,
         () = end => Ok(()),
-        signal = tokio::signal::ctrl_c() => signal,
+        _ = terminated.recv() => Ok(()),
+        _ = interrupted.recv() => Ok(()),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::state::{ServiceState, Trial};
 /// The state of a service that is in force.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Effective {
-    /// The rollback target.
+    /// What a canary gives its traffic back to.
     pub stable: Name,
     /// Share of each backend; blocked ones have 0.
     pub weights: IndexMap<Name, u32>,

@@ -228,6 +228,7 @@ const ALARMING: &[&str] = &[
     "signal_missing",
     "rollout_ended",
     "reload_failed",
+    "route_removed",
     "state_lost",
     "state_unavailable",
     "hook_message_lost",

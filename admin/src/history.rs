@@ -86,7 +86,7 @@ pub struct FlagTurn {
 /// that it can be brought back whatever the file says by then.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Settled {
-    /// The rollback target.
+    /// What a canary gives its traffic back to.
     pub stable: Name,
     /// Where rollback went after a switch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -149,7 +149,7 @@ pub struct AuditEntry {
 /// Where the traffic of a service goes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Stand {
-    /// The rollback target.
+    /// What a canary gives its traffic back to.
     pub stable: Name,
     /// Share of each backend.
     pub weights: IndexMap<Name, u32>,

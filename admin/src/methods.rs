@@ -1,6 +1,7 @@
 //! The ways back of a service beside each other: how fast each was here, and what it would do to data.
 //!
-//! Speeds are measured, from changes and rollbacks that were carried out and from rehearsals. What was
+//! Speeds are measured, from changes and rollbacks that were carried out, from programs that have brought a
+//! backend back, and from rehearsals. What was
 //! never measured has none: what others claim about it says nothing about this place.
 
 use jiff::Timestamp;

@@ -27,6 +27,7 @@ use switchback_config::defaults::{
     OFREP_HEAD_TIME, OFREP_IDLE_TIME, OFREP_RETIRE_TIME,
 };
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
 use crate::api::guard::{Doors, pass_application};
@@ -73,37 +74,61 @@ impl Locks {
 /// Between two attempts to accept a connection, when there are no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves flags on a thread of its own, until the process is retired.
+/// A thread that serves flags as soon as it is told whose. It ends if nobody tells it.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// Who gets in, and how.
+    pub(crate) locks: Locks,
+    begin: oneshot::Sender<(Controls, Arc<Life>)>,
+}
+
+/// Makes everything ready that may fail, while the process can still refuse to start.
 ///
 /// # Errors
 /// When the thread cannot be started or the socket cannot be used.
-pub(crate) fn start(entrance: Entrance, controls: Controls, life: Arc<Life>) -> io::Result<()> {
+pub(crate) fn open(entrance: Entrance) -> io::Result<Opened> {
+    let Entrance { socket, locks } = entrance;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    entrance.socket.set_nonblocking(true)?;
+    socket.set_nonblocking(true)?;
+    let doors = Doors {
+        address: socket.local_addr()?,
+        allowed_hosts: None,
+    };
+    let socket = {
+        let _inside = runtime.enter();
+        TcpListener::from_std(socket)?
+    };
+    let (begin, begun) = oneshot::channel();
+    let keys = locks.clone();
     let thread = std::thread::Builder::new().name("flags".into());
     thread.spawn(move || {
-        if let Err(error) = runtime.block_on(serve(entrance, controls, life)) {
-            tracing::error!(%error, "serve flags");
+        if let Ok((controls, life)) = begun.blocking_recv() {
+            let door = Arc::new(Door {
+                doors,
+                guests: Guests::default(),
+                locks: keys,
+                controls,
+                life,
+            });
+            runtime.block_on(serve(socket, door));
         }
     })?;
-    Ok(())
+    Ok(Opened { locks, begin })
 }
 
-async fn serve(entrance: Entrance, controls: Controls, life: Arc<Life>) -> io::Result<()> {
-    let socket = TcpListener::from_std(entrance.socket)?;
+impl Opened {
+    /// Serves flags until the process is retired.
+    pub(crate) fn begin(self, controls: Controls, life: Arc<Life>) {
+        // The thread waits for nothing else.
+        let _ = self.begin.send((controls, life));
+    }
+}
+
+async fn serve(socket: TcpListener, door: Arc<Door>) {
+    let life = door.life.clone();
     let places = life.applications.clone();
-    let door = Arc::new(Door {
-        doors: Doors {
-            address: socket.local_addr()?,
-            allowed_hosts: None,
-        },
-        guests: Guests::default(),
-        locks: entrance.locks,
-        controls,
-        life: life.clone(),
-    });
     let mut connections = tokio::task::JoinSet::new();
     let mut retired = pin!(life.is_retired());
     loop {
@@ -138,7 +163,6 @@ async fn serve(entrance: Entrance, controls: Controls, life: Arc<Life>) -> io::R
     drop(socket);
     // Each ends with the answer to the request that it carries.
     while connections.join_next().await.is_some() {}
-    Ok(())
 }
 
 struct Door {
@@ -289,5 +313,22 @@ impl Door {
             ),
         };
         Some(fault(status, "GENERAL", detail))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+
+    #[test]
+    fn socket_that_cannot_be_used_is_an_error_before_anything_is_served() {
+        let file = std::fs::File::open("/dev/null").expect("there is one");
+        let entrance = Entrance {
+            socket: OwnedFd::from(file).into(),
+            locks: Locks::default(),
+        };
+        assert!(open(entrance).is_err());
     }
 }

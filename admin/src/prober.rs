@@ -4,6 +4,10 @@
 //! connections and needs `rise` good or `fall` bad answers in a row to change its mind. Without, an
 //! endpoint that was set over the API is only connected to until that works once; after that passive
 //! checks are enough.
+//!
+//! What passive checks have found to fail is connected to now and then, whatever else is checked: no
+//! request goes to a backend without weight, so nothing else would ever tell that it works again, and a
+//! rollback to it would be refused for good.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,14 +18,14 @@ use http::{Request, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use switchback_config::defaults::{HEALTH_INTERVAL, HEALTH_TIMEOUT};
+use switchback_config::defaults::{EJECT_TIME, HEALTH_INTERVAL, HEALTH_TIMEOUT};
 use switchback_config::model::HealthCheck;
 use switchback_config::units::Scheme;
 use switchback_proxy::health::{Probed, is_own_want};
 use switchback_proxy::snapshot::Endpoint;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsConnector;
 
 use crate::control::{Controls, Published};
@@ -30,8 +34,44 @@ use crate::events::Events;
 /// Largest part of a health answer that is read.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
+/// Failing endpoints that are connected to at a time.
+const RECONNECTS_MAX: usize = 64;
+
 /// Checks all endpoints. Never ends.
 pub async fn run(controls: Controls, events: Events) {
+    tokio::select! {
+        () = watch(controls.clone(), events) => {}
+        () = reconnect(controls) => {}
+    }
+}
+
+/// Connects to endpoints that did not accept connections when they were last asked.
+async fn reconnect(controls: Controls) {
+    let mut ticks = tokio::time::interval(EJECT_TIME);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let snapshot = controls.published().snapshot.clone();
+        let backends = snapshot.services.iter().flat_map(|one| &one.backends);
+        let endpoints = backends.flat_map(|backend| &backend.endpoints);
+        let failing = endpoints.filter(|endpoint| endpoint.health.is_failing());
+        let failing: Vec<Arc<Endpoint>> = failing.cloned().collect();
+        for some in failing.chunks(RECONNECTS_MAX) {
+            let mut tries = JoinSet::new();
+            for endpoint in some.iter().cloned() {
+                tries.spawn(async move {
+                    let connected = tokio::time::timeout(HEALTH_TIMEOUT, connect(&endpoint)).await;
+                    if matches!(connected, Ok(Ok(_))) {
+                        endpoint.health.connect_succeeded();
+                    }
+                });
+            }
+            while tries.join_next().await.is_some() {}
+        }
+    }
+}
+
+async fn watch(controls: Controls, events: Events) {
     let mut published = controls.follow();
     let mut probes: HashMap<Key, Probe> = HashMap::new();
     loop {

@@ -8,7 +8,7 @@ mod retire;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,7 +36,6 @@ use crate::flags::look;
 use crate::handover::{NOBODY, Predecessor, TakeoverError};
 use crate::hooks::Hooks;
 use crate::inherit::{InheritError, Inherited};
-use crate::ofrep;
 use crate::otel::{Exporting, SettingError};
 use crate::prober;
 use crate::quiet;
@@ -199,11 +198,12 @@ impl Process {
         let (followed, follower) = watch::channel(NOBODY);
         let state = recover(found, &parts.events);
         parts.look_up_set(&state).await;
+        let config_before = last_config(&parts.state_dir);
         let (joining, link) = parts.join(&state)?.unzip();
         let start = Start {
             plane: parts.plane.clone(),
             config: parts.config.clone(),
-            config_before: last_config(&parts.state_dir),
+            config_before: config_before.clone(),
             material: parts.material.clone(),
             addresses: parts.addresses.clone(),
             state,
@@ -223,6 +223,9 @@ impl Process {
             Some(link) => Some(parts.link(link, &controls).await),
             None => None,
         };
+        if let Some(before) = config_before {
+            controls.published().uses.begin_after(before);
+        }
         match succession {
             None => parts.accept(),
             Some(mut succession) => {
@@ -287,7 +290,7 @@ impl Process {
         };
         process.spawn_tasks(parts.entrance, parts.resolver, parts.addresses, parts.base);
         if let Some(ofrep) = ofrep {
-            process.serve_flags(ofrep);
+            ofrep.begin(process.controls.clone(), process.life.clone());
         }
         process.announce();
         process
@@ -300,26 +303,7 @@ impl Process {
         addresses: Addresses,
         base: PathBuf,
     ) {
-        let api = Api {
-            controls: self.controls.clone(),
-            events: self.events.clone(),
-            store: self.store.clone(),
-            reloader: self.reloader.clone(),
-            plane: self.plane.clone(),
-            life: self.life.clone(),
-            hooks: self.hooks.clone(),
-            trends: Trends::default(),
-            drills: Drills::new(
-                self.controls.clone(),
-                self.store.clone(),
-                self.events.clone(),
-                self.reloader.clone(),
-                &base,
-            ),
-            sightings: self.sightings.clone(),
-            readiness: Readiness::default(),
-            address: self.admin,
-        };
+        let api = self.api(&base);
         let drills = api.drills.clone();
         let trends = api.trends.clone();
         let crew = Crew {
@@ -358,7 +342,11 @@ impl Process {
                 readiness,
             )),
             tokio::spawn(quiet::run(self.controls.clone())),
-            tokio::spawn(route_uses::run(self.controls.clone(), self.store.clone())),
+            tokio::spawn(route_uses::run(
+                self.controls.clone(),
+                self.store.clone(),
+                self.events.clone(),
+            )),
             tokio::spawn(look::run(
                 self.store.clone(),
                 self.controls.clone(),
@@ -372,10 +360,27 @@ impl Process {
         self.chores = chores.iter().map(JoinHandle::abort_handle).collect();
     }
 
-    fn serve_flags(&self, entrance: ofrep::Entrance) {
-        let started = ofrep::start(entrance, self.controls.clone(), self.life.clone());
-        if let Err(error) = started {
-            tracing::error!(%error, "serve flags");
+    /// What requests to the admin API are answered from.
+    fn api(&self, base: &Path) -> Api {
+        Api {
+            controls: self.controls.clone(),
+            events: self.events.clone(),
+            store: self.store.clone(),
+            reloader: self.reloader.clone(),
+            plane: self.plane.clone(),
+            life: self.life.clone(),
+            hooks: self.hooks.clone(),
+            trends: Trends::default(),
+            drills: Drills::new(
+                self.controls.clone(),
+                self.store.clone(),
+                self.events.clone(),
+                self.reloader.clone(),
+                base,
+            ),
+            sightings: self.sightings.clone(),
+            readiness: Readiness::default(),
+            address: self.admin,
         }
     }
 

@@ -296,7 +296,10 @@ impl Reloader {
                     this.events
                         .emit("reloaded", None, "file", message, Some(report.revision));
                 }
-                Ok(_) => {}
+                // Whoever has asked for it, by a signal for instance, learns that it was done.
+                Ok(_) => {
+                    tracing::info!("the file was read again: it says what is in force already")
+                }
                 // It is tried again every second for as long as it takes, which is told once.
                 Err(error) if error.is_for_now() && before == Some(error.to_string()) => {}
                 Err(error) => {

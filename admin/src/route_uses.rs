@@ -5,10 +5,14 @@
 //! that it survives restarts. Until it is known what earlier processes have seen, a route counts as used
 //! now: whoever does not know, does not remove. A use of the last half minute before a power cut, or
 //! by a connection that outlives an upgrade, may be lost, which is little against the hours that are asked for.
+//!
+//! A start with another file is never refused for it: there is nobody to ask, and a proxy that does not start
+//! serves no route at all. What such a file takes away is told loudly instead, and shown until the route
+//! is back or would have been allowed to go.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -20,6 +24,7 @@ use switchback_proxy::route_use::RouteUse;
 use tokio::time::MissedTickBehavior;
 
 use crate::control::Controls;
+use crate::events::Events;
 use crate::store::Store;
 
 /// The uses of all routes that are counted, by what they match.
@@ -29,6 +34,8 @@ pub struct RouteUses {
     kept: Mutex<BTreeMap<String, Arc<RouteUse>>>,
     /// Whether it is known what earlier processes have seen.
     known: AtomicBool,
+    /// The file of the process before.
+    before: OnceLock<Arc<Config>>,
 }
 
 /// A route that is still used.
@@ -89,7 +96,19 @@ impl RouteUses {
             workers,
             kept: Mutex::default(),
             known: AtomicBool::new(false),
+            before: OnceLock::new(),
         })
+    }
+
+    /// Notes the file with which an earlier process ran.
+    pub(crate) fn begin_after(&self, before: Arc<Config>) {
+        let _ = self.before.set(before);
+    }
+
+    /// Routes that the start has taken away although they are still used, and that are not back.
+    pub(crate) fn missing(&self, config: &Config, now: Timestamp) -> Vec<Used> {
+        let before = self.before.get().filter(|_| self.known.load(Relaxed));
+        before.map_or_else(Vec::new, |before| self.lost(before, config, now))
     }
 
     /// The uses of a route, if they are to be counted.
@@ -157,8 +176,27 @@ impl RouteUses {
     }
 }
 
+/// Several of them, in words.
+pub(crate) fn in_words(routes: &[Used]) -> String {
+    let routes: Vec<String> = routes.iter().map(Used::to_string).collect();
+    routes.join("; ")
+}
+
+/// Says what the start has taken away. Nobody was asked, so everybody is told.
+fn tell_missing(controls: &Controls, events: &Events) {
+    let published = controls.published();
+    let missing = published.uses.missing(&published.config, Timestamp::now());
+    if !missing.is_empty() {
+        let message = format!(
+            "the file of this start has no longer what is used: {}; put it back and reload, or answer for it",
+            in_words(&missing)
+        );
+        events.emit("route_removed", None, "start", message, None);
+    }
+}
+
 /// Reads what earlier processes have seen, then writes what this one sees, until it ends.
-pub(crate) async fn run(controls: Controls, store: Store) {
+pub(crate) async fn run(controls: Controls, store: Store, events: Events) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let uses = controls.published().uses.clone();
@@ -169,6 +207,7 @@ pub(crate) async fn run(controls: Controls, store: Store) {
             Err(error) => tracing::debug!(%error, "read when routes were last used"),
         }
     }
+    tell_missing(&controls, &events);
     let mut ticks = tokio::time::interval(USES_SAVED);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut written = BTreeMap::new();
@@ -276,6 +315,23 @@ services:
         uses.learn(rows.clone());
         assert!(uses.lost(&before, &after, at(0)).is_empty());
         assert_eq!(uses.rows(0).into_iter().collect::<Vec<_>>(), rows);
+    }
+
+    #[test]
+    fn start_without_a_route_shows_it_until_it_is_back_or_may_go() {
+        let (before, after) = (config(V1), config("{service: shop}"));
+        let began = uses(Some(at(0)));
+        assert!(began.missing(&after, at(1)).is_empty(), "nobody ran before");
+        began.begin_after(Arc::new(config(V1)));
+        assert_eq!(began.missing(&after, at(1)).len(), 1);
+        assert!(began.missing(&before, at(1)).is_empty(), "it is back");
+        assert!(began.missing(&after, at(24)).is_empty(), "it might go now");
+        let unknown = RouteUses::new(1);
+        unknown.begin_after(Arc::new(config(V1)));
+        assert!(
+            unknown.missing(&after, at(1)).is_empty(),
+            "nothing is known yet"
+        );
     }
 
     #[test]

@@ -32,6 +32,7 @@ use switchback_proxy::outcome::Outcome;
 use switchback_proxy::replay;
 use switchback_proxy::split::key_hash;
 
+use crate::drill::shadow::MARK;
 use dates::Dates;
 pub use injection::Injection;
 use line::Line;
@@ -155,6 +156,7 @@ type SetAside = BTreeMap<&'static str, u64>;
 const NOT_SPLIT: &str = "not split by weight: preview, copies, diverted";
 const NO_SERVICE: &str = "of no service: refused, redirected";
 const UNKNOWN_SERVICE: &str = "of services that the file does not have";
+const OF_DRILLS: &str = "of drills: switchback's own requests";
 const NOT_ASKED: &str = "of services that were not asked for";
 const UNKNOWN_BACKEND: &str = "of backends that the file does not have, or of none";
 
@@ -263,6 +265,8 @@ impl<'a> Simulation<'a> {
             }
             (name, _) => match self.names.service(name) {
                 Some(service) => service,
+                // As they were written once.
+                None if name.ends_with(MARK.as_bytes()) => return Ok(Err(OF_DRILLS)),
                 None => return Ok(Err(UNKNOWN_SERVICE)),
             },
         };

@@ -12,6 +12,7 @@ mod rollout;
 mod runbook;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 use jiff::Timestamp;
@@ -41,8 +42,9 @@ pub struct State {
     pub services: BTreeMap<Name, ServiceState>,
     /// State by flag, as far as it differs from the file. Flags that left the file are kept: what was
     /// turned off must be off when it comes back.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub flags: BTreeMap<Name, FlagState>,
+    /// Shared by all states among which no flag was changed: a rollback copies none.
+    #[serde(default, skip_serializing_if = "no_flags")]
+    pub flags: Arc<BTreeMap<Name, FlagState>>,
     /// The recorded state was lost: every service serves stable only until an operator acknowledges.
     #[serde(default)]
     pub stable_only: bool,
@@ -53,6 +55,10 @@ pub struct State {
     /// What was decided here and the cluster does not know yet, oldest first. In force here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) unshared: Vec<Unshared>,
+}
+
+fn no_flags(flags: &Arc<BTreeMap<Name, FlagState>>) -> bool {
+    flags.is_empty()
 }
 
 /// The recorded state of one service.

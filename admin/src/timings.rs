@@ -1,14 +1,15 @@
 //! How long each way back really took here: what was measured, never what somebody claims.
 //!
 //! A time runs from the swap until the last worker follows. Rollbacks that nobody asked for have theirs in
-//! their records; the others are noted where they are answered, and written down a moment later.
+//! their records; the others are noted where they are answered, and written down a moment later. What a
+//! program does for a backend (`carries_out` of a hook) takes from its start to its end.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use switchback_config::model::Name;
+use switchback_config::model::{CarriedWay, Name};
 use switchback_proxy::fence::Fence;
 use utoipa::ToSchema;
 
@@ -51,6 +52,14 @@ impl Way {
         Self::RollingRedeploy,
         Self::DatabaseRollback,
     ];
+
+    /// What a program carries out.
+    pub(crate) const fn of_carried(way: CarriedWay) -> Self {
+        match way {
+            CarriedWay::ImageRevert => Self::ImageRevert,
+            CarriedWay::RollingRedeploy => Self::RollingRedeploy,
+        }
+    }
 
     /// As it is written.
     pub(crate) const fn as_str(self) -> &'static str {

@@ -5,7 +5,7 @@
 //! not on disk either, since it begins anew within minutes.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,7 +14,6 @@ use switchback_config::defaults::{TREND_BACKENDS, TREND_SECONDS};
 use switchback_proxy::outcome::CLASSES;
 use switchback_proxy::snapshot::{Backend, Snapshot};
 use switchback_proxy::stats::{BackendStats, LATENCY_BOUNDS_US};
-use tokio::time::MissedTickBehavior;
 use utoipa::ToSchema;
 
 use crate::control::Controls;
@@ -68,6 +67,8 @@ struct Line {
     /// Counters of the version that was there last.
     stats: Arc<BackendStats>,
     counted: Counted,
+    /// Counters of versions that were there before, and may come back with what they had.
+    left: Vec<Weak<BackendStats>>,
     points: VecDeque<Point>,
 }
 
@@ -81,19 +82,29 @@ struct Counted {
 
 /// Records until the process ends.
 pub(crate) async fn run(controls: Controls, trends: Trends) {
-    let mut ticks = tokio::time::interval(Duration::from_secs(1));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
-        let second = u32::try_from(Timestamp::now().as_second()).unwrap_or(u32::MAX);
+        // The first time right away: what is counted from now on is of the first second.
+        let over = Timestamp::now().as_second().saturating_sub(1);
+        let second = u32::try_from(over).unwrap_or(u32::MAX);
         trends.record(&controls.published().snapshot, second);
+        tokio::time::sleep(rest_of_second(Timestamp::now())).await;
     }
+}
+
+/// Until the next second of the clock begins: a point is about one of its seconds, whole.
+fn rest_of_second(now: Timestamp) -> Duration {
+    let gone = u64::from(now.subsec_nanosecond().unsigned_abs());
+    Duration::from_nanos(1_000_000_000 - gone)
 }
 
 impl Trends {
     /// Keeps what was counted since the last time as the points of a second.
     fn record(&self, snapshot: &Snapshot, second: u32) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever has asked for what came after this second would never see more of it.
+        if kept.span.is_some_and(|(_, last)| last == second) {
+            return;
+        }
         let first = kept.span.map_or(second, |(first, _)| first);
         let oldest = second.saturating_sub(TREND_SECONDS - 1);
         kept.span = Some((first.clamp(oldest, second), second));
@@ -182,21 +193,41 @@ impl Line {
             name: backend.name.clone(),
             stats: backend.stats.clone(),
             counted: Counted::read(&backend.stats),
+            left: Vec::new(),
             points: VecDeque::new(),
         }
     }
 
     fn record(&mut self, stats: &Arc<BackendStats>, second: u32) {
-        let counted = Counted::read(stats);
+        let mut added = self.added();
         if !Arc::ptr_eq(&self.stats, stats) {
-            // Another version: what it had counted before it came here is not of this second.
-            self.stats = stats.clone();
-            self.counted = counted;
-            return;
+            // Another version came within this second.
+            self.replace(stats);
+            added.add(&self.added());
         }
-        let point = counted.since(&self.counted, second);
+        self.points.extend(added.point(second));
+    }
+
+    /// What was counted since the last time.
+    fn added(&mut self) -> Counted {
+        let counted = Counted::read(&self.stats);
+        let added = counted.minus(&self.counted);
         self.counted = counted;
-        self.points.extend(point);
+        added
+    }
+
+    /// What one that comes back had counted before is not of this second; one that is new has counted nothing
+    /// else.
+    fn replace(&mut self, stats: &Arc<BackendStats>) {
+        let is_back = |left: &Weak<BackendStats>| std::ptr::eq(left.as_ptr(), Arc::as_ptr(stats));
+        self.counted = match self.left.iter().any(is_back) {
+            true => Counted::read(stats),
+            false => Counted::default(),
+        };
+        self.left
+            .retain(|left| left.strong_count() > 0 && !is_back(left));
+        self.left.push(Arc::downgrade(&self.stats));
+        self.stats = stats.clone();
     }
 
     /// Drops points that are too old, or, after the clock was set back, of a future.
@@ -224,20 +255,36 @@ impl Counted {
         counted
     }
 
-    /// What was added; nothing if nothing ended.
-    fn since(&self, before: &Self, second: u32) -> Option<Point> {
-        let narrow = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
-        let requests = self.requests.saturating_sub(before.requests);
-        let mut times = [0; BUCKETS];
-        for ((time, now), then) in times.iter_mut().zip(&self.times).zip(&before.times) {
-            *time = now.saturating_sub(*then);
+    /// What was added since then.
+    fn minus(&self, before: &Self) -> Self {
+        let mut added = Self {
+            requests: self.requests.saturating_sub(before.requests),
+            failures: self.failures.saturating_sub(before.failures),
+            times: self.times,
+        };
+        for (time, then) in added.times.iter_mut().zip(&before.times) {
+            *time = time.saturating_sub(*then);
         }
-        (requests > 0).then(|| Point {
+        added
+    }
+
+    fn add(&mut self, more: &Self) {
+        self.requests += more.requests;
+        self.failures += more.failures;
+        for (time, more) in self.times.iter_mut().zip(&more.times) {
+            *time += more;
+        }
+    }
+
+    /// It as the point of a second; none if nothing ended.
+    fn point(&self, second: u32) -> Option<Point> {
+        let narrow = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+        (self.requests > 0).then(|| Point {
             second,
-            requests: narrow(requests),
-            failures: narrow(self.failures.saturating_sub(before.failures).min(requests)),
-            p50_ms: quantile_ms(&times, 0.5),
-            p99_ms: quantile_ms(&times, 0.99),
+            requests: narrow(self.requests),
+            failures: narrow(self.failures.min(self.requests)),
+            p50_ms: quantile_ms(&self.times, 0.5),
+            p99_ms: quantile_ms(&self.times, 0.99),
         })
     }
 }

@@ -37,7 +37,8 @@ pub use database::{Database, Migration, SchemaSupport};
 pub use deprecation::Deprecation;
 pub use flag::{Condition, Flag, FlagHeader, FlagRule, Ofrep};
 pub use hooks::{
-    Check, Gate, GateFailure, Hook, HookAction, HookEvent, HttpHook, Preset, RunHook, Until,
+    CarriedOut, CarriedWay, Check, Gate, GateFailure, Hook, HookAction, HookEvent, HttpHook,
+    Preset, RunHook, Until,
 };
 use limits::or_off;
 pub use limits::{LimitOverrides, Limits};
@@ -101,7 +102,7 @@ pub enum Workers {
     Count(NonZeroUsize),
 }
 
-/// What happens to request headers with an underscore in their name, which some servers take for a
+/// What happens to request headers with an underscore in their name, which some backends take for a
 /// hyphen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -359,7 +360,7 @@ impl HeaderChanges {
 /// What a route points at; owns one split over its backends.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Service {
-    /// The rollback target; every other backend is a canary.
+    /// What a canary gives its traffic back to; every other backend is a canary.
     pub stable: Name,
     /// Share of each backend: weight / sum. All backends are named; the sum is above 0.
     pub weights: IndexMap<Name, u32>,

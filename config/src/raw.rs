@@ -230,7 +230,7 @@ section! {
 section! {
     /// What routes point at: versions and the split of traffic over them.
     Service {
-        /// The rollback target; the other backends are canaries. Needed with several backends.
+        /// What a canary gives its traffic back to; the other backends are canaries. Needed with several backends.
         stable: String,
         /// Share of each backend: weight / sum. Default: all to stable.
         weights: Table<u32>,

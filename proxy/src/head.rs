@@ -197,6 +197,18 @@ impl Fields {
             .map(|f| self.value(f))
     }
 
+    /// A copy without the fields of a name, compared without case.
+    pub(crate) fn without(&self, refused: &[u8]) -> Self {
+        let mut rest = Self::default();
+        for field in &self.list {
+            let name = self.name(field);
+            if !name.eq_ignore_ascii_case(refused) {
+                rest.push(name, self.value(field));
+            }
+        }
+        rest
+    }
+
     /// Calls `sink` with the fields that `keep` accepts, whole runs of neighbouring lines at once.
     pub(crate) fn copy_runs<S: FieldSink>(
         &self,

@@ -3,7 +3,8 @@
 //! Both kinds of knowledge are small numbers in atomics that all workers read and that change a few
 //! times a day. Probes are made elsewhere and only reported here. Connect failures are noticed by
 //! the workers: three in a row take an endpoint out for five seconds, doubling up to a minute, but
-//! never the last one of a backend — a wrong guess must not become an outage.
+//! never the last one of a backend — a wrong guess must not become an outage. It counts as failing until it
+//! accepts a connection, of a request or of whoever probes.
 
 use std::io;
 use std::sync::Arc;

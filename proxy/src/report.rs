@@ -89,6 +89,11 @@ impl Report {
         }
     }
 
+    /// The access log does not hear of the request.
+    pub(crate) const fn write_no_line(&mut self) {
+        self.format = LogFormat::Off;
+    }
+
     /// The request is copied when it is over.
     pub(crate) fn mirror(&mut self, original: Option<Box<Original>>) {
         self.mirrored = original;

@@ -95,9 +95,7 @@ pub(crate) async fn handle(
         if client.is_misdirected(head, route) {
             return refuse(worker, head, &ids, report, &RequestError::Misdirected);
         }
-        if let Some(used) = &route.used {
-            used.note(worker.index, unix_ms);
-        }
+        enter(route, worker, unix_ms, &mut report);
         let limits = route.limits_on(&client.listener.name);
         let request = Request {
             worker,
@@ -126,6 +124,16 @@ pub(crate) async fn handle(
         }
     }
     refuse(worker, head, &ids, report, &RequestError::Closed)
+}
+
+/// Notes that a route was asked for.
+fn enter(route: &Route, worker: &Worker, unix_ms: u64, report: &mut Report) {
+    if let Some(used) = &route.used {
+        used.note(worker.index, unix_ms);
+    }
+    if !route.logged {
+        report.write_no_line();
+    }
 }
 
 fn has_underscore(head: &RequestHead) -> bool {
@@ -242,10 +250,9 @@ fn start_upload(
         .timer
         .take()
         .unwrap_or_else(|| request.worker.wheel.timer());
-    Ok((
-        Upload::new(source, framing, keep, request.worker.spare_bytes()),
-        timer,
-    ))
+    let mut upload = Upload::new(source, framing, keep, request.worker.spare_bytes());
+    upload.guard(service.service.flags.as_ref());
+    Ok((upload, timer))
 }
 
 /// Whether sending the request twice does no harm.

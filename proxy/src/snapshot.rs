@@ -82,6 +82,8 @@ pub struct Route {
     pub response_headers: HeaderChanges,
     /// When it was last asked for, where that matters.
     pub used: Option<Arc<RouteUse>>,
+    /// Whether its requests are written to the access log: those that no client sends are not.
+    pub logged: bool,
     /// The limits of its requests.
     pub limits: RequestLimits,
     /// The limits of its requests that arrive on listeners with limits of their own.

@@ -36,7 +36,7 @@ impl Cell {
     }
 
     /// Adds. Only the owning worker may call this: it is a load and a store.
-    pub(crate) fn add(&self, count: u64) {
+    pub fn add(&self, count: u64) {
         self.0
             .store(self.0.load(Relaxed).wrapping_add(count), Relaxed);
     }

@@ -6,11 +6,13 @@
 //! reading may still answer.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
 use crate::error::RequestError;
+use crate::flag::FlagHeader;
 use crate::h1::transport::Transport;
 use crate::h2::body::UploadSender;
 use crate::h2::convert;
@@ -39,6 +41,8 @@ struct KeptContent {
     gone: u64,
     /// Who else wants all of it.
     copy: Option<Rc<BodyCopy>>,
+    /// What the backend is told of flags: a client cannot say it in its stead.
+    flags: Option<Arc<FlagHeader>>,
 }
 
 impl Upload {
@@ -56,6 +60,7 @@ impl Upload {
             kept_bytes_max: keep.unwrap_or(0),
             gone: 0,
             copy: None,
+            flags: None,
         };
         Self {
             content,
@@ -68,6 +73,11 @@ impl Upload {
     /// Has what goes copied.
     pub(crate) fn copy_to(&mut self, copy: &Rc<BodyCopy>) {
         self.content.copy = Some(copy.clone());
+    }
+
+    /// Keeps trailers back that would tell the backend of flags.
+    pub(crate) fn guard(&mut self, flags: Option<&Arc<FlagHeader>>) {
+        self.content.flags = flags.cloned();
     }
 
     /// Where the head is written to before the first [`Upload::poll_h1`].
@@ -109,6 +119,7 @@ impl Upload {
             kept,
             kept_bytes_max,
             copy,
+            flags,
             ..
         } = self.content;
         let keep = kept.as_ref().map(|_| kept_bytes_max);
@@ -119,6 +130,7 @@ impl Upload {
             Source::Again(sent, Box::new(source))
         };
         let mut again = Self::new(source, self.framing, keep, self.writer.into_memory());
+        again.content.flags = flags;
         if let Some(copy) = copy {
             copy.begin_again();
             again.content.copy = Some(copy);
@@ -229,14 +241,16 @@ impl Pieces for KeptContent {
     }
 
     fn take_trailers(&mut self) -> Option<Box<Fields>> {
-        let trailers = self.source.take_trailers();
-        if trailers.is_some() {
-            // They are gone now, so the body could not be sent again as it was.
-            self.kept = None;
-            if let Some(copy) = &self.copy {
-                copy.give_up();
-            }
+        let trailers = self.source.take_trailers()?;
+        // They are gone now, so the body could not be sent again as it was.
+        self.kept = None;
+        if let Some(copy) = &self.copy {
+            copy.give_up();
         }
-        trailers
+        let told = self.flags.as_ref().map(|flags| flags.header.as_bytes());
+        match told.filter(|told| trailers.values(told).next().is_some()) {
+            Some(told) => Some(Box::new(trailers.without(told))),
+            None => Some(trailers),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Http, Load, Origin, Protocol, Proxy, Receiver, eventually_async};
+use crate::support::{Http, Load, Origin, Protocol, Proxy, Receiver, blue_green, eventually_async};
 
 /// Lines of `/metrics` that are about requests of users, or about their service.
 async fn of_users(proxy: &Proxy) -> Vec<String> {
@@ -392,5 +392,22 @@ async fn drill_takes_the_way_of_clients_through_tls_and_the_proxy_protocol() {
             .await
             .json();
         assert_eq!(record["passed"], true, "{listener}: {record:#}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drill_writes_nothing_to_the_access_log_from_which_others_count_and_simulate() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    for format in ["json", "combined"] {
+        let log = format!("{{path: access.log, format: {format}}}");
+        let config = blue_green(&blue.url(), &green.url(), "");
+        let mut proxy = Proxy::start(&config.replace("{format: \"off\"}", &log));
+        assert_eq!(Http::connect(proxy.web).await.get("/").await.status, 200);
+        let (code, out, err) = proxy.cli(&["drill", "shop"]);
+        assert_eq!(code, 0, "{out}\n{err}");
+        proxy.signal(rustix::process::Signal::TERM);
+        assert_eq!(proxy.wait(), Some(0), "everything is written by now");
+        let log = std::fs::read_to_string(proxy.path().join("access.log")).unwrap();
+        assert_eq!(log.lines().count(), 1, "{format}: {log}");
     }
 }

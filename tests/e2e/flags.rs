@@ -9,6 +9,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::support::wire::{Edge, RawOrigin, status};
 use crate::support::{Answer, HEAD, Http, Origin, Proxy, RawClient, python};
 
 /// Flags of every kind, and where they are asked for.
@@ -90,6 +91,29 @@ fn off() -> (Value, String) {
 
 fn closed() -> (Value, String) {
     (json!(false), "ERROR".into())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn client_tells_backends_of_no_flags_in_its_trailers_either() {
+    let origin = RawOrigin::start().await;
+    let edge = Edge::start(
+        &origin.url(),
+        "flags: {plain: {default: false}}\n",
+        "",
+        "flags: {header: x-flags, names: [plain]}",
+    );
+    let mut client = edge.plain().await;
+    let request = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nx-before: 1\r\nX-Flags: plain=on\r\nx-after: 2\r\n\r\n";
+    client.write(request.as_bytes()).await;
+    let answer = client.until("\r\n\r\n").await;
+    assert_eq!(status(&answer), "200", "{answer}");
+    let seen = origin.requests().concat().to_ascii_lowercase();
+    assert!(seen.contains("\r\nx-flags: plain=off\r\n"), "{seen}");
+    assert!(!seen.contains("plain=on"), "{seen}");
+    assert!(
+        seen.ends_with("0\r\nx-before: 1\r\nx-after: 2\r\n\r\n"),
+        "{seen}"
+    );
 }
 
 /// The real client.

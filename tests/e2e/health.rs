@@ -43,6 +43,35 @@ async fn share_of_an_unhealthy_canary_goes_to_stable() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn backend_without_weight_that_is_back_can_be_rolled_back_to() {
+    for checks in ["", CHECKS] {
+        let (blue, green) = (Origin::start().await, Origin::start().await);
+        let proxy = Proxy::blue_green(&blue, &green, checks);
+        let address = blue.url()["http://".len()..].parse().unwrap();
+        drop(blue);
+        eventually_async("blue is known not to accept connections", || async {
+            Http::connect(proxy.web).await.get("/").await;
+            proxy.service().await["backends"]["blue"]["health"] == "unhealthy"
+        })
+        .await;
+        let switched = proxy
+            .post("/v1/services/shop/switch", json!({"to": "green"}))
+            .await;
+        assert_eq!(switched.status, 200, "{}", switched.text());
+        let refused = proxy.refused("/v1/services/shop/rollback", json!({})).await;
+        assert_eq!(refused, (409, "target_unhealthy".into()));
+        // Nobody sends requests there, and it works again all the same.
+        let _blue = Origin::start_at(address).await;
+        eventually_async("it can be rolled back to", || async {
+            let path = "/v1/services/shop/rollback";
+            proxy.post(path, json!({})).await.status == 200
+        })
+        .await;
+        assert_eq!(proxy.service().await["weights"]["blue"], 100);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stable_without_healthy_endpoint_is_not_spilled_unless_asked_for() {
     for (spill, status) in [(false, 503), (true, 200)] {
         let (blue, green) = (Origin::start().await, Origin::start().await);

@@ -95,6 +95,75 @@ async fn kubernetes_image_rollback_follows_the_rollback_of_the_traffic() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn speed_table_shows_how_long_a_program_took_to_bring_a_backend_back() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let tools = tempfile::tempdir().unwrap();
+    fake(tools.path(), "kubectl", 0);
+    let hook = |name: &str, way: &str, argument: &str| {
+        format!(
+            "{{name: {name}, on: [rollback], run: [\"{}\", green, {argument}, \"3\"], env: {{PATH: \"{}:/usr/bin:/bin\"}}, carries_out: {{way: {way}, backend: green}}}}",
+            shipped("kubernetes-rollback").display(),
+            tools.path().display()
+        )
+    };
+    // The second one fails each time.
+    let hooks = format!(
+        "hooks: [{}, {}]\n",
+        hook("undo", "image_revert", "deployment/shop-green"),
+        hook("broken", "rolling_redeploy", "shop")
+    );
+    let proxy = Proxy::blue_green(&blue, &green, &hooks);
+    let delivered = || async {
+        let deliveries = proxy.get("/v1/hooks/deliveries").await;
+        deliveries["delivered"].as_array().unwrap().clone()
+    };
+    assert!(method(&proxy, "image_revert").await["p50_us"].is_null());
+    proxy.weights(50, 50).await;
+    proxy.post("/v1/services/shop/rollback", json!({})).await;
+    eventually_async("the image is back, and that was measured", || async {
+        method(&proxy, "image_revert").await["measured"] == 1
+    })
+    .await;
+    let took_ms = delivered().await[0]["last"]["took_ms"].as_u64().unwrap();
+    assert_eq!(
+        method(&proxy, "image_revert").await["p50_us"],
+        took_ms * 1_000
+    );
+    let (_, out, _) = proxy.cli(&["methods", "shop"]);
+    let row = out.lines().find(|line| line.contains("image revert"));
+    assert!(!row.unwrap().contains("not measured"), "{out}");
+    // What is about blue is none of its business, and took no time worth showing.
+    for words in [
+        &["unblock", "shop", "green"][..],
+        &["switch", "shop", "--to", "green"],
+        &["switch", "shop", "--to", "blue"],
+        &["rollback", "shop"],
+    ] {
+        let (code, out, err) = proxy.cli(words);
+        assert_eq!(code, 0, "{words:?}: {out}{err}");
+    }
+    eventually_async("the program had nothing to do", || async {
+        delivered().await.len() == 2
+    })
+    .await;
+    let about = delivered().await[0]["event"]["data"]["backend"].clone();
+    assert_eq!(about, "blue");
+    assert_eq!(method(&proxy, "image_revert").await["measured"], 1);
+    let failed = method(&proxy, "rolling_redeploy").await["measured"].clone();
+    assert_eq!(failed, 0, "a program that fails measures nothing");
+}
+
+/// A row of the speed table.
+async fn method(proxy: &Proxy, way: &str) -> Value {
+    let methods = proxy.get("/v1/services/shop/methods").await["methods"].clone();
+    let mut methods = methods.as_array().unwrap().iter();
+    methods
+        .find(|method| method["method"] == way)
+        .unwrap()
+        .clone()
+}
+
 #[test]
 fn kubernetes_image_rollback_wants_a_revision_and_fails_if_pods_do_not_become_ready() {
     let tools = tempfile::tempdir().unwrap();

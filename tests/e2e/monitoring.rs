@@ -114,8 +114,8 @@ struct World {
 }
 
 impl World {
-    /// The shop's canary fails and is rolled back; the cart is mirrored, has a certificate, a rule and a signal. If it can,
-    /// it shares its state.
+    /// The shop's canary fails and is rolled back; the cart is mirrored, drilled, has a certificate, a rule and a
+    /// signal. If it can, it shares its state.
     async fn start() -> Self {
         let origins = [
             Origin::start().await,
@@ -185,6 +185,7 @@ services:
       blue: {{version: \"1\", endpoints: [\"{cart}\"]}}
       green: {{version: \"2\", endpoints: [\"{copies}\"]}}
     mirror: {{to: green, concurrency: 1}}
+    drill: {{every: 30d}}
     rollback:
       rules:
         - error_rate > 20% for 1m

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Http, Load, Named, Origin, Protocol, Proxy, eventually_async};
+use crate::support::{Http, Load, Named, Origin, Protocol, Proxy, eventually, eventually_async};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_reloads_under_load_fail_no_request() {
@@ -60,6 +60,37 @@ async fn changed_file_is_noticed_and_a_bad_one_changes_nothing() {
         proxy.service().await["weights"] == json!({"blue": 100, "green": 0})
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refused_file_is_shown_wherever_somebody_looks_and_an_unchanged_one_is_logged() {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    let config = crate::support::blue_green(&blue.url(), &green.url(), "");
+    let proxy = Proxy::start(&config);
+    proxy.signal(rustix::process::Signal::HUP);
+    eventually("it is logged that nothing has changed", || {
+        proxy.log().contains("it says what is in force already")
+    });
+    let verbose = || async {
+        let answer = proxy.api("GET", "/readyz?verbose", Value::Null).await;
+        (answer.status, answer.text())
+    };
+    assert!(verbose().await.1.contains("config ok\n"));
+    proxy.write_config("version: 1\nlistners: {}\n");
+    assert_eq!(proxy.post("/v1/reload", Value::Null).await.status, 422);
+    let (status, text) = verbose().await;
+    assert_eq!(status, 200, "what is in force serves");
+    assert!(
+        text.contains("config failed: the last file was refused"),
+        "{text}"
+    );
+    let (_, out, _) = proxy.cli(&["status"]);
+    assert!(out.contains("the file was refused at "), "{out}");
+    assert!(out.contains("switchback check says more"), "{out}");
+    proxy.write_config(&config);
+    assert_eq!(proxy.post("/v1/reload", Value::Null).await.status, 200);
+    let (_, out, _) = proxy.cli(&["status"]);
+    assert!(!out.contains("refused"), "{out}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

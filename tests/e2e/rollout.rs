@@ -61,6 +61,15 @@ async fn healthy_canary_takes_every_step_and_becomes_stable() {
     let (code, out, _) = proxy.cli(&["rollout", "wait", "shop", "--timeout", "20s"]);
     assert_eq!(code, 0, "{out}");
     assert!(out.contains("promoted"), "{out}");
+    assert!(!out.contains("no rollout is under way"), "{out}");
+    // Whoever comes later learns that it was over before, or that it was another one.
+    let (code, out, _) = proxy.cli(&["rollout", "wait", "shop", "--version", "2"]);
+    assert_eq!(code, 0, "{out}");
+    let over = "shop: no rollout is under way; this is the last one, which began ";
+    assert!(out.contains(over) && out.contains("promoted"), "{out}");
+    let (code, _, err) = proxy.cli(&["rollout", "wait", "shop", "--version", "3"]);
+    assert_eq!(code, 11, "{err}");
+    assert!(err.contains("is of version 2, not 3"), "{err}");
     let service = proxy.service().await;
     assert_eq!(
         (

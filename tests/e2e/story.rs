@@ -1,6 +1,8 @@
 //! A good release and a bad one, from beginning to end, with the commands of the README.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 
@@ -91,4 +93,26 @@ hooks:
         (&message["version"], &message["cause"]),
         (&json!("43"), &json!("judge"))
     );
+}
+
+#[test]
+fn demo_leaves_nothing_behind_when_it_is_ended() {
+    let directory = tempfile::tempdir().unwrap();
+    for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT] {
+        let mut demo = Command::new(env!("CARGO_BIN_EXE_switchback"))
+            .args(["demo", "--port", "0", "--admin-port", "0"])
+            .env("TMPDIR", directory.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut told = String::new();
+        let mut lines = BufReader::new(demo.stdout.take().unwrap());
+        lines.read_line(&mut told).unwrap();
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+        let pid = rustix::process::Pid::from_child(&demo);
+        rustix::process::kill_process(pid, signal).unwrap();
+        assert_eq!(demo.wait().unwrap().code(), Some(0), "{told}");
+        let left = std::fs::read_dir(directory.path()).unwrap().count();
+        assert_eq!(left, 0, "{signal:?}");
+    }
 }

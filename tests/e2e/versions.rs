@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Behaviour, Faulty, HEAD, Http, Origin, Proxy, blue_green, eventually_async,
+    Answer, Behaviour, Faulty, HEAD, Http, Origin, Proxy, blue_green, eventually, eventually_async,
 };
 
 /// Two versions of an API, told apart by path and by header.
@@ -155,6 +155,40 @@ async fn api_version_that_is_still_used_is_not_removed_by_a_reload() {
         (2, 1),
         "the other one has the path now"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn start_with_a_file_that_lacks_a_used_route_is_told_and_shown_until_it_is_back() {
+    let (v1, v2) = (Origin::start().await, Origin::start().await);
+    let config = api(&v1, &v2, ", keep_while_used: 24h");
+    let mut proxy = Proxy::start(&config);
+    Http::connect(proxy.web).await.get("/api/v1/orders").await;
+    proxy.signal(rustix::process::Signal::TERM);
+    assert_eq!(proxy.wait(), Some(0));
+    proxy.write_config(&without_v1(&config));
+    proxy.start_again();
+    let removed = || async {
+        let services = proxy.get("/v1/services").await;
+        services["routes_removed"].as_array().unwrap().clone()
+    };
+    eventually_async("it is shown", || async { removed().await.len() == 1 }).await;
+    let said = removed().await[0].as_str().unwrap().to_owned();
+    assert!(said.contains("/api/v1 -> v1 had a request at"), "{said}");
+    let overview = proxy.get("/v1/overview").await;
+    assert_eq!(overview["routes_removed"], json!([said]));
+    let (_, out, _) = proxy.cli(&["status"]);
+    assert!(
+        out.contains("the file has no longer what is used: /api/v1 -> v1"),
+        "{out}"
+    );
+    eventually("it is in the log, as a warning", || {
+        let log = proxy.log();
+        let mut lines = log.lines().filter(|line| line.contains("route_removed"));
+        lines.any(|line| line.contains("WARN"))
+    });
+    proxy.write_config(&config);
+    assert_eq!(proxy.post("/v1/reload", Value::Null).await.status, 200);
+    assert!(removed().await.is_empty(), "it is back");
 }
 
 /// Asks what a reload of this file would do, without doing it.

@@ -35,7 +35,11 @@ pub(super) async fn services(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let published = api.controls.published();
-    let view = Json(views::services(&published, api.controls.fleet()));
+    let view = Json(views::services(
+        &published,
+        api.reloader.last(),
+        api.controls.fleet(),
+    ));
     tagged(&headers, published.state.revision, view.into_response())
 }
 

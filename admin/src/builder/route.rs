@@ -6,6 +6,7 @@ use switchback_config::model::{self, Action, Config, LimitOverrides};
 use switchback_proxy::snapshot::{RequestLimits, Route, RouteAction, Service};
 
 use super::deprecation;
+use crate::drill::shadow::is_shadow;
 use crate::route_uses::RouteUses;
 
 /// A route, with the limits of everything that it passes.
@@ -45,6 +46,7 @@ pub(super) fn build(
         request_headers: route.request_headers.clone(),
         response_headers: deprecation::response_headers(route),
         used: uses.of(route),
+        logged: !matches!(&route.action, Action::Service(name) if is_shadow(name)),
         limits: limits(&none),
         limits_by_listener: by_listener
             .map(|(name, listener)| (name.clone(), limits(&listener.limits)))

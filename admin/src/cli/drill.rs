@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::Failed;
 use super::args::WriteArgs;
 use super::client::Client;
+use super::look::time;
 use super::verbs::{print_json_or, segment, text};
 
 /// How long a drill may take: rules need their own time beside the judge.
@@ -59,6 +60,6 @@ fn print(service: &str, record: &Value) {
         service.bold(),
         record["took_ms"],
         text(&record["by"]),
-        text(&record["at"])
+        time(&record["at"])
     );
 }

@@ -1,6 +1,6 @@
 //! Verbs that need no running server.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
 
 use anstream::{print, println};
@@ -106,8 +106,11 @@ pub(super) fn schema() -> Result<u8, Failed> {
 pub(super) fn completions(shell: clap_complete::Shell) -> Result<u8, Failed> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Args::command(), "switchback", &mut script);
-    std::io::stdout().write_all(&script)?;
-    Ok(0)
+    match std::io::stdout().write_all(&script) {
+        // Whoever reads only the beginning has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(0),
+        written => written.map(|()| 0).map_err(Failed::from),
+    }
 }
 
 /// Writes manual pages.

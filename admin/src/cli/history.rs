@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Failed;
 use super::args::{DiffArgs, HistoryArgs, RestoreArgs};
 use super::client::Client;
-use super::look::table;
+use super::look::{table, time};
 use super::verbs::{print_answer, print_json_or, segment, text};
 use crate::age;
 
@@ -85,7 +85,7 @@ fn print_revision(revision: &Value) {
         Some(how) => format!(" ({how})"),
         None => String::new(),
     };
-    println!("  at     {}", text(&revision["at"]));
+    println!("  at     {}", time(&revision["at"]));
     println!(
         "  by     {} via {}{how}",
         text(&revision["by"]),

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::Failed;
 use super::args::Output;
 use super::client::Client;
-use super::look::table;
+use super::look::{table, time};
 use super::verbs::{print_json_or, segment, text};
 use crate::api::views::rollback::Rollback;
 use crate::incident::{Incident, markdown};
@@ -27,7 +27,11 @@ pub(super) async fn list(client: &Client, service: Option<&str>) -> Result<u8, F
         let heads = keys.map(str::to_uppercase);
         let mut table = table(&heads.each_ref().map(String::as_str));
         for rollback in answer["rollbacks"].as_array().into_iter().flatten() {
-            table.add_row(keys.map(|key| text(&rollback[key])).to_vec());
+            let cell = |key| match key {
+                "at" => time(&rollback[key]),
+                key => text(&rollback[key]),
+            };
+            table.add_row(keys.map(cell).to_vec());
         }
         println!("{table}");
     });
@@ -102,7 +106,11 @@ fn print_facts(answer: &Value) {
         "applied_in_us",
         "replayed",
     ] {
-        facts.add_row(vec![key.to_owned(), text(&answer[key])]);
+        let value = match key {
+            "at" => time(&answer[key]),
+            key => text(&answer[key]),
+        };
+        facts.add_row(vec![key.to_owned(), value]);
     }
     let recovery = &answer["recovery"];
     let recovered = format!(
@@ -132,7 +140,7 @@ fn print_facts(answer: &Value) {
     }
     println!("{reached}");
     for action in answer["actions"].as_array().into_iter().flatten() {
-        println!("{} {}", text(&action["at"]), text(&action["what"]));
+        println!("{} {}", time(&action["at"]), text(&action["what"]));
     }
     println!(
         "The report: switchback incident {} -o markdown",

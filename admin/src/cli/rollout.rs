@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::args::{DeployArgs, Output, PlanArgs, RolloutVerb, WriteArgs};
 use super::client::Client;
+use super::look::time;
 use super::verbs::{print_answer, print_json_or, segment, text};
 use super::{Failed, exit};
 
@@ -52,9 +53,13 @@ pub(super) async fn carry_out(client: &Client, verb: RolloutVerb) -> Result<u8, 
             print_json_or(client, &view, print_rollout);
             return Ok(0);
         }
-        RolloutVerb::Wait { service, timeout } => {
+        RolloutVerb::Wait {
+            service,
+            version,
+            timeout,
+        } => {
             let until = Instant::now() + timeout.0;
-            return wait(client, &service, until, &Value::Null).await;
+            return wait(client, &service, version.as_deref(), until, &Value::Null).await;
         }
     };
     let path = format!("{}{what}", path(&service)?);
@@ -90,12 +95,31 @@ fn start_body(plan: &PlanArgs, canary: Option<&str>) -> Value {
 
 /// Waits for the end of a rollout; a line whenever it has moved.
 ///
-/// `shown`: a view that was printed already.
-async fn wait(client: &Client, service: &str, until: Instant, shown: &Value) -> Result<u8, Failed> {
+/// `version`: the one that it must be of. `shown`: a view that was printed already.
+async fn wait(
+    client: &Client,
+    service: &str,
+    version: Option<&str>,
+    until: Instant,
+    shown: &Value,
+) -> Result<u8, Failed> {
     let progress = |view: &Value| json!([view["status"], view["stage"], view["ended"]]);
     let mut seen = progress(shown);
     let mut view = client.get(&path(service)?).await?;
+    let meant = match shown.is_object() {
+        true => shown.clone(),
+        false => view.clone(),
+    };
+    if shown.is_null() && view["ended"].is_object() && client.output != Output::Json {
+        println!(
+            "{service}: no rollout is under way; this is the last one, which began {}",
+            time(&view["began"])
+        );
+    }
     loop {
+        if let Some(other) = is_of_another(&meant, version, &view) {
+            return Err(Failed::with_code(format!("{service}: {other}"), exit::HELD));
+        }
         let now = progress(&view);
         if now != seen && client.output != Output::Json {
             print_rollout(&view);
@@ -122,6 +146,21 @@ async fn wait(client: &Client, service: &str, until: Instant, shown: &Value) -> 
         let path = format!("{}?wait={ask_ms}ms", path(service)?);
         view = client.get(&path).await?;
     }
+}
+
+/// What is shown if that is not the rollout that is waited for: only the last one of a service is.
+fn is_of_another(meant: &Value, version: Option<&str>, view: &Value) -> Option<String> {
+    let (found, by) = (text(&view["version"]), text(&view["by"]));
+    if let Some(version) = version.filter(|version| *version != found) {
+        return Some(format!(
+            "the last rollout is of version {found}, not {version}: that one has not begun, or is over"
+        ));
+    }
+    (meant["began"] != view["began"]).then(|| {
+        format!(
+            "another rollout has begun, of version {found} by {by}; the history says what became of the one that was waited for"
+        )
+    })
 }
 
 fn print_rollout(view: &Value) {
@@ -161,7 +200,7 @@ pub(super) fn standing(view: &Value) -> String {
                 .unwrap_or_default();
             format!("paused by {}{why}", text(&view["paused"]["by"]))
         }
-        Some("time") => format!("until {}", text(&waits["until"])),
+        Some("time") => format!("until {}", time(&waits["until"])),
         Some("traffic") => format!("{} of {} requests", waits["requests"], waits["needed"]),
         Some("hold") => format!("held: {}", text(&waits["reason"])),
         Some("approval") => "waits for switchback rollout promote".to_owned(),
@@ -198,7 +237,8 @@ pub(super) async fn deploy(client: &Client, args: DeployArgs) -> Result<u8, Fail
                 "version {} is being rolled out already",
                 args.version
             ));
-            return wait(client, &args.service, until, &Value::Null).await;
+            let version = Some(args.version.as_str());
+            return wait(client, &args.service, version, until, &Value::Null).await;
         }
         Target::Backend(backend) => backend,
     };
@@ -228,7 +268,8 @@ pub(super) async fn deploy(client: &Client, args: DeployArgs) -> Result<u8, Fail
     if client.output != Output::Json {
         print_rollout(&answer["rollout"]);
     }
-    wait(client, &args.service, until, &answer["rollout"]).await
+    let version = Some(args.version.as_str());
+    wait(client, &args.service, version, until, &answer["rollout"]).await
 }
 
 /// What a deployment finds.
@@ -316,6 +357,27 @@ async fn becomes_healthy(
 mod tests {
     use super::*;
     use switchback_config::units::TimeSpan;
+
+    #[test]
+    fn rollout_that_is_not_waited_for_is_told_apart() {
+        let view =
+            |version: &str, began: u32| json!({"version": version, "began": began, "by": "ann"});
+        let meant = view("42", 1);
+        assert_eq!(is_of_another(&meant, None, &meant), None);
+        assert_eq!(is_of_another(&meant, Some("42"), &meant), None);
+        for (version, seen, words) in [
+            (Some("43"), &meant, "is of version 42, not 43"),
+            (
+                None,
+                &view("42", 2),
+                "another rollout has begun, of version 42 by ann",
+            ),
+            (Some("42"), &view("42", 2), "another rollout has begun"),
+        ] {
+            let said = is_of_another(&meant, version, seen);
+            assert!(said.is_some_and(|said| said.contains(words)), "{words}");
+        }
+    }
 
     fn args(version: &str) -> DeployArgs {
         DeployArgs {

@@ -65,6 +65,10 @@ fn write_services(out: &mut String, answer: &Value) -> fmt::Result {
         );
         writeln!(out, "{}", said.red())?;
     }
+    for removed in answer["routes_removed"].as_array().into_iter().flatten() {
+        let said = format!("the file has no longer what is used: {}", text(removed));
+        writeln!(out, "{}", said.red())?;
+    }
     writeln!(out, "{}", services_table(services))?;
     for service in services {
         write_notes(out, service)?;

@@ -1,6 +1,7 @@
 //! One change as all instances share it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::Digest;
@@ -164,11 +165,16 @@ impl Entry {
     pub(crate) fn apply(&self, head: &Head, state: &mut State) {
         if self.whole {
             state.services.clear();
-            state.flags.clear();
+        }
+        if self.whole || !self.flags.is_empty() {
+            let flags = Arc::make_mut(&mut state.flags);
+            if self.whole {
+                flags.clear();
+            }
+            flags.extend(self.flags.clone());
+            flags.retain(|_, flag| !flag.is_empty());
         }
         state.services.extend(self.services.clone());
-        state.flags.extend(self.flags.clone());
-        state.flags.retain(|_, flag| !flag.is_empty());
         state.stable_only = self.stable_only;
         state.revision = head.revision;
         state.shared = Some(head.clone());

@@ -151,6 +151,26 @@ fn gate_is_closed_while_the_rollback_target_could_not_live_after_it() {
 }
 
 #[test]
+fn gate_is_closed_while_a_backend_does_not_say_what_it_can_live_with_however_idle_it_is() {
+    let silent = FILE.replace(", schema: {reads: [3, 4], writes: 4}", "");
+    let mut play = Play::open();
+    play.config = testing::config(&silent);
+    play.is_closed_by("red (version 41) may get traffic, and it is unknown");
+    play.state.previous = Some("red".into());
+    play.is_closed_by("red (version 41) is the rollback target, and it is unknown");
+    // Neither is it passed over while nobody has said which schema there is.
+    play.state.database.schema = None;
+    let reasons = play.reasons();
+    assert!(
+        matches!(&reasons[..], [schema, red] if schema.contains("nobody has said") && red.contains("unknown")),
+        "{reasons:#?}"
+    );
+    // Without either there is nothing to say about it.
+    play.state.database = DatabaseState::default();
+    play.is_closed_by("nobody has said which schema");
+}
+
+#[test]
 fn gate_is_closed_by_incidents_blocks_and_early_phases() {
     let mut play = Play::open();
     play.incidents = vec!["a rule fires: errors".into()];

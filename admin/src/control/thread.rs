@@ -513,8 +513,11 @@ impl Keeper {
                 self.effective.insert(name.clone(), Arc::new(effective));
             }
         }
-        if all || !decision.flags.is_empty() {
+        if all {
             self.flags = Arc::new(flags::table(config, state, &self.flags));
+        } else if !decision.flags.is_empty() {
+            let names = decision.flags.keys();
+            self.flags = Arc::new(flags::changed(config, state, &self.flags, names));
         }
         let plan = Plan {
             config,

@@ -208,7 +208,7 @@ pub(super) fn follow_rollback(
 
 /// Ends what was set, where the file's own value has changed. Off stays off.
 pub(super) fn reload(world: &World, config: &Config, decision: &mut Decision) {
-    for (name, state) in &world.state.flags {
+    for (name, state) in world.state.flags.iter() {
         let Some(set) = &state.set else { continue };
         if set.file.as_ref() == config.flags.get(name) {
             continue;

@@ -285,14 +285,11 @@ fn rollback(known: &Known<'_>) -> Option<Candidate> {
 fn redeploy(known: &Known<'_>) -> Candidate {
     let service = known.facts.service;
     let hooks = known.facts.file.hooks.iter();
-    let mut hooks = hooks.filter(|hook| {
-        hook.on
-            .contains(&switchback_config::model::HookEvent::Rollback)
-    });
+    let mut hooks = hooks.filter_map(|hook| Some((hook, hook.carries_out.as_ref()?)));
     let because = match hooks.next() {
-        Some(hook) => format!(
-            "hook {} redeploys with every rollback, if that is what it does",
-            hook.name
+        Some((hook, carried)) => format!(
+            "hook {} brings {} back with every rollback of it",
+            hook.name, carried.backend
         ),
         None => "your deployment has to do it; switchback routes to it when it is healthy".into(),
     };

@@ -17,7 +17,7 @@ use switchback_config::model::{
 use switchback_config::units::{Endpoint, TimeSpan};
 
 /// What the name of a shadow ends with; no name in a file can.
-const MARK: &str = "~drill";
+pub(crate) const MARK: &str = "~drill";
 
 /// How long a dry hook may take.
 const HOOK_TIME: std::time::Duration = std::time::Duration::from_secs(5);
@@ -148,6 +148,7 @@ fn dry(hook: &Hook, set: &Set) -> Option<Hook> {
             headers: [].into(),
             ca: None,
         })),
+        carries_out: None,
         timeout: TimeSpan(HOOK_TIME),
         retries: 1,
         gate: None,

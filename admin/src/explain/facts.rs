@@ -146,7 +146,7 @@ impl<'a> Facts<'a> {
 
     /// `in 5 min (2026-11-25T22:00:00Z)`.
     pub(crate) fn ahead(&self, at: Timestamp) -> String {
-        format!("in {} ({})", age::between(self.at, at), seconds(at))
+        format!("in {} ({})", age::until(self.at, at), seconds(at))
     }
 }
 

@@ -119,14 +119,14 @@ fn fields(moment: &Moment) -> IndexMap<String, Value> {
         fields.insert(format!("blocked.{version}"), block_text(block).into());
     }
     if let Some(trial) = &state.on_trial {
-        let text = format!("{} until {}", trial.backend, trial.until);
+        let text = format!("{} until {:.0}", trial.backend, trial.until);
         fields.insert("on_trial".to_owned(), text.into());
     }
     if let Some(rollout) = &state.rollout {
         fields.insert("rollout".to_owned(), rollout_text(rollout).into());
     }
     if let Some(lease) = &state.lease {
-        let text = format!("the weights end at {}", lease.until);
+        let text = format!("the weights end at {:.0}", lease.until);
         fields.insert("lease".to_owned(), text.into());
     }
     fields

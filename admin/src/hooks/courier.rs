@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use switchback_config::defaults::{
     HOOK_BACKOFF, HOOK_BACKOFF_MAX, HOOK_PROGRAMS_MAX, HOOK_REQUESTS_MAX,
 };
-use switchback_config::model::{Hook, HookAction, HookEvent, Name};
+use switchback_config::model::{CarriedOut, Hook, HookAction, HookEvent, Name};
 use tokio::sync::Semaphore;
 use tokio::task::{Id, JoinError, JoinSet};
 
@@ -23,6 +23,7 @@ use crate::drill::shadow::is_shadow;
 use crate::evidence::Action;
 use crate::state::later;
 use crate::store::Settlement;
+use crate::timings::{Timing, Way};
 
 /// Service and hook.
 type Key = (Name, Name);
@@ -253,6 +254,32 @@ impl Courier {
             );
         }
         self.note_action(settlement);
+        self.note_time(settlement);
+    }
+
+    /// How long a program took that has gone a way back. What it was told of other backends took no time.
+    fn note_time(&self, settlement: &Settlement) {
+        let Settlement::Delivered(delivery) = settlement else {
+            return;
+        };
+        let about = &delivery.event.data;
+        let published = self.hooks.controls.published();
+        let hooks = published.file(&about.service).map(|file| &file.hooks);
+        let hook = hooks.and_then(|hooks| hooks.iter().find(|hook| hook.name == delivery.hook));
+        let carried = hook.and_then(|hook| hook.carries_out.as_ref());
+        let is_meant = |carried: &&CarriedOut| {
+            about.event == HookEvent::Rollback && about.backend.as_ref() == Some(&carried.backend)
+        };
+        let (Some(carried), Some(last)) = (carried.filter(is_meant), &delivery.last) else {
+            return;
+        };
+        let timing = Timing {
+            at: last.at,
+            us: last.took_ms.saturating_mul(1_000),
+            drill: false,
+        };
+        let way = Way::of_carried(carried.way);
+        self.hooks.store.add_timing(&about.service, way, timing);
     }
 
     /// The record of a rollback or block names who was told of it.

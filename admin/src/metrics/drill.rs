@@ -1,4 +1,5 @@
-//! Metrics of drills: when a rollback was last rehearsed, whether it held, and how long it took.
+//! Metrics of drills: how often a rollback is to be rehearsed, when one last was, whether it held, and how
+//! long it took. An alert compares the first two.
 
 use super::Families;
 use crate::control::Published;
@@ -6,7 +7,15 @@ use crate::drill::last_drill;
 
 /// Adds what there is to say about drills.
 pub(super) fn about_drills(published: &Published, families: &mut Families) {
-    for service in published.config.services.keys() {
+    for (service, file) in &published.config.services {
+        if let Some(drill) = &file.drill {
+            families.gauge(
+                "switchback_drill_interval_seconds",
+                "How often a rollback is rehearsed by itself, as the file says.",
+                &[("service", service)],
+                drill.every.0.as_secs_f64(),
+            );
+        }
         let Some(last) = last_drill(published, service) else {
             continue;
         };

@@ -52,7 +52,7 @@ pub(super) struct Parts {
     /// The admin API's address, and its socket once more.
     pub(super) admin: (SocketAddr, TcpListener),
     /// Where applications ask for flags, and its socket once more.
-    pub(super) ofrep: Option<(ofrep::Entrance, TcpListener)>,
+    pub(super) ofrep: Option<(ofrep::Opened, TcpListener)>,
     pub(super) plane: Arc<DataPlane>,
     /// The thread that exports traces, if they are wanted.
     pub(super) exporting: Option<Exporting>,
@@ -247,7 +247,7 @@ fn open_ofrep(
     config: &Config,
     base: &Path,
     inherited: &mut Inherited,
-) -> Result<Option<(ofrep::Entrance, TcpListener)>, StartError> {
+) -> Result<Option<(ofrep::Opened, TcpListener)>, StartError> {
     let Some(wanted) = &config.ofrep else {
         return Ok(None);
     };
@@ -269,7 +269,12 @@ fn open_ofrep(
         tls: tls.map(|tls| Arc::new(ArcSwap::new(tls))),
         auth: tokens.map(Auth::new),
     };
-    Ok(Some((ofrep::Entrance { socket, locks }, again)))
+    let opened = ofrep::open(ofrep::Entrance { socket, locks });
+    let opened = opened.map_err(|cause| {
+        let what = "serve flags";
+        StartError::Resources { what, cause }
+    })?;
+    Ok(Some((opened, again)))
 }
 
 pub(super) fn start_plane(

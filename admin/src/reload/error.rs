@@ -12,7 +12,7 @@ use switchback_proxy::health::is_own_want;
 use crate::command::Refusal;
 use crate::control::AskError;
 use crate::files::FileError;
-use crate::route_uses::Used;
+use crate::route_uses::{Used, in_words};
 
 /// A file could not be taken over. The last good one stays in force, unless it is only not confirmed.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +60,7 @@ pub enum ReloadError {
     /// It takes routes away that are still used.
     #[error(
         "a reload would remove what is used: {}; wait, keep the route, or force it: switchback reload --force",
-        routes_in_words(.0)
+        in_words(.0)
     )]
     RouteInUse(Vec<Used>),
     /// An endpoint leads back here.
@@ -81,11 +81,6 @@ pub enum ReloadError {
 fn paths(changes: &[Change]) -> String {
     let paths: Vec<&str> = changes.iter().map(|change| change.path.as_str()).collect();
     paths.join(", ")
-}
-
-fn routes_in_words(routes: &[Used]) -> String {
-    let routes: Vec<String> = routes.iter().map(Used::to_string).collect();
-    routes.join("; ")
 }
 
 impl ReloadError {

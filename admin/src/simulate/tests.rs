@@ -234,6 +234,7 @@ fn what_cannot_be_read_or_says_nothing_is_counted_with_its_reason() {
     let ok = |more: &str| line(2_000, "green", "42", 200, 1, more);
     log.push_str("nonsense\n\n");
     log.push_str(&ok("").replace("\"shop\"", "\"other\""));
+    log.push_str(&ok("").replace("\"shop\"", "\"shop~drill\""));
     log.push_str(&ok("").replace("\"green\"", "\"red\""));
     log.push_str(&ok("").replace("\"service\":\"shop\",", ""));
     log.push_str(&ok(",\"pick\":\"preview\""));
@@ -247,13 +248,19 @@ fn what_cannot_be_read_or_says_nothing_is_counted_with_its_reason() {
         set_aside,
         ..
     } = report.log;
-    assert_eq!((lines, skipped), (408, 3));
+    assert_eq!((lines, skipped), (409, 3));
     let reasons: Vec<_> = skipped_because
         .iter()
         .map(|because| (because.line, because.lines))
         .collect();
-    assert_eq!(reasons, [(401, 1), (407, 1), (408, 1)]);
-    let expected = [NO_SERVICE, NOT_SPLIT, UNKNOWN_BACKEND, UNKNOWN_SERVICE];
+    assert_eq!(reasons, [(401, 1), (408, 1), (409, 1)]);
+    let expected = [
+        NO_SERVICE,
+        NOT_SPLIT,
+        OF_DRILLS,
+        UNKNOWN_BACKEND,
+        UNKNOWN_SERVICE,
+    ];
     assert_eq!(set_aside, expected.iter().map(|what| (*what, 1)).collect());
 }
 

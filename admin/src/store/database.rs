@@ -9,6 +9,7 @@ mod versions;
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
+use std::sync::Arc;
 
 use redb::{
     AccessGuard, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction,
@@ -214,9 +215,8 @@ impl Database {
         if let Ok(flags) = read.open_table(FLAGS) {
             for row in flags.iter().map_err(text)? {
                 let (name, flag) = row.map_err(text)?;
-                state
-                    .flags
-                    .insert(name.value().into(), unseal(flag.value())?);
+                let known = Arc::make_mut(&mut state.flags);
+                known.insert(name.value().into(), unseal(flag.value())?);
             }
         }
         Ok(Some(state))

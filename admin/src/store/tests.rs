@@ -26,7 +26,7 @@ fn state(revision: u64) -> State {
     State {
         shared: None,
         unshared: Vec::new(),
-        flags: BTreeMap::new(),
+        flags: Arc::default(),
         revision,
         services: BTreeMap::from([("shop".to_owned(), service)]),
         stable_only: false,

@@ -165,6 +165,9 @@ pub struct Hook {
     /// What is done.
     #[serde(flatten)]
     pub action: Option<HookAction>,
+    /// The way back that its program goes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub carries_out: Option<CarriedOut>,
     /// How long one attempt may take.
     pub timeout: TimeSpan,
     /// Attempts after the first.
@@ -172,6 +175,25 @@ pub struct Hook {
     /// What has to hold before another backend becomes stable.
     #[serde(flatten)]
     pub gate: Option<Gate>,
+}
+
+/// A way back that a program goes when a version was rolled back. It ends when all is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CarriedOut {
+    /// Which.
+    pub way: CarriedWay,
+    /// The backend that it brings back.
+    pub backend: Name,
+}
+
+/// A way back that somebody else goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CarriedWay {
+    /// The previous image is deployed in place of the new one.
+    ImageRevert,
+    /// The previous version replaces the new one, instance by instance.
+    RollingRedeploy,
 }
 
 /// What a hook does.

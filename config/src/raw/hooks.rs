@@ -2,7 +2,7 @@
 
 use super::TextItem;
 use crate::decode::{Table, Words, section};
-use crate::model::{GateFailure, Preset};
+use crate::model::{CarriedWay, GateFailure, Preset};
 use crate::units::TimeSpan;
 
 section! {
@@ -28,6 +28,8 @@ section! {
         ca: String,
         /// Further variables of the program's environment.
         env: Table<String>,
+        /// What the program carries out when it is told of a rollback: its times are those of this way back.
+        carries_out: CarriedOut,
         /// How long one attempt may take. Default: 5s, 5m for programs.
         timeout: TimeSpan,
         /// Attempts after the first, 0 to 20. Default: 5, 0 for programs and before_switch.
@@ -36,6 +38,16 @@ section! {
         until: Until,
         /// Of before_switch: `refuse` (default) or `continue`.
         on_failure: GateFailure,
+    }
+}
+
+section! {
+    /// A way back that a program goes, and ends when it is gone.
+    CarriedOut {
+        /// `image_revert` or `rolling_redeploy`.
+        way: CarriedWay,
+        /// The backend that it brings back; what is rolled back otherwise is not its business.
+        backend: String,
     }
 }
 
@@ -51,6 +63,13 @@ section! {
         /// How long it is waited for. Default: 10m.
         deadline: TimeSpan,
     }
+}
+
+impl Words for CarriedWay {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("image_revert", Self::ImageRevert),
+        ("rolling_redeploy", Self::RollingRedeploy),
+    ];
 }
 
 impl Words for Preset {

@@ -1,5 +1,6 @@
 //! Services: backends, weights, roles, and everything that hangs on them.
 
+mod carried_out;
 mod database;
 mod hooks;
 mod judge;
@@ -81,7 +82,7 @@ fn service(
     let rescue = rescue(raw.rescue.as_ref(), cx);
     let rollback = judge::rollback(raw.rollback.as_ref(), cx);
     let rollout = rollout::rollout(raw.rollout.as_ref(), cx);
-    let hooks = hooks::hooks(raw.hooks.as_ref(), cx);
+    let hooks = hooks::hooks(raw.hooks.as_ref(), backends.as_ref(), cx);
     let limits = limits::overrides(raw.limits.as_ref(), Level::Service, cx);
     if let Some(host) = &raw.upstream_host {
         texts::check_authority(host, cx);

@@ -115,6 +115,8 @@ export function notices(overview) {
       h("div.notice.level-bad", { key: "stable-only", role: "alert" }, icon("bad"), h("p", {}, h("strong", {}, "The recorded state was lost. "), "Every service serves stable only until somebody acknowledges: ", h("code", {}, "switchback acknowledge"))),
     !reload.successful &&
       h("div.notice.level-warn", { key: "reload", role: "alert" }, icon("warn"), h("div", {}, h("p", {}, h("strong", {}, `The file was refused ${ago(reload.at)}. `), "What was in force stays in force."), reload.error && h("pre", { tabindex: "0" }, reload.error))),
+    overview.routes_removed.length > 0 &&
+      h("div.notice.level-warn", { key: "routes", role: "alert" }, icon("warn"), h("div", {}, h("p", {}, h("strong", {}, "The file has no longer what is used. "), "Nobody was asked at the start."), overview.routes_removed.map((/** @type {string} */ removed) => h("p", {}, removed)))),
   ];
 }
 

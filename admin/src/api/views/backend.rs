@@ -91,7 +91,7 @@ struct Live {
 #[serde(rename_all = "snake_case")]
 #[schema(as = BackendRole)]
 enum Role {
-    /// The rollback target.
+    /// What a canary gives its traffic back to.
     Stable,
     /// Where rollback goes after a switch.
     Previous,

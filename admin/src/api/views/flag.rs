@@ -143,17 +143,17 @@ fn conflict(name: &Name, file: Option<&Flag>, state: &crate::state::FlagState) -
     if let Some(off) = &state.off {
         let (by, at, why) = (&off.by, off.at, why(&off.reason));
         return Some(format!(
-            "{name} is off, turned off by {by} at {at}{why}; it stays off whatever the file says, until: switchback flag on {name}"
+            "{name} is off, turned off by {by} at {at:.0}{why}; it stays off whatever the file says, until: switchback flag on {name}"
         ));
     }
     let set = state.set.as_ref()?;
     let (by, at, why) = (&set.by, set.at, why(&set.reason));
     Some(match file {
         Some(_) => format!(
-            "{name} was set by {by} at {at}{why}; the file says something else; edit flags.{name} in the file, or: switchback flag unset {name}"
+            "{name} was set by {by} at {at:.0}{why}; the file says something else; edit flags.{name} in the file, or: switchback flag unset {name}"
         ),
         None => format!(
-            "{name} was made by {by} at {at}{why}; the file does not name it; add flags.{name} to the file, or: switchback flag unset {name}"
+            "{name} was made by {by} at {at:.0}{why}; the file does not name it; add flags.{name} to the file, or: switchback flag unset {name}"
         ),
     })
 }

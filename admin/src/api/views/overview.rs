@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::backend::{Health, endpoint_health, health};
 use super::cluster::Cluster;
+use super::service::routes_removed;
 use super::{panics, schema};
 use crate::builder::find;
 use crate::cluster::Fleet;
@@ -40,6 +41,8 @@ pub(crate) struct Overview {
     /// The instances that share this state; left out: there is one only.
     #[serde(skip_serializing_if = "Option::is_none")]
     cluster: Option<Cluster>,
+    /// Routes that are still used, and that the file of the last start has no longer, in sentences.
+    routes_removed: Vec<String>,
     /// In the order of their names.
     services: Vec<Glance>,
 }
@@ -49,7 +52,7 @@ pub(crate) struct Overview {
 pub(crate) struct Glance {
     /// Its name.
     name: Name,
-    /// The rollback target.
+    /// What a canary gives its traffic back to.
     stable: Name,
     /// Where rollback goes after a switch.
     previous: Option<Name>,
@@ -167,6 +170,7 @@ pub(in crate::api) fn overview(
         stable_only: published.state.stable_only,
         last_reload,
         cluster: fleet.map(Cluster::of),
+        routes_removed: routes_removed(published),
         services: services
             .map(|(name, status)| glance(published, trends, ready.get(name), name, status))
             .collect(),

@@ -29,7 +29,7 @@ pub(crate) struct Planned {
     before: Before,
     /// Weight each backend would have.
     weights: IndexMap<Name, u32>,
-    /// The rollback target there would be.
+    /// What a canary would give its traffic back to.
     stable: Name,
     /// Where rollback would go.
     previous: Option<Name>,
@@ -52,7 +52,7 @@ pub(crate) struct Planned {
 struct Before {
     /// Weight of each backend.
     weights: IndexMap<Name, u32>,
-    /// The rollback target.
+    /// What a canary gives its traffic back to.
     stable: Name,
     /// Backends whose version gets no traffic.
     blocked: BTreeSet<Name>,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
+use jiff::Timestamp;
 use serde::Serialize;
 use switchback_config::model::{self, Name};
 use switchback_proxy::health::Probed;
@@ -16,6 +17,7 @@ use crate::conflict::{Conflict, conflicts};
 use crate::control::Published;
 use crate::drill::shadow::is_shadow;
 use crate::observer::FiringRule;
+use crate::reload::Last;
 use crate::signals::{SignalView, signals};
 use crate::state::{Block, Lease, Override, ServiceState, Trial};
 
@@ -29,6 +31,10 @@ pub(crate) struct Services {
     /// The instances that share this state; left out: there is one only.
     #[serde(skip_serializing_if = "Option::is_none")]
     cluster: Option<Cluster>,
+    /// What became of the last attempt to read the file.
+    last_reload: Last,
+    /// Routes that are still used, and that the file of the last start has no longer, in sentences.
+    routes_removed: Vec<String>,
     /// In the order of their names.
     services: Vec<Service>,
 }
@@ -40,7 +46,7 @@ pub(crate) struct Service {
     name: Name,
     /// The state, also in `ETag`.
     revision: u64,
-    /// The rollback target.
+    /// What a canary gives its traffic back to.
     stable: Name,
     /// Where rollback goes after a switch.
     previous: Option<Name>,
@@ -125,14 +131,26 @@ impl From<&ServiceState> for Overrides {
 }
 
 /// The view of all services.
-pub(crate) fn services(published: &Published, fleet: Option<&Fleet>) -> Services {
+pub(crate) fn services(
+    published: &Published,
+    last_reload: Last,
+    fleet: Option<&Fleet>,
+) -> Services {
     let names = published.services.keys();
     Services {
         revision: published.state.revision,
         stable_only: published.state.stable_only,
         cluster: fleet.map(Cluster::of),
+        last_reload,
+        routes_removed: routes_removed(published),
         services: names.filter_map(|name| service(published, name)).collect(),
     }
+}
+
+/// What the last start has taken away although it is used.
+pub(super) fn routes_removed(published: &Published) -> Vec<String> {
+    let missing = published.uses.missing(&published.config, Timestamp::now());
+    missing.iter().map(ToString::to_string).collect()
 }
 
 /// The view of one service; none if it is not configured.

@@ -37,7 +37,7 @@ pub(crate) struct Written {
     /// Weight of each backend.
     #[schema(example = json!({"blue": 95, "green": 5}))]
     weights: IndexMap<Name, u32>,
-    /// The rollback target.
+    /// What a canary gives its traffic back to.
     stable: Name,
     /// Where rollback goes after a switch.
     previous: Option<Name>,

@@ -68,6 +68,9 @@ pub enum RolloutVerb {
     Wait {
         /// The service
         service: String,
+        /// Exit 11 at once unless the last rollout is of this version [default: whichever is the last one]
+        #[arg(long, value_name = "LABEL")]
+        version: Option<String>,
         /// How long to wait
         #[arg(long, default_value = "2h", value_name = "DURATION")]
         timeout: TimeSpan,

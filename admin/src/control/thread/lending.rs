@@ -89,7 +89,7 @@ impl Keeper {
     fn do_as(&mut self, state: State) -> Arc<Fence> {
         let decision = Decision {
             services: state.services,
-            flags: self.followed_flags(state.flags),
+            flags: self.followed_flags(Arc::unwrap_or_clone(state.flags)),
             stable_only: state.stable_only,
             ..Decision::nothing(&self.world)
         };

@@ -132,6 +132,17 @@ fn value_of_the_file_is_no_override_and_a_changed_file_ends_one() {
 }
 
 #[test]
+fn rollback_copies_no_flag_that_it_does_not_change() {
+    let mut play = play();
+    play.world.config = config(&(FILE.to_owned() + FLAGS));
+    let shares = parsed("share: 70%").shares;
+    assert!(play.must(change("half", FlagChange::Shares(shares))));
+    let before = play.world.state.flags.clone();
+    assert!(play.must(rollback()));
+    assert!(Arc::ptr_eq(&before, &play.world.state.flags));
+}
+
+#[test]
 fn flags_go_off_with_the_version_that_loses_its_weight_and_only_then() {
     let off = |play: &Play| ["plain", "half", "risky"].map(|name| !is_on(play, name));
     let mut rolled_back = play();

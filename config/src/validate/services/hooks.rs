@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use indexmap::IndexMap;
+
+use super::carried_out::carried_out;
 use super::{require, texts, values};
 use crate::decode::{Context, Place, Spanned, Table};
 use crate::defaults::{
@@ -12,14 +15,19 @@ use crate::defaults::{
 };
 use crate::diagnostic::Code;
 use crate::model::{
-    Check, Gate, GateFailure, Hook, HookAction, HookEvent, HttpHook, Preset, RunHook, Until,
+    Backend, Check, Gate, GateFailure, Hook, HookAction, HookEvent, HttpHook, Name, Preset,
+    RunHook, Until,
 };
 use crate::raw;
 use crate::suggest;
 use crate::units::TimeSpan;
 
 /// Reads the hooks of a service.
-pub(super) fn hooks(written: Option<&Spanned<Vec<raw::HookItem>>>, cx: &Context<'_>) -> Vec<Hook> {
+pub(super) fn hooks(
+    written: Option<&Spanned<Vec<raw::HookItem>>>,
+    backends: Option<&IndexMap<Name, Backend>>,
+    cx: &Context<'_>,
+) -> Vec<Hook> {
     let Some(written) = written else {
         return Vec::new();
     };
@@ -31,7 +39,7 @@ pub(super) fn hooks(written: Option<&Spanned<Vec<raw::HookItem>>>, cx: &Context<
         return Vec::new();
     }
     let read = items.iter().enumerate();
-    let read = read.filter_map(|(index, item)| hook(item, index, cx));
+    let read = read.filter_map(|(index, item)| hook(item, index, backends, cx));
     let hooks: Vec<Hook> = read.collect();
     check_names(items, cx);
     hooks
@@ -66,7 +74,12 @@ fn check_names(items: &[raw::HookItem], cx: &Context<'_>) {
     }
 }
 
-fn hook(written: &raw::HookItem, index: usize, cx: &Context<'_>) -> Option<Hook> {
+fn hook(
+    written: &raw::HookItem,
+    index: usize,
+    backends: Option<&IndexMap<Name, Backend>>,
+    cx: &Context<'_>,
+) -> Option<Hook> {
     let raw = &written.value;
     if let Some(name) = &raw.name {
         texts::check_name(&name.value, name.into(), "hook", cx);
@@ -84,6 +97,7 @@ fn hook(written: &raw::HookItem, index: usize, cx: &Context<'_>) -> Option<Hook>
         let repair = "add http: with a URL, or run: with a program and its arguments";
         cx.error(Code::MissingKey, written, reason, repair);
     }
+    let carries_out = carried_out(raw, &on, backends, cx);
     let runs = raw.run.is_some();
     Some(Hook {
         name: raw
@@ -92,6 +106,7 @@ fn hook(written: &raw::HookItem, index: usize, cx: &Context<'_>) -> Option<Hook>
             .map_or_else(|| default_name(index), |name| name.value.clone()),
         on,
         action,
+        carries_out,
         timeout: timeout(raw, cx),
         retries: retries(
             raw,
