@@ -187,7 +187,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(docs::moved))
         .routes(routes!(docs::page))
         .routes(routes!(docs::file));
-    routes
+    let routes = routes
         .routes(routes!(dashboard::home))
         .routes(routes!(dashboard::moved))
         .routes(routes!(dashboard::page))
@@ -242,13 +242,13 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(database::gate))
         .routes(routes!(recovery::ready))
         .routes(routes!(recovery::methods))
-        .routes(routes!(recovery::diagnose))
-        .merge(routes_of_the_process())
+        .routes(routes!(recovery::diagnose));
+    with_process(routes)
 }
 
-/// Those that are about the process, and about others beside it.
-fn routes_of_the_process() -> OpenApiRouter<Api> {
-    OpenApiRouter::new()
+/// Adds those that are about the process, and about others beside it.
+fn with_process(routes: OpenApiRouter<Api>) -> OpenApiRouter<Api> {
+    routes
         .routes(routes!(cluster::show))
         .routes(routes!(cluster::drain))
         .routes(routes!(cluster::remove))

@@ -11,6 +11,10 @@ pub mod builder;
 pub mod certificates;
 pub mod cli;
 pub mod clock;
+#[cfg_attr(
+    not(feature = "etcd"),
+    allow(dead_code, reason = "nobody is there to share with")
+)]
 pub mod cluster;
 pub mod command;
 mod conflict;

@@ -6,6 +6,7 @@
 
 mod error;
 mod listeners;
+mod report;
 mod watch;
 
 use std::fs;
@@ -17,15 +18,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use serde::Serialize;
 use switchback_config::diagnostic::{Diagnostic, render_all};
 use switchback_config::diff::{Change, restart_only};
 use switchback_config::model::{Config, Name};
 use switchback_proxy::data_plane::DataPlane;
 use tokio::sync::watch::{Receiver, Sender};
-use utoipa::ToSchema;
 
-use crate::api::views::{Followed, schema};
+use crate::api::views::Followed;
 use crate::auth::{Auth, Token};
 use crate::builder::Material;
 use crate::certificates::{CertificateView, beside_listeners};
@@ -42,29 +41,11 @@ use crate::store::Store;
 pub use error::ReloadError;
 use listeners::Place;
 pub use listeners::{Listeners, Prepared, raise_descriptor_limit, set_connection_limit};
+pub use report::{Last, Report};
 
 /// How long a reload waits until the copy of its file is on disk. The file is in force by then, and the copy
 /// is written all the same.
 const COPY_TIME: Duration = Duration::from_secs(2);
-
-/// What a reload did.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-pub struct Report {
-    /// Whether the file differs from the one before.
-    pub changed: bool,
-    /// The state after it.
-    pub revision: u64,
-    /// What differs.
-    #[schema(value_type = Vec<schema::Difference>)]
-    pub changes: Vec<Change>,
-    /// It was a dry run: the file was only looked at.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub dry_run: bool,
-    /// Whether the other instances follow.
-    #[serde(flatten)]
-    #[schema(inline)]
-    pub(crate) followed: Followed,
-}
 
 /// A file that was read and found good.
 #[derive(Debug)]
@@ -109,20 +90,6 @@ pub fn parse(text: String, name: &str) -> Result<Source, ReloadError> {
             })
         }
     }
-}
-
-/// The last attempt to read the file.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-#[schema(as = LastReload)]
-pub struct Last {
-    /// When.
-    #[schema(value_type = String, format = DateTime)]
-    pub at: Timestamp,
-    /// Whether it is in force.
-    pub successful: bool,
-    /// What was wrong.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
 }
 
 /// Reads the file again when asked, and when it changes.

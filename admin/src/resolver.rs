@@ -77,6 +77,7 @@ impl Resolver {
 
     /// The addresses of names that a state has and another one does not, as far as they are found in the time
     /// of one lookup.
+    #[cfg(feature = "etcd")]
     pub(crate) async fn look_up_new(
         &self,
         config: &Config,

@@ -127,7 +127,9 @@ async fn commands_of_every_other_guide_work_in_their_order() {
     let guides = std::fs::read_dir(root().join("docs")).unwrap();
     let guides = guides.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut tried = 0;
-    for page in guides.filter(|page| page.ends_with(".md") && page != "quick-start.md") {
+    // The quick start is tried above, and what needs several instances where there are several.
+    let elsewhere = ["quick-start.md", "cluster.md"];
+    for page in guides.filter(|page| page.ends_with(".md") && !elsewhere.contains(&page.as_str())) {
         let whole = std::fs::read_to_string(root().join("docs").join(&page)).unwrap();
         if !whole.contains("```sh\n") {
             continue;

@@ -299,6 +299,9 @@ async fn instance_is_removed_only_when_it_is_gone() {
     let (_, listed, _) = one.cli(&["cluster", "list"]);
     assert!(listed.contains("1 of 2 instances alive"), "{listed}");
     assert!(listed.contains("gone: two"), "{listed}");
+    let (_, listed, _) = one.cli(&["cluster", "list", "-o", "json"]);
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(alive(&listed), ["one"]);
     let (code, said, error) = one.cli(&["cluster", "remove", "two", "--reason", "sold"]);
     assert_eq!((code, said.as_str()), (0, "two is forgotten\n"), "{error}");
     let cluster = one.get("/v1/cluster").await;

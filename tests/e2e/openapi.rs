@@ -27,6 +27,7 @@ fn concrete(path: &str) -> String {
         .replace("{id}", "1")
         .replace("/docs/{file}", "/docs/page.js")
         .replace("/ui/{file}", "/ui/main.js")
+        .replace("{instance}", "one")
         .replace("{rollback}", "1")
 }
 

@@ -16,7 +16,6 @@ pub(crate) struct Link(Infallible);
 #[derive(Debug)]
 pub(crate) struct Running(Infallible);
 
-#[expect(clippy::needless_pass_by_value, reason = "as where it is built in")]
 pub(crate) fn prepare(
     _: &Cluster,
     _: PathBuf,

@@ -20,7 +20,12 @@ pub fn is_name(name: &str) -> bool {
 /// Checks a name that the user gives to something.
 pub(super) fn check_name(name: &str, at: Place, what: &str, cx: &Context<'_>) {
     if !is_name(name) {
-        let reason = format!("{name:?} cannot be the name of a {what}");
+        let article = if what.starts_with(['a', 'e', 'i', 'o', 'u']) {
+            "an"
+        } else {
+            "a"
+        };
+        let reason = format!("{name:?} cannot be the name of {article} {what}");
         let repair =
             format!("use letters, digits, - _ and . only, at most {NAME_BYTES_MAX} characters");
         cx.error(Code::InvalidName, at, reason, repair);
