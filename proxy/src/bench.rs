@@ -277,6 +277,6 @@ mod tests {
     fn counted_requests_and_failures_are_what_the_judge_reads() {
         let cells = JudgeCells::new(1, None, None);
         count(&cells, 95, 2);
-        assert_eq!(cells.errors().read().collect::<Vec<_>>(), [95 << 32 | 2]);
+        assert_eq!(cells.errors().read().collect::<Vec<_>>(), [95 << 32 | 2, 0]);
     }
 }

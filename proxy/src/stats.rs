@@ -445,7 +445,20 @@ mod tests {
         cells.record(0, Finding::Failure, None, Duration::ZERO);
         cells.record(1, Finding::NotCounted, None, Duration::ZERO);
         cells.record(1, Finding::Failure, Some(5), Duration::ZERO);
-        assert_eq!(read(&cells), [(2, 1), (1, 1)]);
+        assert_eq!(read(&cells), [(2, 1), (1, 1), (0, 0)]);
+    }
+
+    #[test]
+    fn what_others_have_counted_is_read_beside_it_and_told_to_nobody() {
+        let cells = JudgeCells::new(1, None, None).timed(None);
+        cells.record(0, Finding::Failure, None, Duration::ZERO);
+        cells.record_elsewhere((7, 2), Some((7, 1)));
+        cells.record_elsewhere((1, 1), None);
+        assert_eq!(read(&cells), [(1, 1), (8, 3)]);
+        assert_eq!(cells.errors().here(), (1, 1));
+        let times = cells.times().expect("timed");
+        assert_eq!(times.read().collect::<Vec<_>>(), [0, 7 << 32 | 1]);
+        assert_eq!(times.here(), (0, 0));
     }
 
     #[test]
@@ -456,11 +469,11 @@ mod tests {
         for (slow, key) in [(false, 5), (true, 5), (true, 5), (true, 6)] {
             cells.record_time(0, slow, Some(key), Duration::ZERO);
         }
-        assert_eq!(read(&cells), [(1, 1)]);
+        assert_eq!(read(&cells), [(1, 1), (0, 0)]);
         let times: Vec<u64> = cells.times().expect("timed").read().collect();
         assert_eq!(
             times,
-            [3 << 32 | 2],
+            [3 << 32 | 2, 0],
             "of a pinned client's slow requests one counts"
         );
         let untimed = JudgeCells::new(1, None, None);
@@ -483,12 +496,12 @@ mod tests {
             cells.record(0, Finding::Failure, Some(key), Duration::from_secs(second));
             assert_eq!(
                 read(&cells),
-                [(counted, counted)],
+                [(counted, counted), (0, 0)],
                 "second {second} key {key}"
             );
         }
         cells.record(0, Finding::Success, Some(1), Duration::from_secs(11));
-        assert_eq!(read(&cells), [(5, 4)], "successes always count");
+        assert_eq!(read(&cells), [(5, 4), (0, 0)], "successes always count");
         assert_eq!(cells.errors().limited(), 3, "nothing is forgotten");
     }
 

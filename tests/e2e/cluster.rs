@@ -307,3 +307,27 @@ async fn slow_way_to_etcd_makes_answers_late_and_nothing_else() {
         assert_eq!(fleet.versions().await, [wanted; 2]);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_process_takes_the_place_of_an_instance() {
+    let (blue, green) = origins().await;
+    let config = blue_green(&blue.url(), &green.url(), "");
+    let mut fleet = Instances::start(2, &config, "10s").await;
+    let load = Load::start(fleet.proxies[0].web, Protocol::Http1, 2);
+    let mut old = fleet.proxies[0].take_over();
+    // Both processes follow, and so does the other instance.
+    for (blue, green, wanted) in [(0, 100, "2"), (100, 0, "1"), (0, 100, "2")] {
+        eventually_async("a change is acknowledged by both instances", || async {
+            let (status, answer) = put_weights(&fleet.proxies[1], blue, green).await;
+            status == 200 && answer["applied"] == 2
+        })
+        .await;
+        assert_eq!(fleet.versions().await, [wanted; 2]);
+    }
+    load.finish().await;
+    let ended = tokio::task::spawn_blocking(move || old.wait()).await;
+    assert!(ended.unwrap().unwrap().success());
+    fleet.have_joined().await;
+    assert_eq!(put_weights(&fleet.proxies[0], 100, 0).await.0, 200);
+    assert_eq!(fleet.versions().await, ["1"; 2]);
+}

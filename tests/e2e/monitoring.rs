@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 #[cfg(feature = "etcd")]
-use crate::instances::Etcd;
+use crate::support::etcd::Etcd;
 use crate::support::{
     Behaviour, Http, Load, Origin, Prometheus, Protocol, Proxy, eventually_async,
 };

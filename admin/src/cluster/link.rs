@@ -155,6 +155,7 @@ impl Link {
         mut stopped: watch::Receiver<bool>,
     ) {
         let mut pause = RETRY.0;
+        let mut said = String::new();
         loop {
             let keys = Keys::new(&self.cluster);
             let session =
@@ -162,12 +163,17 @@ impl Link {
             let ended = match session.await {
                 Ok(session) => {
                     pause = RETRY.0;
+                    said.clear();
                     session.run(&mut stopped).await
                 }
                 Err(reason) => Err(reason),
             };
             let Err(reason) = ended else { return };
-            tracing::warn!(reason, "etcd");
+            // Once for each thing that is wrong.
+            if reason != said {
+                tracing::warn!(reason, "etcd");
+                said.clone_from(&reason);
+            }
             self.end.tell(News::Away).await;
             self.shown.set_away(&reason);
             // Nobody waits for an answer that does not come.

@@ -47,6 +47,10 @@ impl Process {
         self.admin_socket = None;
         self.ofrep_socket = None;
         self.controls.retire().await;
+        // The others wait for the new process from now on.
+        if let Some(link) = self.link.take() {
+            link.stop().await;
+        }
         // Whoever comes after the new process must find the directory free, however long this drains.
         let store = self.store.clone();
         let _ = tokio::task::spawn_blocking(move || store.stop(STORE_TIME)).await;
@@ -79,9 +83,6 @@ impl Process {
         };
         if let Some(exporting) = self.exporting.take() {
             exporting.end().await;
-        }
-        if let Some(link) = self.link.take() {
-            link.stop().await;
         }
         self.controls.stop();
         Ended { cut }

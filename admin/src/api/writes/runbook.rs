@@ -43,7 +43,7 @@ pub(in crate::api) struct Begin {
 #[schema(as = RunbookTick)]
 pub(in crate::api) struct Tick {
     /// The step that waits, counted from 1.
-    #[schema(value_type = usize, minimum = 1)]
+    #[schema(value_type = usize, minimum = 1, maximum = 32)]
     step: std::num::NonZeroUsize,
     /// It is passed over.
     #[serde(default)]
