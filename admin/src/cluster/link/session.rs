@@ -72,7 +72,6 @@ impl<'a> Session<'a> {
         let seconds = i64::try_from(link.cluster.lease.0.as_secs()).unwrap_or(i64::MAX);
         let granted = in_time(connection.lease.clone().grant(seconds, None)).await?;
         let lease = granted.id();
-        pulse.send_replace(asked);
         let (keeper, renewed) = in_time(connection.lease.clone().keep_alive(lease)).await?;
         let name = link.fleet.instance.clone();
         become_member(&connection, keys, &name).await?;
@@ -123,6 +122,8 @@ impl<'a> Session<'a> {
             helpers,
         };
         session.join(whole).await;
+        // Canaries may have weight again, since what is shared is known.
+        pulse.send_replace(asked);
         session.lead_if_nobody_does().await?;
         Ok(session)
     }
@@ -322,23 +323,20 @@ impl<'a> Session<'a> {
         self.link.shown.change(|roster| roster.head = head);
     }
 
-    /// Names that others have set have addresses before anybody is sent to them.
+    /// Names that others have set have addresses before anybody is sent to them, if they can be looked up
+    /// without putting the lease at risk.
     async fn look_up_names(&self, state: Option<&State>) {
+        let Some(state) = state else { return };
         let published = self.controls.published();
-        if let Some(state) = state {
-            let known = &published.state;
-            let found = self
-                .resolver
-                .look_up_new(&published.config, known, state)
-                .await;
-            if !found.is_empty() {
-                let found = Found {
-                    addresses: found,
-                    gone: Vec::new(),
-                };
-                self.controls.set_addresses(found).await;
+        let look_up = async {
+            let (config, known) = (&published.config, &published.state);
+            let addresses = self.resolver.look_up_new(config, known, state).await;
+            if !addresses.is_empty() {
+                let gone = Vec::new();
+                self.controls.set_addresses(Found { addresses, gone }).await;
             }
-        }
+        };
+        let _ = tokio::time::timeout(self.link.cluster.lease.0 / 4, look_up).await;
     }
 
     async fn tell_judges(&mut self) {
@@ -372,7 +370,8 @@ impl<'a> Session<'a> {
     /// Keeps a copy of the state and forgets what is older than needed, if this instance leads.
     async fn save_checkpoint(&mut self) -> Result<(), String> {
         let revision = self.state.revision;
-        if revision / CHECKPOINT_APART == self.checkpoint / CHECKPOINT_APART {
+        let leads = self.link.fleet.roster().leader.as_ref() == Some(&self.link.fleet.instance);
+        if !leads || revision / CHECKPOINT_APART == self.checkpoint / CHECKPOINT_APART {
             return Ok(());
         }
         self.checkpoint = revision;

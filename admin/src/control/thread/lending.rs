@@ -31,6 +31,11 @@ impl Lending {
         self.relay.is_some()
     }
 
+    /// Whether nothing is being written any more on behalf of this process.
+    pub(super) const fn is_lent(&self) -> bool {
+        self.relay.is_some() && self.told.is_none()
+    }
+
     /// Whether another process decides.
     pub(super) const fn is_retired(&self) -> bool {
         self.retired
@@ -61,6 +66,7 @@ impl Keeper {
                 if let Some(revision) = written {
                     self.take_state_back(revision);
                 }
+                self.propose_unshared();
                 let _ = told.send(());
             }
             Message::Retire(told) => {

@@ -132,8 +132,9 @@ impl Keeper {
     /// Takes in what the others have done.
     pub(super) fn hear(&mut self) -> bool {
         let mut heard = false;
-        // What another process decides while it takes over, it shares itself.
-        while !self.lending.is_under_way() {
+        // What another process decides while it takes over, it shares itself. What is being added for this
+        // one is waited for.
+        while !self.lending.is_lent() {
             let news = self.sharing.end.as_ref();
             let Some(news) = news.and_then(|end| end.news.try_recv().ok()) else {
                 break;
@@ -210,12 +211,12 @@ impl Keeper {
     }
 
     /// Has everything added that is in force here and not shared yet.
-    fn propose_unshared(&mut self) {
+    pub(super) fn propose_unshared(&mut self) {
         let Some(base) = self.sharing.base.as_ref() else {
             return;
         };
         let is_free = self.sharing.joined && self.sharing.flight.is_none();
-        if !is_free || self.world.state.unshared.is_empty() {
+        if !is_free || self.lending.is_under_way() || self.world.state.unshared.is_empty() {
             return;
         }
         let records = self.sharing.records.iter();
@@ -342,8 +343,24 @@ impl Keeper {
         });
     }
 
-    /// Changes were added, here or elsewhere.
+    /// Changes were added, here or elsewhere. Where one of them is a whole state, what is in force here is put on
+    /// top of that, not of what came after it: that may have undone it on purpose.
     fn take_in(&mut self, changes: Vec<Sealed>) {
+        let mut some = Vec::new();
+        for change in changes {
+            let is_whole = change.entry.whole;
+            some.push(change);
+            if is_whole {
+                self.take_in_some(std::mem::take(&mut some));
+            }
+        }
+        if !some.is_empty() {
+            self.take_in_some(some);
+        }
+        self.propose_unshared();
+    }
+
+    fn take_in_some(&mut self, changes: Vec<Sealed>) {
         let Some(base) = &mut self.sharing.base else {
             return;
         };
@@ -376,7 +393,6 @@ impl Keeper {
             }
             None => self.follow_others(&foreign),
         }
-        self.propose_unshared();
     }
 
     /// Others have changed something. One that has brought back what etcd had lost may know less than this one.

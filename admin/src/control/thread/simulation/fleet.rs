@@ -6,6 +6,8 @@
 //! are cut off, isolated and killed; the list goes back to what it was at a backup; whoever leads ends at any
 //! moment. At the end everything is connected again and comes to rest, and all have to agree.
 
+mod scripted;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
