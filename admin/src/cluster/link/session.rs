@@ -435,7 +435,8 @@ async fn become_member(connection: &Connection, keys: &Keys, name: &Name) -> Res
     connection.txn(txn).await.map(drop)
 }
 
-/// Tells the others what every worker here follows; why that ended.
+/// Tells the others what every worker here follows; why that ended. A session that has ended may have words under
+/// way: they must not tie the key to its lease again, or others would forget this instance when that ends.
 async fn announce(
     connection: Connection,
     key: String,
@@ -444,6 +445,7 @@ async fn announce(
     controls: Controls,
     mut served: watch::Receiver<Served>,
 ) -> String {
+    let mut has_told = false;
     loop {
         let Served { head, fence } = served.borrow_and_update().clone();
         if let Some(fence) = fence
@@ -461,8 +463,13 @@ async fn announce(
         };
         let leased = PutOptions::new().with_lease(lease);
         let put = TxnOp::put(key.clone(), text, Some(leased));
-        if let Err(reason) = connection.txn(Txn::new().and_then([put])).await {
-            return reason;
+        let is_mine = has_told.then(|| Compare::lease(key.clone(), CompareOp::Equal, lease));
+        let conditions: Vec<Compare> = is_mine.into_iter().collect();
+        let txn = Txn::new().when(conditions).and_then([put]);
+        match connection.txn(txn).await {
+            Ok(response) if response.succeeded() => has_told = true,
+            Ok(_) => return "another session of this instance has begun".into(),
+            Err(reason) => return reason,
         }
         if served.changed().await.is_err() {
             return "the process ends".into();
