@@ -18,6 +18,7 @@ use serde_json::json;
 use switchback_config::model::Name;
 use switchback_proxy::data_plane::DataPlane;
 use switchback_proxy::flag::Trust;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
@@ -168,8 +169,31 @@ pub struct Process {
     exporting: Option<Exporting>,
     /// The link to the other instances.
     link: Option<Running>,
+    /// Heard of from before anybody is told that it runs.
+    signals: Option<Signals>,
     /// What nobody waits for, and what ends when another process takes over.
     chores: Vec<AbortHandle>,
+}
+
+/// What a process is told by signals.
+#[derive(Debug)]
+struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+    usr1: Signal,
+}
+
+impl Signals {
+    /// From now on none of them ends the process by itself.
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+            usr1: signal(SignalKind::user_defined1())?,
+        })
+    }
 }
 
 /// How it ended.
@@ -286,6 +310,7 @@ impl Process {
             listeners,
             exporting: parts.exporting,
             link,
+            signals: Signals::listen().ok(),
             chores: Vec::new(),
         };
         process.spawn_tasks(parts.entrance, parts.resolver, parts.addresses, parts.base);
@@ -494,12 +519,16 @@ impl Process {
     ///
     /// # Errors
     /// When signals cannot be received.
-    pub async fn serve_until_signal(self) -> io::Result<Ended> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut term = signal(SignalKind::terminate())?;
-        let mut int = signal(SignalKind::interrupt())?;
-        let mut hup = signal(SignalKind::hangup())?;
-        let mut usr1 = signal(SignalKind::user_defined1())?;
+    pub async fn serve_until_signal(mut self) -> io::Result<Ended> {
+        let Signals {
+            mut term,
+            mut int,
+            mut hup,
+            mut usr1,
+        } = match self.signals.take() {
+            Some(signals) => signals,
+            None => Signals::listen()?,
+        };
         let giver = self.giver()?;
         let mut reloads = JoinSet::new();
         let given = {
