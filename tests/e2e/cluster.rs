@@ -27,8 +27,7 @@ async fn flip_at_one_instance_holds_at_all_when_it_is_answered() {
     let (blue, green) = origins().await;
     let config = blue_green(&blue.url(), &green.url(), "");
     let fleet = Instances::start(3, &config, "10s").await;
-    let load = |proxy: &Proxy| Load::start(proxy.web, Protocol::Http1, 2);
-    let loads: Vec<Load> = fleet.proxies.iter().map(load).collect();
+    let loads = fleet.loads();
     let mut times = Vec::new();
     for flip in 0..FLIPS {
         let (weights, wanted) = match flip % 2 {
@@ -157,11 +156,7 @@ async fn canary_that_fails_everywhere_is_rolled_back_everywhere() {
     let fleet = Instances::start(3, &config, "10s").await;
     green.answer_with(500);
     assert_eq!(put_weights(&fleet.proxies[0], 90, 10).await.0, 200);
-    let mut loads: Vec<Load> = fleet
-        .proxies
-        .iter()
-        .map(|proxy| Load::start(proxy.web, Protocol::Http1, 1))
-        .collect();
+    let mut loads = fleet.loads();
     eventually_async("it is rolled back everywhere", || async {
         let mut all = true;
         for proxy in &fleet.proxies {
@@ -220,11 +215,7 @@ async fn what_etcd_has_lost_is_brought_back_by_those_who_saw_it() {
         .post("/v1/services/shop/rollback", Value::Null)
         .await;
     assert_eq!(answer.status, 200, "{}", answer.text());
-    let loads: Vec<Load> = fleet
-        .proxies
-        .iter()
-        .map(|proxy| Load::start(proxy.web, Protocol::Http1, 1))
-        .collect();
+    let loads = fleet.loads();
     fleet.etcd.restore();
     fleet.have_joined().await;
     for proxy in &fleet.proxies {
@@ -256,11 +247,7 @@ async fn outage_of_etcd_costs_no_request_and_no_acknowledged_write() {
     let config = blue_green(&blue.url(), &green.url(), "");
     let mut fleet = Instances::start(3, &config, "4s").await;
     assert_eq!(put_weights(&fleet.proxies[0], 60, 40).await.0, 200);
-    let loads: Vec<Load> = fleet
-        .proxies
-        .iter()
-        .map(|proxy| Load::start(proxy.web, Protocol::Http1, 1))
-        .collect();
+    let loads = fleet.loads();
     fleet.etcd.kill();
     let outage = match std::env::var("SWITCHBACK_RUNS") {
         Ok(_) => Duration::from_secs(60),

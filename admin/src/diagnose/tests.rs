@@ -54,7 +54,23 @@ fn turn() -> FlagTurn {
     }
 }
 
+fn schema(version: u32) -> Command {
+    Command::Database {
+        service: shop(),
+        change: crate::command::DatabaseChange::Schema(version),
+    }
+}
+
 impl Play {
+    /// The database is at a version, and a backend becomes stable.
+    fn switch_beside_schema(&mut self, version: u32, to: &str) {
+        self.act(schema(version)).act(Command::Switch {
+            service: shop(),
+            to: to.into(),
+            force: false,
+        });
+    }
+
     fn new() -> Self {
         Self {
             world: World {
@@ -276,15 +292,7 @@ fn bookkeeping_of_runbooks_and_drills_is_no_change_that_could_be_the_cause() {
 #[test]
 fn way_that_would_be_refused_or_change_nothing_is_not_called_possible() {
     let mut play = Play::new();
-    let set = |version: u32| Command::Database {
-        service: shop(),
-        change: crate::command::DatabaseChange::Schema(version),
-    };
-    play.act(set(4)).act(Command::Switch {
-        service: shop(),
-        to: "green".into(),
-        force: false,
-    });
+    play.switch_beside_schema(4, "green");
     play.changed("reload", 5, &[]);
     play.erring = vec![("green", 4)];
     let of = |play: &Play, way: Way| {
@@ -300,7 +308,7 @@ fn way_that_would_be_refused_or_change_nothing_is_not_called_possible() {
         "switchback deploy shop --backend blue --version 41 --endpoint http://127.0.0.1:1"
     );
     // Blue, which was stable, cannot live with that.
-    play.act(set(5));
+    play.act(schema(5));
     for way in [Way::ConfigRevert, Way::RollingRedeploy] {
         let refused = of(&play, way);
         assert!(!refused.possible, "{refused:?}");
@@ -310,11 +318,7 @@ fn way_that_would_be_refused_or_change_nothing_is_not_called_possible() {
         );
     }
     // What is back already.
-    play.act(set(4)).act(Command::Switch {
-        service: shop(),
-        to: "blue".into(),
-        force: false,
-    });
+    play.switch_beside_schema(4, "blue");
     let back = of(&play, Way::ConfigRevert);
     assert!(!back.possible, "{back:?}");
     assert!(
@@ -333,16 +337,8 @@ fn way_that_would_be_refused_or_change_nothing_is_not_called_possible() {
 #[test]
 fn decision_framework_puts_what_is_refused_and_the_database_last() {
     let mut play = Play::new();
-    let set = |version: u32| Command::Database {
-        service: shop(),
-        change: crate::command::DatabaseChange::Schema(version),
-    };
-    play.act(set(4)).act(Command::Switch {
-        service: shop(),
-        to: "green".into(),
-        force: false,
-    });
-    play.act(set(5)).changed("schema_set", 5, &[]);
+    play.switch_beside_schema(4, "green");
+    play.act(schema(5)).changed("schema_set", 5, &[]);
     play.erring = vec![("green", 4)];
     let found = play.diagnose();
     let mut methods = found.methods.iter();

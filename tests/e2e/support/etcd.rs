@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::{Http, Proxy, Relay, eventually, eventually_async};
+use super::{Http, Load, Protocol, Proxy, Relay, eventually, eventually_async};
 
 /// A running etcd with a directory of its own.
 #[derive(Debug)]
@@ -201,6 +201,14 @@ impl Instances {
         let lines = text.lines().filter(|line| !line.is_empty());
         lines
             .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    /// Clients of each of them.
+    pub(crate) fn loads(&self) -> Vec<Load> {
+        let proxies = self.proxies.iter();
+        proxies
+            .map(|proxy| Load::start(proxy.web, Protocol::Http1, 1))
             .collect()
     }
 

@@ -29,7 +29,13 @@ pub(in crate::store) fn message(text: &str) -> Delivery {
 }
 
 /// Persists a change that tells this.
-fn commit(store: &Store, base: u64, revision: u64, in_force: bool, text: &str) {
+pub(in crate::store) fn commit(
+    store: &Store,
+    base: u64,
+    revision: u64,
+    in_force: bool,
+    text: &str,
+) {
     let mut commit = commit_of(revision);
     commit.keep_trying = in_force;
     commit.outgoing = Outgoing {
@@ -51,7 +57,7 @@ pub(in crate::store) fn texts(deliveries: &[Delivery]) -> Vec<&str> {
         .collect()
 }
 
-fn waiting(store: &Store) -> Vec<Delivery> {
+pub(in crate::store) fn waiting(store: &Store) -> Vec<Delivery> {
     ask(store.waiting(0)).expect("read").fresh
 }
 

@@ -3,27 +3,7 @@
 use super::*;
 use crate::evidence::RecoveryState;
 use crate::evidence::tests::record;
-use crate::hooks::delivery::Delivery;
-use crate::store::outbox::tests::{message, texts};
-
-fn persist(store: &Store, base: u64, revision: u64, in_force: bool, text: &str) {
-    let mut commit = commit_of(revision);
-    commit.keep_trying = in_force;
-    commit.outgoing = Outgoing {
-        base,
-        deliveries: vec![message(text)],
-    };
-    let (sender, done) = sync_channel(1);
-    store.commit(
-        commit,
-        Box::new(move |result| sender.send(result).expect("waiting")),
-    );
-    assert_eq!(done.recv().expect("an answer"), Ok(()));
-}
-
-fn waiting(store: &Store) -> Vec<Delivery> {
-    ask(store.waiting(0)).expect("read").fresh
-}
+use crate::store::outbox::tests::{commit as persist, texts, waiting};
 
 fn rollbacks(store: &Store) -> Vec<(u64, RecoveryState)> {
     let found = ask(store.rollbacks(None, None, 10)).expect("read");

@@ -30,8 +30,8 @@ use crate::clock::SteadyClock;
 use crate::cluster::list::List;
 use crate::cluster::wire::{self, Joining, LinkEnd, News, NotAdded};
 use crate::cluster::{Fleet, Head, Roster, Sealed};
-use crate::command::{Asked, Command};
-use crate::control::Brought;
+use crate::command::{Asked, Command, Refusal};
+use crate::control::{Applied, Brought};
 use crate::events::Events;
 use crate::handover;
 use crate::observer::Clock;
@@ -79,6 +79,26 @@ struct Life {
     link: Link,
     /// Blocks that were in force at the last look.
     blocked: BTreeSet<(Name, String)>,
+}
+
+impl Life {
+    /// Asks for something; the answer, if there is a place in the queue.
+    fn send(&self, command: Command) -> Option<oneshot::Receiver<Result<Applied, Refusal>>> {
+        let queue = match command.is_urgent() {
+            true => &self.urgent,
+            false => &self.ordinary,
+        };
+        let (reply, answer) = oneshot::channel();
+        let request = Request {
+            command,
+            asked: Asked::by_itself("api", None),
+            brought: Brought::default(),
+            record: None,
+            reply,
+        };
+        let sent = queue.try_send(Message::Ask(Box::new(request)));
+        sent.is_ok().then_some(answer)
+    }
 }
 
 /// Its way to the list.
@@ -191,21 +211,8 @@ impl<'a> Simulation<'a> {
     }
 
     fn send(&mut self, index: usize, command: Command) {
-        let life = self.instances[index].life();
-        let queue = match command.is_urgent() {
-            true => &life.urgent,
-            false => &life.ordinary,
-        };
-        let (reply, _) = oneshot::channel();
-        let request = Request {
-            command,
-            asked: Asked::by_itself("api", None),
-            brought: Brought::default(),
-            record: None,
-            reply,
-        };
         // Whoever is cut off lets ordinary commands wait; nobody waits for ever here.
-        let _ = queue.try_send(Message::Ask(Box::new(request)));
+        let _ = self.instances[index].life().send(command);
     }
 
     /// Time passes at one of them; only who leads asks for what is due.

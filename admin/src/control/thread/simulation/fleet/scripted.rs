@@ -2,8 +2,6 @@
 
 use super::*;
 use crate::cluster::Entry;
-use crate::command::Refusal;
-use crate::control::Applied;
 
 /// One instance that brings its state to an empty list.
 fn first_instance(harbour: &Harbour, directory: &Path) -> Life {
@@ -23,16 +21,7 @@ fn first_instance(harbour: &Harbour, directory: &Path) -> Life {
 }
 
 fn ask(life: &mut Life, command: Command) -> oneshot::Receiver<Result<Applied, Refusal>> {
-    let (reply, answer) = oneshot::channel();
-    let request = Request {
-        command,
-        asked: Asked::by_itself("api", None),
-        brought: Brought::default(),
-        record: None,
-        reply,
-    };
-    let sent = life.ordinary.try_send(Message::Ask(Box::new(request)));
-    sent.expect("a place");
+    let answer = life.send(command).expect("a place");
     life.keeper.serve();
     answer
 }
@@ -76,21 +65,12 @@ fn block_that_others_brought_back_and_lifted_is_not_brought_back_again() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut life = first_instance(&harbour, directory.path());
     let before = life.keeper.world.state.clone();
-    let (reply, _answer) = oneshot::channel();
-    let request = Request {
-        command: Command::Block {
-            service: "shop".into(),
-            backend: "green".into(),
-            force: false,
-        },
-        asked: Asked::by_itself("api", None),
-        brought: Brought::default(),
-        record: None,
-        reply,
+    let block = Command::Block {
+        service: "shop".into(),
+        backend: "green".into(),
+        force: false,
     };
-    let sent = life.urgent.try_send(Message::Ask(Box::new(request)));
-    sent.expect("a place");
-    life.keeper.serve();
+    drop(ask(&mut life, block));
     let block = life.link.end.proposals.try_recv().expect("a block");
     assert!(life.link.end.teller().try_tell(News::Changes(vec![block])));
     life.keeper.serve();
