@@ -70,6 +70,8 @@ pub enum Command {
         version: String,
         /// The block as it was decided.
         block: Box<Block>,
+        /// Even if the target has no healthy endpoint: somebody insisted where it was decided.
+        force: bool,
     },
     /// Makes another backend stable, at once.
     Switch {

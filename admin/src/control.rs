@@ -137,8 +137,9 @@ pub(crate) enum Shared {
     Alone,
     /// They do, by this revision.
     Known(u64),
-    /// The revision by which they will; closed: etcd is away.
-    UnderWay(oneshot::Receiver<u64>),
+    /// The revision by which they will, or why it does not hold on what they have made of the state; closed:
+    /// etcd is away.
+    UnderWay(oneshot::Receiver<Result<u64, Refusal>>),
 }
 
 /// What became of a command, after everybody concerned has acknowledged it.
@@ -250,14 +251,15 @@ impl Controls {
             Shared::Alone => return Ok(None),
             Shared::Known(revision) => revision,
             Shared::UnderWay(revision) => match tokio::time::timeout(FLEET_TIME, revision).await {
-                Ok(Ok(revision)) => revision,
+                Ok(Ok(revision)) => revision?,
                 Ok(Err(_)) | Err(_) => return Err(NotAcknowledged::Away.into()),
             },
         };
-        let acknowledged = fleet.follows(revision, FLEET_TIME).await?;
+        let instances = fleet.follows(revision, FLEET_TIME).await?;
         Ok(Some(Acknowledged {
+            applied: instances,
+            of: instances,
             slowest: began.elapsed(),
-            ..acknowledged
         }))
     }
 
@@ -317,6 +319,13 @@ impl Controls {
             Ok(_) => Ok(()),
             Err(_) => Err(AskError::NotFollowed),
         }
+    }
+
+    /// Waits until the requests that an older process still serves follow a revision, however long that takes.
+    pub(crate) async fn followed(&self, revision: u64) {
+        let mut follower = self.follower.clone();
+        // Without a sender there is nobody who follows.
+        let _ = follower.wait_for(|followed| *followed >= revision).await;
     }
 
     /// Refuses ordinary changes from now on, and sends others along. Returns when no change is being

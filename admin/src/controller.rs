@@ -164,7 +164,12 @@ fn carry_out(case: &mut Case<'_>, world: &World, command: &Command) -> Result<()
             force,
         } => roles::condemn(case, failing, *cause, *force),
         Command::Reject { failing } => roles::reject(case, failing),
-        Command::Unite { version, block, .. } => roles::unite(case, version, block),
+        Command::Unite {
+            version,
+            block,
+            force,
+            ..
+        } => roles::unite(case, version, block, *force),
         Command::Switch { to, force, .. } => roles::switch(case, to, *force),
         Command::Block { backend, force, .. } => roles::block(case, backend, *force),
         Command::Unblock { backend, .. } => roles::unblock(case, backend),

@@ -223,7 +223,7 @@ impl Process {
         let state = recover(found, &parts.events);
         parts.look_up_set(&state).await;
         let config_before = last_config(&parts.state_dir);
-        let (joining, link) = parts.join(&state)?.unzip();
+        let (joining, link) = parts.join(&state, succession.is_none())?.unzip();
         let start = Start {
             plane: parts.plane.clone(),
             config: parts.config.clone(),
@@ -242,16 +242,16 @@ impl Process {
             let what = "start the control thread";
             StartError::Resources { what, cause }
         })?;
-        // What is shared is in force before anybody is served by less.
-        let link = match link {
-            Some(link) => Some(parts.link(link, &controls).await),
-            None => None,
-        };
         if let Some(before) = config_before {
             controls.published().uses.begin_after(before);
         }
-        match succession {
-            None => parts.accept(),
+        let link = match succession {
+            None => {
+                // What is shared is in force before anybody is served by less.
+                let link = parts.link(link, &controls).await;
+                parts.accept();
+                link
+            }
             Some(mut succession) => {
                 succession.catch_up(&controls).await;
                 parts.accept();
@@ -259,8 +259,10 @@ impl Process {
                 succession.close_checks().await;
                 followed.send_replace(0);
                 tokio::spawn(succession.lead(controls.clone(), followed));
+                // Nobody is told that a change is served here before the old process follows, too.
+                parts.link(link, &controls).await
             }
-        }
+        };
         if parts.file_refused.is_none() {
             store.save_config(std::mem::take(&mut parts.text)).await;
         }

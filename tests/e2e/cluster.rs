@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::etcd::{Instances, put_weights, version};
-use crate::support::{Load, Origin, Passage, Protocol, Proxy, blue_green, eventually_async};
+use crate::support::{Http, Load, Origin, Passage, Protocol, Proxy, blue_green, eventually_async};
 
 async fn origins() -> (Origin, Origin) {
     let (blue, green) = (Origin::start().await, Origin::start().await);
@@ -53,7 +53,8 @@ async fn flip_at_one_instance_holds_at_all_when_it_is_answered() {
     }
     times.sort_unstable();
     println!(
-        "{FLIPS} flips at 3 instances under {requests} requests: 0 late, 0 failed; until the answer p50 {:?}, p99 {:?}",
+        "{FLIPS} flips at 3 instances under {requests} requests: 0 failed, 0 of {} requests begun after an answer at the zeroed version; until the answer p50 {:?}, p99 {:?}",
+        3 * FLIPS,
         times[FLIPS / 2],
         times[FLIPS * 99 / 100]
     );
@@ -170,6 +171,35 @@ async fn canary_that_fails_everywhere_is_rolled_back_everywhere() {
     }
     let reached = green.received();
     println!("{reached} requests of three instances reached the failing canary");
+}
+
+/// Failures of one instance that are no verdict by themselves: those of three are needed.
+const FEW: usize = 4;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failures_that_are_too_few_at_each_instance_are_enough_together() {
+    let (blue, green) = origins().await;
+    let rules = format!("rollback: {{min_failures: {}}}\n", 3 * FEW);
+    let config = blue_green(&blue.url(), &green.url(), &rules);
+    let fleet = Instances::start(3, &config, "10s").await;
+    assert_eq!(put_weights(&fleet.proxies[0], 50, 50).await.0, 200);
+    // Whoever leads has what the others have counted before it judges them as seen.
+    eventually_async("all tell what they count", || async {
+        fleet.values("counters/").len() == 3
+    })
+    .await;
+    green.answer_with(500);
+    for (before, proxy) in fleet.proxies.iter().enumerate() {
+        // What green fails, blue answers.
+        while green.received() < ((before + 1) * FEW) as u64 {
+            Http::connect(proxy.web).await.get("/").await;
+        }
+    }
+    let failed = green.received();
+    for proxy in &fleet.proxies {
+        eventually_async("it is rolled back everywhere", || is_blocked(proxy)).await;
+    }
+    assert_eq!(failed, 3 * FEW as u64, "those of any two are too few");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

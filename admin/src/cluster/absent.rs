@@ -20,6 +20,7 @@ pub(crate) fn prepare(
     _: &Cluster,
     _: PathBuf,
     _: Option<Head>,
+    _: bool,
 ) -> Result<(Joining, Link), NotBuilt> {
     Err(NotBuilt)
 }
@@ -32,6 +33,10 @@ impl Link {
 }
 
 impl Running {
+    pub(crate) fn abandon(self) {
+        match self.0 {}
+    }
+
     #[expect(clippy::unused_async, reason = "as where it is built in")]
     pub(crate) async fn stop(self) {
         match self.0 {}

@@ -12,7 +12,7 @@ mod read;
 mod session;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -21,6 +21,7 @@ use switchback_config::model::{Cluster, Name};
 use tokio::sync::{mpsc, watch};
 
 use super::fleet::Ordered;
+use super::pool::Counter;
 use super::wire::{self, Joining, LinkEnd, News, Teller};
 use super::{About, Contact, Fleet, Head, NotBuilt, Roster};
 use crate::control::Controls;
@@ -40,45 +41,79 @@ pub(crate) struct Link {
     end: LinkEnd,
     shown: Arc<Shown>,
     orders: mpsc::Receiver<Ordered>,
+    fresh: bool,
+    /// What was counted here, over all sessions.
+    counter: Arc<Mutex<Counter>>,
 }
 
 /// What others see of the link.
 #[derive(Debug)]
-pub(super) struct Shown(watch::Sender<Arc<Roster>>);
+pub(super) struct Shown {
+    roster: watch::Sender<Arc<Roster>>,
+    standing: Mutex<Standing>,
+}
+
+/// How this instance stands: a lease may be in doubt while there is a session, and the other way round.
+#[derive(Debug)]
+struct Standing {
+    joined: bool,
+    isolated: bool,
+    since: Timestamp,
+    reason: String,
+}
 
 impl Shown {
     fn change(&self, change: impl FnOnce(&mut Roster)) {
-        self.0.send_modify(|roster| change(Arc::make_mut(roster)));
+        self.roster
+            .send_modify(|roster| change(Arc::make_mut(roster)));
     }
 
-    fn set_away(&self, why: &str) {
-        self.change(|roster| match &mut roster.contact {
-            Contact::Away { reason, .. } => why.clone_into(reason),
-            Contact::Joined => {
-                roster.contact = Contact::Away {
-                    since: Timestamp::now(),
-                    reason: why.to_owned(),
-                    isolated: false,
-                };
+    fn set_joined(&self, roster: Roster) {
+        self.change(|shown| *shown = roster);
+        self.stand(|standing| standing.joined = true);
+    }
+
+    fn set_away(&self, reason: &str) {
+        self.stand(|standing| {
+            if std::mem::replace(&mut standing.joined, false) && !standing.isolated {
+                standing.since = Timestamp::now();
             }
+            reason.clone_into(&mut standing.reason);
         });
     }
 
     fn set_isolated(&self, now: bool) {
-        self.change(|roster| {
-            if let Contact::Away { isolated, .. } = &mut roster.contact {
-                *isolated = now;
+        self.stand(|standing| {
+            if !std::mem::replace(&mut standing.isolated, now) && now && standing.joined {
+                standing.since = Timestamp::now();
+                "the lease was not renewed".clone_into(&mut standing.reason);
             }
         });
     }
+
+    fn stand(&self, change: impl FnOnce(&mut Standing)) {
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut standing);
+        let contact = match standing.joined && !standing.isolated {
+            true => Contact::Joined,
+            false => Contact::Away {
+                since: standing.since,
+                reason: standing.reason.clone(),
+                isolated: standing.isolated,
+            },
+        };
+        self.change(|roster| roster.contact = contact);
+    }
 }
 
-/// Makes both ends of the link. `own`: the last change that is in the state of this instance.
+/// Makes both ends of the link. `own`: the last change that is in the state of this instance. `fresh`: nobody has
+/// served under its name until now, so canaries wait until others wait for it.
 #[expect(clippy::unnecessary_wraps, reason = "as where it is not built in")]
 pub(crate) fn prepare(
     cluster: &Cluster,
     base: PathBuf,
     own: Option<Head>,
+    fresh: bool,
 ) -> Result<(Joining, Link), NotBuilt> {
     let instance = cluster.instance.clone().unwrap_or_else(machine);
     let (end, link_end, thread) = wire::ends(instance.clone(), own);
@@ -95,10 +130,27 @@ pub(crate) fn prepare(
         base,
         fleet: fleet.clone(),
         end: link_end,
-        shown: Arc::new(Shown(shown)),
+        shown: Arc::new(Shown {
+            roster: shown,
+            standing: Mutex::new(Standing {
+                joined: false,
+                isolated: fresh,
+                since: Timestamp::now(),
+                reason: "it has not answered yet".into(),
+            }),
+        }),
         orders,
+        fresh,
+        // Totals of an earlier process with this name are others.
+        counter: Arc::new(Mutex::new(Counter::new(fastrand::u64(..1 << 60)))),
     };
-    Ok((Joining { end, thread, fleet }, link))
+    let joining = Joining {
+        end,
+        thread,
+        fleet,
+        isolated: fresh,
+    };
+    Ok((joining, link))
 }
 
 /// The name of the machine, as far as it is one for an instance.
@@ -119,11 +171,14 @@ impl Link {
         resolver: Resolver,
         about: About,
     ) -> Running {
-        let (pulse, heard) = watch::channel(Instant::now());
+        // A lease that never was has ended long ago.
+        let now = Instant::now();
+        let ended = now.checked_sub(self.cluster.lease.0).unwrap_or(now);
+        let (pulse, heard) = watch::channel(if self.fresh { ended } else { now });
         let (stop, stopped) = watch::channel(false);
         let teller = self.end.teller();
         let lease = self.cluster.lease.0;
-        let watched = pulse::watch(heard, lease, teller, self.shown.clone());
+        let watched = pulse::watch(heard, lease, self.fresh, teller, self.shown.clone());
         let mut roster = self.fleet.roster.clone();
         let name = self.fleet.instance.clone();
         let tasks = vec![
@@ -201,6 +256,14 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// Leaves the lease to end by itself: another process has this instance's name now, and others must not
+    /// forget it before that one has said what it serves.
+    pub(crate) fn abandon(self) {
+        for task in self.tasks {
+            task.abort();
+        }
+    }
+
     /// Says goodbye to the others, so that nobody waits for this instance.
     pub(crate) async fn stop(self) {
         let told = self.stop.send(true);

@@ -1,5 +1,9 @@
 //! The list of changes: what it leads to, and whether it goes on from what an instance has.
 
+use std::collections::BTreeSet;
+
+use switchback_config::model::Name;
+
 use super::{Head, Sealed};
 use crate::state::State;
 
@@ -15,8 +19,36 @@ pub(crate) struct List {
     pub(crate) missed: Vec<Sealed>,
     /// Whether it goes on from what the instance has.
     pub(crate) follows: bool,
-    /// What whoever brought the last change had seen, if it is a whole state.
-    pub(crate) knows: Option<u64>,
+    /// Somebody has brought back what etcd had lost.
+    pub(crate) regained: Option<Regained>,
+}
+
+/// A whole state in the list, and what was changed after it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Regained {
+    /// The last change that whoever brought it had seen.
+    pub(crate) knows: u64,
+    /// Services that were changed since.
+    pub(crate) services: BTreeSet<Name>,
+    /// Flags that were changed since.
+    pub(crate) flags: BTreeSet<Name>,
+}
+
+impl Regained {
+    /// The last one in a list.
+    fn last(log: &[Sealed]) -> Option<Self> {
+        let place = log.iter().rposition(|sealed| sealed.entry.whole)?;
+        let since = || log[place + 1..].iter().map(|sealed| &sealed.entry);
+        Some(Self {
+            knows: log[place].entry.knows,
+            services: since()
+                .flat_map(|entry| entry.services.keys().cloned())
+                .collect(),
+            flags: since()
+                .flat_map(|entry| entry.flags.keys().cloned())
+                .collect(),
+        })
+    }
 }
 
 impl List {
@@ -35,8 +67,7 @@ impl List {
         };
         let state = state_at(&head, checkpoint, &log)?;
         let follows = own.is_some_and(|own| follows(own, &head, &log));
-        let last = log.last().map(|sealed| &sealed.entry);
-        let knows = last.filter(|entry| entry.whole).map(|entry| entry.knows);
+        let regained = Regained::last(&log);
         let after = own.filter(|_| follows).map_or(0, |own| own.revision);
         log.retain(|sealed| sealed.head.revision > after);
         if !follows {
@@ -46,7 +77,7 @@ impl List {
             state: Some(state),
             missed: log,
             follows,
-            knows,
+            regained,
         })
     }
 
@@ -56,7 +87,7 @@ impl List {
             shared: self.state.map(Box::new),
             missed: self.missed,
             follows: self.follows,
-            knows: self.knows,
+            regained: self.regained,
         }
     }
 }
@@ -81,7 +112,8 @@ fn state_at(head: &Head, checkpoint: Option<State>, log: &[Sealed]) -> Result<St
     }
 }
 
-/// Whether a list goes on from a head. What was removed from it, since it was too old, did.
+/// Whether a list goes on from a head. What was removed from it, since it was too old, did; but a list may have
+/// begun anew since, with higher numbers.
 fn follows(own: &Head, head: &Head, log: &[Sealed]) -> bool {
     if own.revision >= head.revision {
         return own == head;
@@ -91,8 +123,38 @@ fn follows(own: &Head, head: &Head, log: &[Sealed]) -> bool {
         .find(|change| change.head.revision == own.revision);
     match same {
         Some(change) => change.head == *own,
-        None => log
-            .first()
-            .is_some_and(|first| first.head.revision > own.revision),
+        None => log.first().is_some_and(|first| {
+            let is_later = first.head.revision > own.revision;
+            is_later && first.entry.previous.is_some() && !first.entry.whole
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Entry;
+
+    fn whole(revision: u64) -> Sealed {
+        let state = State {
+            revision,
+            ..State::default()
+        };
+        let entry = Entry::whole(&"a".into(), None, &state);
+        entry.seal().expect("JSON")
+    }
+
+    #[test]
+    fn list_that_began_anew_does_not_go_on_from_what_an_instance_has() {
+        let own = Head {
+            revision: 30,
+            hash: "something else".into(),
+        };
+        // Its numbers are above, since whoever began it was further.
+        let first = whole(34);
+        let list = List::read(Some(first.head.clone()), None, vec![first], Some(&own));
+        let list = list.expect("a list");
+        assert!(!list.follows);
+        assert_eq!(list.regained, Some(Regained::default()));
     }
 }

@@ -1,6 +1,7 @@
 //! What all instances have counted of watched versions, for the one that judges for all of them.
 //!
-//! Each instance tells its totals, so that a message that is lost or comes twice changes nothing. Who leads
+//! Each instance tells its totals, and which ones they are (their epoch), so that a message that is lost or comes
+//! twice, or after a session that was lost, changes nothing. Who leads
 //! adds what has come since to its own counters ([`JudgeCells::record_elsewhere`]): its judges then see the whole
 //! fleet, and nothing else about them is different.
 
@@ -33,13 +34,21 @@ pub(crate) struct Count {
 pub(crate) type Counts = BTreeMap<Name, BTreeMap<Name, Count>>;
 
 /// Reads the totals of this instance.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Counter {
     epochs: BTreeMap<(Name, Name), (Arc<JudgeCells>, u64)>,
     last: u64,
 }
 
 impl Counter {
+    /// Epochs are numbered from `first` on: another one for each process, and room for all that it will see.
+    pub(crate) const fn new(first: u64) -> Self {
+        Self {
+            epochs: BTreeMap::new(),
+            last: first,
+        }
+    }
+
     /// Of every service that has a version under judgement.
     pub(crate) fn read(&mut self, published: &Published) -> Counts {
         let at = published.clock.now();
@@ -129,4 +138,27 @@ impl Pool {
 /// A difference of totals; more than fits is not counted in 100 ms.
 fn narrow(now: u64, before: u64) -> u32 {
     u32::try_from(now.saturating_sub(before)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use switchback_proxy::outcome::Finding;
+    use switchback_proxy::stats::Alarm;
+
+    use super::*;
+
+    #[test]
+    fn epochs_go_on_over_sessions_and_begin_anew_with_other_cells() {
+        let cells = |_| Arc::new(JudgeCells::new(1, None::<Arc<Alarm>>, None));
+        let (one, other) = (cells(()), cells(()));
+        one.record(0, Finding::Failure, None, std::time::Duration::ZERO);
+        let key = ("shop".to_owned(), "green".to_owned());
+        let mut counter = Counter::new(7);
+        let first = counter.epoch(&key, &one);
+        counter.epochs.insert(key.clone(), (one.clone(), first));
+        assert_eq!(counter.epoch(&key, &one), first, "however often it is read");
+        assert_ne!(counter.epoch(&key, &other), first);
+        // Another process with the same name.
+        assert_ne!(Counter::new(7_000).epoch(&key, &one), first);
+    }
 }

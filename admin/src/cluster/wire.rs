@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::Head;
 use super::entry::Sealed;
+use super::list::Regained;
 use crate::state::State;
 
 /// What the control thread hears of the others.
@@ -23,8 +24,8 @@ pub(crate) enum News {
         /// The changes after that head, as far as they are still there.
         missed: Vec<Sealed>,
         follows: bool,
-        /// The change at the end is the state of an instance that had seen changes up to this one.
-        knows: Option<u64>,
+        /// Somebody has brought back what etcd had lost.
+        regained: Option<Regained>,
     },
     /// Changes after the last ones, in order.
     Changes(Vec<Sealed>),
@@ -125,13 +126,15 @@ pub struct Joining {
     /// Told which thread to wake.
     pub(crate) thread: watch::Sender<Option<Thread>>,
     pub(crate) fleet: super::Fleet,
+    /// Whether canaries get nothing until others wait for this instance.
+    pub(crate) isolated: bool,
 }
 
 /// Changes on their way to etcd: one at a time, and what a session that has ended did not take.
 const PROPOSALS: usize = 16;
 
 /// News that the control thread has not heard yet.
-const NEWS: usize = 256;
+pub(crate) const NEWS: usize = 256;
 
 /// How long to wait for a place among them.
 const FULL: Duration = Duration::from_millis(1);

@@ -37,6 +37,8 @@ pub(crate) enum Urgent {
         service: Name,
         version: String,
         block: Box<Block>,
+        #[serde(default)]
+        force: bool,
     },
 }
 
@@ -55,10 +57,12 @@ impl Urgent {
                 service,
                 version,
                 block,
+                force,
             } => Self::Unite {
                 service,
                 version,
                 block,
+                force,
             },
             Command::ChangeFlag {
                 flag,
@@ -69,7 +73,7 @@ impl Urgent {
     }
 
     /// The command to carry out. It was decided by the process that knew what is healthy, so it is
-    /// not refused here for that.
+    /// not refused here for that; a block that comes to another state is, unless somebody insisted.
     pub(crate) fn into_command(self) -> Command {
         let force = true;
         match self {
@@ -94,10 +98,12 @@ impl Urgent {
                 service,
                 version,
                 block,
+                force,
             } => Command::Unite {
                 service,
                 version,
                 block,
+                force,
             },
             Self::FlagOff { flag } => Command::ChangeFlag {
                 flag,
@@ -127,7 +133,9 @@ impl Author {
     }
 
     pub(crate) fn into_asked(self) -> Asked {
-        let known = ["api", "judge", "rollout", "file", "start", "takeover"];
+        let known = [
+            "api", "judge", "rollout", "file", "start", "takeover", "cluster",
+        ];
         let via = known.into_iter().find(|known| *known == self.via);
         Asked {
             by: self.by,

@@ -20,6 +20,8 @@ use crate::state::State;
 pub struct Published {
     /// The file.
     pub config: Arc<Config>,
+    /// Canaries get nothing, since other instances do not wait for this one.
+    pub isolated: bool,
     /// The recorded state on top of it.
     pub state: Arc<State>,
     /// What both amount to, by service.

@@ -192,6 +192,7 @@ impl Keeper {
         let builder = Builder::new(start.plane.workers(), alarm.clone());
         let (published, receiver) = watch::channel(Arc::new(Published {
             config: start.config.clone(),
+            isolated: false,
             state: Arc::default(),
             services: BTreeMap::new(),
             flags: flags.clone(),
@@ -203,12 +204,8 @@ impl Keeper {
             rollbacks: BTreeMap::new(),
             recoveries: BTreeMap::new(),
         }));
-        let joining = start.joining.map(|joining| {
-            joining.thread.send_replace(Some(std::thread::current()));
-            joining.end
-        });
         let before = start.config_before.as_ref();
-        let sharing = Sharing::new(joining, sharing::has_changed(before, &start.config));
+        let sharing = Sharing::new(start.joining, sharing::has_changed(before, &start.config));
         let mut keeper = Self {
             builder,
             numbered: start.state.revision,
@@ -567,6 +564,7 @@ impl Keeper {
         });
         self.published.send_replace(Arc::new(Published {
             config: self.world.config.clone(),
+            isolated: self.sharing.is_isolated(),
             state: Arc::new(self.world.state.clone()),
             services: services.collect(),
             flags: self.flags.clone(),

@@ -113,7 +113,12 @@ pub(super) fn reject(case: &mut Case<'_>, failing: &Failing) -> Result<(), Refus
 
 /// A block that was decided on another state. It is kept in any case that is not refused; a stable that
 /// runs the version goes back to the one before it, under the same guards as any other rollback.
-pub(super) fn unite(case: &mut Case<'_>, version: &str, block: &Block) -> Result<(), Refusal> {
+pub(super) fn unite(
+    case: &mut Case<'_>,
+    version: &str,
+    block: &Block,
+    force: bool,
+) -> Result<(), Refusal> {
     if case.state.blocked.contains_key(version) {
         return Ok(());
     }
@@ -124,12 +129,12 @@ pub(super) fn unite(case: &mut Case<'_>, version: &str, block: &Block) -> Result
             return Err(Refusal::NoTarget { backend: stable });
         };
         let cause = Cause::of(&block.cause);
-        return_to(case, &previous, false, cause, block.reason.as_deref())?;
+        return_to(case, &previous, force, cause, block.reason.as_deref())?;
     } else {
         let runs = |name: &&Name| before.version(name) == version && before.weight(name) > 0;
         let losers: BTreeSet<Name> = before.backends.keys().filter(runs).cloned().collect();
         if !losers.is_empty() {
-            guard(case, &stable, &losers, false)?;
+            guard(case, &stable, &losers, force)?;
             take_weight(case, &losers, block.reason.as_deref());
         }
         let message = format!("{} ({version}) is blocked", block.backend);

@@ -171,8 +171,10 @@ impl Succession {
     pub(crate) async fn lead(mut self, controls: Controls, followed: watch::Sender<u64>) {
         let mut published = controls.follow();
         loop {
-            let state = published.borrow_and_update().state.clone();
-            let state = Box::new((*state).clone());
+            let now = published.borrow_and_update().clone();
+            let mut state = Box::new((*now.state).clone());
+            // Whoever has nothing to do with etcd any more has canaries closed by this one.
+            state.stable_only |= now.isolated;
             if say(&self.writer, &ToOld::Follow { state }).await.is_err() {
                 break;
             }

@@ -153,21 +153,30 @@ impl Parts {
     }
 
     /// What to share with other instances, if there are to be any.
-    pub(super) fn join(&self, state: &State) -> Result<Option<(Joining, Link)>, NotBuilt> {
+    pub(super) fn join(
+        &self,
+        state: &State,
+        fresh: bool,
+    ) -> Result<Option<(Joining, Link)>, NotBuilt> {
         let cluster = self.config.cluster.as_ref();
         cluster
-            .map(|cluster| cluster::prepare(cluster, self.base.clone(), state.shared.clone()))
+            .map(|cluster| {
+                cluster::prepare(cluster, self.base.clone(), state.shared.clone(), fresh)
+            })
             .transpose()
     }
 
     /// Brings the link to them up, and waits for what they share, for a while.
-    pub(super) async fn link(&self, link: Link, controls: &Controls) -> Running {
+    pub(super) async fn link(&self, link: Option<Link>, controls: &Controls) -> Option<Running> {
         let about = About {
             admin: self.admin.0.to_string(),
             started: Timestamp::now(),
         };
-        link.start(controls.clone(), self.resolver.clone(), about)
-            .await
+        let resolver = self.resolver.clone();
+        match link {
+            Some(link) => Some(link.start(controls.clone(), resolver, about).await),
+            None => None,
+        }
     }
 
     /// Looks up the names that were set over the API: they have addresses before anybody is sent to them.

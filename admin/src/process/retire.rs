@@ -47,9 +47,9 @@ impl Process {
         self.admin_socket = None;
         self.ofrep_socket = None;
         self.controls.retire().await;
-        // The others wait for the new process from now on.
+        // The new process keeps the lease, and says when this one follows.
         if let Some(link) = self.link.take() {
-            link.stop().await;
+            link.abandon();
         }
         // Whoever comes after the new process must find the directory free, however long this drains.
         let store = self.store.clone();

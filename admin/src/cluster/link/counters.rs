@@ -1,6 +1,6 @@
 //! Tells what was counted here, and hears it of the others while this instance leads.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use etcd_client::{
     EventType, GetOptions, PutOptions, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchStream,
@@ -25,6 +25,8 @@ pub(super) struct Counters {
     pub(super) instance: Name,
     pub(super) controls: Controls,
     pub(super) roster: watch::Receiver<Arc<Roster>>,
+    /// Of the whole process: another session is no other epoch.
+    pub(super) counter: Arc<Mutex<Counter>>,
 }
 
 /// What the others tell.
@@ -45,13 +47,16 @@ impl Counters {
     async fn keep_telling(&self) -> Result<(), String> {
         let mut ticks = tokio::time::interval(POOL_APART);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut counter = Counter::default();
         let mut told = Counts::new();
         let mut hearing: Option<Hearing> = None;
         loop {
             tokio::select! {
                 _ = ticks.tick() => {
-                    let counts = counter.read(&self.controls.published());
+                    let counts = {
+                        let counter = self.counter.lock();
+                        let mut counter = counter.unwrap_or_else(PoisonError::into_inner);
+                        counter.read(&self.controls.published())
+                    };
                     if counts != told {
                         self.tell(&counts).await?;
                         told = counts;

@@ -10,8 +10,7 @@ use etcd_client::{
 use switchback_config::defaults::ETCD_TIME;
 use switchback_config::model::Etcd;
 
-/// Longest answer that is read: the changes that are kept, all at their longest, would be more, but then
-/// the copy of the state is read in their place.
+/// Longest answer that is read: the changes that are kept, unless nearly all are at their longest.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 
 /// How soon a connection that says nothing is taken for broken.

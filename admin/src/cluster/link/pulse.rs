@@ -16,10 +16,10 @@ pub(super) type Pulse = watch::Sender<Instant>;
 pub(super) async fn watch(
     mut pulse: watch::Receiver<Instant>,
     lease: Duration,
+    mut isolated: bool,
     teller: Teller,
     shown: Arc<Shown>,
 ) {
-    let mut isolated = false;
     loop {
         let deadline = *pulse.borrow_and_update() + lease / 2;
         let now_isolated = Instant::now() >= deadline;

@@ -9,7 +9,7 @@ use etcd_client::{
     WatchStream,
 };
 use switchback_config::defaults::{
-    CHECKPOINT_APART, FENCE_TIME, SHARED_BYTES_MAX, SHARED_LOG_KEPT,
+    CHECKPOINT_APART, ETCD_TIME, FENCE_TIME, SHARED_BYTES_MAX, SHARED_LOG_KEPT,
 };
 use switchback_config::model::Name;
 use tokio::sync::watch;
@@ -40,6 +40,10 @@ pub(super) struct Session<'a> {
     lease: i64,
     keeper: LeaseKeeper,
     renewed: LeaseKeepAliveStream,
+    /// When the lease was asked for.
+    began: Instant,
+    /// Whether others know that they have to wait for this instance.
+    is_known: bool,
     /// When renewals were asked for that were not answered yet.
     asked: VecDeque<Instant>,
     events: WatchStream,
@@ -48,7 +52,7 @@ pub(super) struct Session<'a> {
     /// The last write of the head; 0: there is none.
     head_written: i64,
     /// A change that came second; what came first is about to be heard of.
-    second: Option<String>,
+    second: Option<(String, Instant)>,
     /// The revision of the last checkpoint that this session knows of.
     checkpoint: u64,
     /// So many share the promise about false rollbacks, as last told.
@@ -98,6 +102,7 @@ impl<'a> Session<'a> {
             instance: name,
             controls: controls.clone(),
             roster: link.fleet.roster.clone(),
+            counter: link.counter.clone(),
         };
         helpers.spawn(counters.run());
         // What an earlier session was to add was decided on something else.
@@ -112,6 +117,8 @@ impl<'a> Session<'a> {
             lease,
             keeper,
             renewed,
+            began: asked,
+            is_known: false,
             asked: VecDeque::new(),
             events,
             state: whole.list.state.clone().unwrap_or_default(),
@@ -122,8 +129,6 @@ impl<'a> Session<'a> {
             helpers,
         };
         session.join(whole).await;
-        // Canaries may have weight again, since what is shared is known.
-        pulse.send_replace(asked);
         session.lead_if_nobody_does().await?;
         Ok(session)
     }
@@ -133,14 +138,12 @@ impl<'a> Session<'a> {
         self.look_up_names(whole.list.state.as_ref()).await;
         let head = self.state.shared.clone();
         self.link.end.tell(whole.list.news()).await;
-        self.link.shown.change(|roster| {
-            *roster = Roster {
-                contact: Contact::Joined,
-                instances: whole.instances,
-                members: whole.members,
-                leader: whole.leader,
-                head,
-            };
+        self.link.shown.set_joined(Roster {
+            contact: Contact::Joined,
+            instances: whole.instances,
+            members: whole.members,
+            leader: whole.leader,
+            head,
         });
         self.tell_judges().await;
     }
@@ -169,6 +172,9 @@ impl<'a> Session<'a> {
                     }
                 }
                 _ = renewals.tick() => {
+                    if self.second.as_ref().is_some_and(|(_, since)| since.elapsed() > ETCD_TIME) {
+                        return Err("what came before a change is not heard of".into());
+                    }
                     self.asked.push_back(Instant::now());
                     self.keeper.keep_alive().await.map_err(|error| error.to_string())?;
                     self.lead_if_nobody_does().await?;
@@ -189,7 +195,9 @@ impl<'a> Session<'a> {
         if renewed.ttl() <= 0 {
             return Err("the lease has ended".into());
         }
-        if let Some(asked) = self.asked.pop_front() {
+        if let Some(asked) = self.asked.pop_front()
+            && self.is_known
+        {
             self.pulse.send_replace(asked);
         }
         Ok(())
@@ -226,7 +234,7 @@ impl<'a> Session<'a> {
         ]);
         let response = self.connection.txn(txn).await?;
         if !response.succeeded() {
-            self.second = Some(hash);
+            self.second = Some((hash, Instant::now()));
             return Ok(());
         }
         let at = response
@@ -274,7 +282,7 @@ impl<'a> Session<'a> {
             }
             self.look_up_names(Some(&after)).await;
             self.have_changes(changes, at).await;
-            if let Some(hash) = self.second.take() {
+            if let Some((hash, _)) = self.second.take() {
                 let why = NotAdded::Second;
                 self.link.end.tell(News::Refused { hash, why }).await;
             }
@@ -284,12 +292,18 @@ impl<'a> Session<'a> {
         self.lead_if_nobody_does().await
     }
 
-    fn note(&self, place: Place, event: &Event, is_put: bool) -> Result<(), String> {
+    fn note(&mut self, place: Place, event: &Event, is_put: bool) -> Result<(), String> {
         let Some(pair) = event.kv() else {
             return Ok(());
         };
         match place {
             Place::Instance(name) => {
+                let is_own = name == self.link.fleet.instance && pair.lease() == self.lease;
+                if is_own && is_put && !std::mem::replace(&mut self.is_known, true) {
+                    // What is shared is in force here, and nobody goes on without this instance: canaries may
+                    // have weight.
+                    self.pulse.send_replace(self.began);
+                }
                 let instance: Option<Instance> = is_put.then(|| parse(pair)).transpose()?;
                 self.link.shown.change(|roster| match instance {
                     Some(instance) => drop(roster.instances.insert(name, instance)),
@@ -435,7 +449,7 @@ async fn become_member(connection: &Connection, keys: &Keys, name: &Name) -> Res
     connection.txn(txn).await.map(drop)
 }
 
-/// Tells the others what every worker here follows; why that ended. A session that has ended may have words under
+/// Tells the others what every worker here follows, also those of an older process that has not ended yet; why that ended. A session that has ended may have words under
 /// way: they must not tie the key to its lease again, or others would forget this instance when that ends.
 async fn announce(
     connection: Connection,
@@ -455,6 +469,9 @@ async fn announce(
             tokio::time::sleep(Duration::from_millis(100)).await;
             served.mark_changed();
             continue;
+        }
+        if let Some(head) = &head {
+            controls.followed(head.revision).await;
         }
         let instance = about.instance(head, &controls.published().config);
         let text = match serde_json::to_vec(&instance) {

@@ -5,6 +5,7 @@
 //! made of it: blocks come together, and a block of what is stable by now is a rollback, with the guards
 //! of one.
 
+mod joining;
 mod rebase;
 
 use std::collections::VecDeque;
@@ -15,10 +16,11 @@ use switchback_proxy::fence::Fence;
 use tokio::sync::oneshot;
 
 use super::{Keeper, Pending};
-use crate::cluster::wire::{ControlEnd, News, NotAdded, Served};
+use crate::cluster::Joining;
+use crate::cluster::wire::{ControlEnd, NEWS, News, NotAdded, Served};
 use crate::cluster::{Entry, Recorded, Sealed, Unshared};
 use crate::command::{Asked, Author, Command, Refusal, Urgent};
-use crate::control::{Brought, Durable, Request, Shared};
+use crate::control::{Applied, Brought, Durable, Request, Shared};
 use crate::controller::{Decision, World};
 use crate::drill::shadow::is_shadow;
 use crate::state::State;
@@ -31,21 +33,30 @@ pub(super) struct Sharing {
     end: Option<ControlEnd>,
     /// What all share; none: not heard of yet.
     base: Option<State>,
+    /// News that wait for the end of a hand-over.
+    held: VecDeque<News>,
     /// Whether changes can be shared now.
     joined: bool,
     /// Whether canaries get nothing because nobody waits for this instance any more.
     isolated: bool,
     /// The change that is being added.
     flight: Option<Flight>,
+    /// One that was under way when etcd was lost.
+    lost: Option<Flight>,
     /// What is recorded of what is not shared yet, by the number it has here.
     records: VecDeque<(u64, Recorded)>,
     /// Who wants to know the number of what they asked for, by the number it has here.
-    waiting: Vec<(u64, oneshot::Sender<u64>)>,
-    /// The file has changed while nobody was running: overrides may have ended.
+    waiting: Vec<(u64, Waiter)>,
+    /// The file has changed while nobody was running or could be told: overrides may have ended.
     file_changed: bool,
+    /// What became of saying so.
+    reconciled: Option<oneshot::Receiver<Result<Applied, Refusal>>>,
     /// Opens when the workers follow what is in force.
     fence: Option<Arc<Fence>>,
 }
+
+/// Hears the number of what was asked for, or why it does not hold.
+type Waiter = oneshot::Sender<Result<u64, Refusal>>;
 
 #[derive(Debug)]
 struct Flight {
@@ -68,9 +79,14 @@ pub(super) enum Way {
 }
 
 impl Sharing {
-    pub(super) fn new(end: Option<ControlEnd>, file_changed: bool) -> Self {
+    pub(super) fn new(joining: Option<Joining>, file_changed: bool) -> Self {
+        let Some(joining) = joining else {
+            return Self::default();
+        };
+        joining.thread.send_replace(Some(std::thread::current()));
         Self {
-            end,
+            end: Some(joining.end),
+            isolated: joining.isolated,
             file_changed,
             ..Self::default()
         }
@@ -108,7 +124,7 @@ impl Sharing {
     }
 
     /// Under which number something is shared that has this one here. Nobody is kept waiting for etcd.
-    fn number_of(&mut self, here: u64) -> oneshot::Receiver<u64> {
+    fn number_of(&mut self, here: u64) -> oneshot::Receiver<Result<u64, Refusal>> {
         let (sender, receiver) = oneshot::channel();
         if self.joined {
             self.waiting.push((here, sender));
@@ -118,13 +134,28 @@ impl Sharing {
 
     /// Tells those who wait the number of what is shared: all up to `here` are in revision `shared`.
     fn tell_shared(&mut self, here: u64, shared: u64) {
-        let waiting = std::mem::take(&mut self.waiting);
-        for (revision, sender) in waiting {
-            match revision <= here {
-                true => drop(sender.send(shared)),
-                false => self.waiting.push((revision, sender)),
-            }
+        for (_, sender) in self
+            .waiting
+            .extract_if(.., |(revision, _)| *revision <= here)
+        {
+            let _ = sender.send(Ok(shared));
         }
+    }
+
+    /// Tells those who wait for a number that what they asked for does not hold.
+    fn tell_refused(&mut self, here: u64, refusal: &Refusal) {
+        for (_, sender) in self
+            .waiting
+            .extract_if(.., |(revision, _)| *revision == here)
+        {
+            let _ = sender.send(Err(refusal.clone()));
+        }
+    }
+
+    /// Forgets what is shared by now of what was in force here, up to a number.
+    fn forget(&mut self, to: u64, unshared: &mut Vec<Unshared>) {
+        unshared.retain(|unshared| unshared.revision > to);
+        self.records.retain(|(revision, _)| *revision > to);
     }
 }
 
@@ -132,21 +163,15 @@ impl Keeper {
     /// Takes in what the others have done.
     pub(super) fn hear(&mut self) -> bool {
         let mut heard = false;
-        // What another process decides while it takes over, it shares itself. What is being added for this
-        // one is waited for.
-        while !self.lending.is_lent() {
-            let news = self.sharing.end.as_ref();
-            let Some(news) = news.and_then(|end| end.news.try_recv().ok()) else {
-                break;
-            };
+        while let Some(news) = self.next_news() {
             heard = true;
             match news {
                 News::Joined {
                     shared,
                     missed,
                     follows,
-                    knows,
-                } => self.join(shared.map(|state| *state), &missed, follows, knows),
+                    regained,
+                } => self.join(shared.map(|state| *state), missed, follows, regained),
                 News::Changes(changes) => self.take_in(changes),
                 News::Refused { hash, why } => self.heed_refusal(&hash, &why),
                 News::Away => self.be_away(),
@@ -159,6 +184,24 @@ impl Keeper {
             }
         }
         heard
+    }
+
+    /// What to heed next. What another process decides while it takes over, it shares itself: news wait until
+    /// that has ended, but for that canaries have to be closed. What is being added for this one is heard of.
+    fn next_news(&mut self) -> Option<News> {
+        let lent = self.lending.is_lent();
+        if !lent && let Some(news) = self.sharing.held.pop_front() {
+            return Some(news);
+        }
+        let end = self.sharing.end.as_ref()?;
+        while self.sharing.held.len() < NEWS {
+            match end.news.try_recv().ok()? {
+                news @ News::Isolated(_) => return Some(news),
+                news if lent => self.sharing.held.push_back(news),
+                news => return Some(news),
+            }
+        }
+        None
     }
 
     /// Notes that something was decided here which the others have to know. What to do about it on another
@@ -261,79 +304,20 @@ impl Keeper {
         }
     }
 
-    /// The link is up.
-    fn join(
-        &mut self,
-        shared: Option<State>,
-        missed: &[Sealed],
-        follows: bool,
-        knows: Option<u64>,
-    ) {
-        self.sharing.joined = true;
-        self.sharing.flight = None;
-        let own = self.world.state.clone();
-        let own_head = own.shared.clone();
-        let known = own_head.as_ref().map_or(0, |head| head.revision);
-        let message = match (&shared, follows) {
-            (None, _) => "this instance brings the state to the cluster",
-            (Some(_), true) => "this instance has joined the cluster",
-            (Some(shared), false) if known > knows.unwrap_or(shared.revision) => {
-                "etcd has lost changes that this instance knows; they are brought back"
-            }
-            (Some(_), false) => {
-                "the state of the cluster is in force here, with the blocks of this instance"
-            }
-        };
-        self.tell_cluster("cluster_joined", message);
-        match shared {
-            // Nothing is there, or less than this instance has seen.
-            None => self.bring_back(State::default(), own),
-            Some(shared) if !follows && known > knows.unwrap_or(shared.revision) => {
-                self.bring_back(shared, own);
-            }
-            Some(shared) => {
-                let united = match follows {
-                    true => Vec::new(),
-                    false => blocks_beside(&own, &shared),
-                };
-                self.world.state.unshared.extend(united);
-                self.sharing.base = Some(shared);
-                self.rebase(missed);
-                self.propose_unshared();
-            }
-        }
-    }
-
-    /// Shares everything that is known here, with the blocks of what is there.
-    fn bring_back(&mut self, there: State, own: State) {
-        let revision = self.numbered.max(there.revision).max(own.revision) + 1;
-        self.numbered = revision;
-        let mut merged = own;
-        for (name, service) in &there.services {
-            let into = merged.services.entry(name.clone()).or_default();
-            for (version, block) in &service.blocked {
-                let kept = into.blocked.entry(version.clone());
-                kept.or_insert_with(|| block.clone());
-            }
-        }
-        // Should another instance be first, at least the blocks of this one are put on top.
-        self.world
-            .state
-            .unshared
-            .extend(blocks_beside(&merged, &there));
-        merged.revision = revision;
-        let entry = Entry::whole(&self.sharing.instance(), there.shared.as_ref(), &merged);
-        self.sharing.base = Some(there);
-        self.propose(entry, revision, false);
-    }
-
     /// Ends the overrides that a file has overtaken which changed while nobody was running.
     pub(super) fn reconcile(&mut self) {
+        let answer = self.sharing.reconciled.take();
+        match answer.map(|mut answer| answer.try_recv()) {
+            None | Some(Ok(Ok(_))) => {}
+            // Whatever kept it from being said passes.
+            Some(_) => self.sharing.file_changed = true,
+        }
         if !self.sharing.joined || !std::mem::take(&mut self.sharing.file_changed) {
             return;
         }
         let config = self.world.config.clone();
-        let (reply, _) = oneshot::channel();
+        let (reply, answer) = oneshot::channel();
+        self.sharing.reconciled = Some(answer);
         self.serve_ordinary(Request {
             command: Command::Reload { config },
             asked: Asked::by_itself("start", None),
@@ -380,11 +364,7 @@ impl Keeper {
         match own {
             Some((flight, change)) => {
                 let to = flight.to;
-                self.world
-                    .state
-                    .unshared
-                    .retain(|unshared| unshared.revision > to);
-                self.sharing.records.retain(|(revision, _)| *revision > to);
+                self.sharing.forget(to, &mut self.world.state.unshared);
                 self.sharing.tell_shared(to, change.head.revision);
                 match flight.is_ordinary {
                     true => self.finish_shared(change, foreign),
@@ -392,18 +372,6 @@ impl Keeper {
                 }
             }
             None => self.follow_others(&foreign),
-        }
-    }
-
-    /// Others have changed something. One that has brought back what etcd had lost may know less than this one.
-    fn follow_others(&mut self, foreign: &[Sealed]) {
-        let own = self.world.state.shared.as_ref();
-        let known = own.map_or(0, |head| head.revision);
-        let last = foreign.last().map(|change| &change.entry);
-        let knows_less = last.is_some_and(|entry| entry.whole && entry.knows < known);
-        match self.sharing.base.clone().filter(|_| knows_less) {
-            Some(base) => self.bring_back(base, self.world.state.clone()),
-            None => self.rebase(foreign),
         }
     }
 
@@ -476,6 +444,10 @@ impl Keeper {
                 }
             }
         } else if let NotAdded::TooLong(bytes) = why {
+            // What holds matters more than what is recorded of it.
+            if !std::mem::take(&mut self.sharing.records).is_empty() {
+                return self.propose_unshared();
+            }
             let message =
                 format!("a change of {bytes} bytes does not fit into etcd; it stays here");
             self.tell_cluster("cluster_refused", &message);
@@ -487,11 +459,13 @@ impl Keeper {
     fn be_away(&mut self) {
         self.sharing.joined = false;
         let flight = self.sharing.flight.take();
-        if flight.is_some_and(|flight| flight.is_ordinary)
+        if flight.as_ref().is_some_and(|flight| flight.is_ordinary)
             && let Some(pending) = self.pending.take()
         {
             self.refuse(pending.request, Refusal::ClusterUnknown);
         }
+        // Should etcd be lost twice, the first one may still have been added.
+        self.sharing.lost = flight.or(self.sharing.lost.take());
         // Nobody is kept waiting for etcd.
         self.sharing.waiting.clear();
     }
@@ -529,6 +503,13 @@ impl Keeper {
 
 /// What to do on another state than a decision was made on: what it has blocked, or the command itself.
 fn urgent_of(world: &World, command: &Command, decision: &Decision) -> Vec<Urgent> {
+    let force = match command {
+        Command::Rollback { force, .. }
+        | Command::Block { force, .. }
+        | Command::Condemn { force, .. }
+        | Command::Unite { force, .. } => *force,
+        _ => false,
+    };
     let mut urgent = Vec::new();
     for (name, after) in &decision.services {
         let before = world.state.services.get(name);
@@ -540,6 +521,7 @@ fn urgent_of(world: &World, command: &Command, decision: &Decision) -> Vec<Urgen
             service: name.clone(),
             version: version.clone(),
             block: Box::new(block.clone()),
+            force,
         }));
     }
     match (urgent.is_empty(), command) {
@@ -548,30 +530,6 @@ fn urgent_of(world: &World, command: &Command, decision: &Decision) -> Vec<Urgen
         (true, command) => Urgent::of(command).into_iter().collect(),
         (false, _) => urgent,
     }
-}
-
-/// The blocks of one state that another does not have.
-fn blocks_beside(own: &State, shared: &State) -> Vec<Unshared> {
-    let mut beside = Vec::new();
-    for (name, service) in &own.services {
-        let there = shared.services.get(name);
-        for (version, block) in &service.blocked {
-            if there.is_some_and(|there| there.blocked.contains_key(version)) {
-                continue;
-            }
-            let asked = Asked::by_itself("cluster", block.reason.clone());
-            beside.push(Unshared {
-                revision: own.revision,
-                urgent: vec![Urgent::Unite {
-                    service: name.clone(),
-                    version: version.clone(),
-                    block: Box::new(block.clone()),
-                }],
-                author: Author::of(&asked),
-            });
-        }
-    }
-    beside
 }
 
 /// Whether a file has changed since the process last ran.

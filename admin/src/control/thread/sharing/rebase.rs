@@ -84,6 +84,7 @@ impl Keeper {
                     let service = command.service().map(Name::as_str);
                     self.events
                         .emit("rollback_held", service, "cluster", message, None);
+                    self.sharing.tell_refused(unshared.revision, &refusal);
                     continue;
                 }
             };

@@ -462,7 +462,12 @@ fn start(
         events: Events::new(at),
         clock: SteadyClock::start(),
         follower: watch::channel(handover::NOBODY).1,
-        joining: Some(Joining { end, thread, fleet }),
+        joining: Some(Joining {
+            end,
+            thread,
+            fleet,
+            isolated: false,
+        }),
         trust: Trust::new(Instant::now()),
     };
     let (urgent, urgent_queue) = sync_channel(COMMAND_QUEUE);
