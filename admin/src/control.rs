@@ -322,6 +322,7 @@ impl Controls {
     }
 
     /// Waits until the requests that an older process still serves follow a revision, however long that takes.
+    #[cfg(feature = "etcd")]
     pub(crate) async fn followed(&self, revision: u64) {
         let mut follower = self.follower.clone();
         // Without a sender there is nobody who follows.

@@ -268,6 +268,32 @@ async fn what_etcd_has_lost_is_brought_back_by_those_who_saw_it() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_that_etcd_has_forgotten_are_waited_for() {
+    let (blue, green) = origins().await;
+    let config = blue_green(&blue.url(), &green.url(), "");
+    let mut fleet = Instances::start(3, &config, "20s").await;
+    assert_eq!(put_weights(&fleet.proxies[0], 50, 50).await.0, 200);
+    fleet.relays[2].set(Passage::Closed);
+    fleet.etcd.lose_everything();
+    eventually_async("the others are back", || async {
+        fleet.values("fleet/instances/").len() == 2
+    })
+    .await;
+    // Green still answers at the third one.
+    let (status, answer) = put_weights(&fleet.proxies[0], 100, 0).await;
+    assert_eq!(
+        (status, &answer["behind"]),
+        (504, &json!(["c"])),
+        "{answer}"
+    );
+    fleet.relays[2].set(Passage::Open);
+    fleet.have_joined().await;
+    let (status, answer) = put_weights(&fleet.proxies[0], 0, 100).await;
+    assert_eq!((status, &answer["applied"]), (200, &json!(3)), "{answer}");
+    assert_eq!(fleet.versions().await, ["2"; 3]);
+}
+
 /// How long etcd is away.
 const OUTAGE: Duration = Duration::from_secs(6);
 

@@ -211,6 +211,7 @@ mod tests {
         Roster {
             contact: Contact::Joined,
             instances: BTreeMap::from([("one".into(), instance)]),
+            awaited: BTreeMap::new(),
             members: BTreeMap::from([("one".into(), true), ("two".into(), false)]),
             leader: None,
             head: None,

@@ -129,14 +129,14 @@ impl Fleet {
         if let Ok(Ok(roster)) = done
             && roster.is_joined()
         {
-            return Ok(roster.instances.len());
+            return Ok(roster.count());
         }
         let roster = self.roster();
         match roster.is_joined() {
             false => Err(NotAcknowledged::Away),
             true => Err(NotAcknowledged::Late {
                 behind: roster.behind(revision),
-                of: roster.instances.len(),
+                of: roster.count(),
             }),
         }
     }

@@ -6,7 +6,9 @@
 
 mod counters;
 mod etcd;
+mod forgotten;
 mod keys;
+mod pack;
 mod pulse;
 mod read;
 mod session;
@@ -71,6 +73,20 @@ impl Shown {
     fn set_joined(&self, roster: Roster) {
         self.change(|shown| *shown = roster);
         self.stand(|standing| standing.joined = true);
+    }
+
+    /// Those who have closed their canaries by now need not be waited for.
+    fn forget_awaited(&self, now: Instant) {
+        let is_over = |roster: &Arc<Roster>| roster.awaited.values().any(|until| *until <= now);
+        self.roster.send_if_modified(|roster| {
+            let some = is_over(roster);
+            if some {
+                Arc::make_mut(roster)
+                    .awaited
+                    .retain(|_, until| *until > now);
+            }
+            some
+        });
     }
 
     fn set_away(&self, reason: &str) {

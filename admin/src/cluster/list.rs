@@ -92,6 +92,16 @@ impl List {
     }
 }
 
+/// Those of some changes that were not heard of before: a watch may tell of one twice.
+pub(crate) fn unheard(mut known: u64, mut heard: Vec<Sealed>) -> Vec<Sealed> {
+    heard.retain(|sealed| {
+        let is_new = sealed.head.revision > known;
+        known = known.max(sealed.head.revision);
+        is_new
+    });
+    heard
+}
+
 /// The state after the last change.
 fn state_at(head: &Head, checkpoint: Option<State>, log: &[Sealed]) -> Result<State, String> {
     let mut state = checkpoint.unwrap_or_default();

@@ -1,6 +1,7 @@
 //! Who is there, and what each of them serves.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -86,6 +87,9 @@ pub struct Roster {
     pub contact: Contact,
     /// Those whose lease lives.
     pub instances: BTreeMap<Name, Instance>,
+    /// Those who were alive when this instance lost etcd, and of whom etcd knows nothing since it is back: it may
+    /// have lost that. Each serves by itself until it has closed its canaries, at this time at the latest.
+    pub awaited: BTreeMap<Name, Instant>,
     /// Those that have ever joined and were not removed; whether each is being drained.
     pub members: BTreeMap<Name, bool>,
     /// The instance that leads.
@@ -104,6 +108,7 @@ impl Roster {
                 isolated: false,
             },
             instances: BTreeMap::new(),
+            awaited: BTreeMap::new(),
             members: BTreeMap::new(),
             leader: None,
             head: None,
@@ -122,13 +127,20 @@ impl Roster {
         u32::try_from(self.members.len()).unwrap_or(u32::MAX).max(1)
     }
 
-    /// Those whose lease lives and who do not serve a revision yet.
+    /// How many have to serve a change: those whose lease lives, and those who are awaited.
+    pub(crate) fn count(&self) -> usize {
+        self.instances.len() + self.awaited.len()
+    }
+
+    /// Those who have to serve a revision and do not yet.
     pub(crate) fn behind(&self, revision: u64) -> Vec<Name> {
         let serves = |instance: &Instance| instance.serves.as_ref().map_or(0, |head| head.revision);
         let behind = self.instances.iter();
         behind
             .filter(|(_, instance)| serves(instance) < revision)
-            .map(|(name, _)| name.clone())
+            .map(|(name, _)| name)
+            .chain(self.awaited.keys())
+            .cloned()
             .collect()
     }
 }

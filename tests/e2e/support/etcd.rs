@@ -89,6 +89,13 @@ impl Etcd {
         self.start_again();
     }
 
+    /// Goes back to nothing.
+    pub(crate) fn lose_everything(&mut self) {
+        self.kill();
+        std::fs::remove_dir_all(self.directory.path().join("data")).unwrap();
+        self.start_again();
+    }
+
     /// What its own client says.
     pub(crate) fn control(&self, arguments: &[&str]) -> String {
         let output = Command::new("etcdctl")

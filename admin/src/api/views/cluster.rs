@@ -184,6 +184,7 @@ mod tests {
                 ("one".into(), instance(Some(9), "aaaa")),
                 ("two".into(), instance(Some(7), "bbbb")),
             ]),
+            awaited: BTreeMap::new(),
             members: members.map(|(name, drained)| (name.into(), drained)).into(),
             leader: Some("two".into()),
             head: Some(head(9)),

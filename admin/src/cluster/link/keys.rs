@@ -1,4 +1,4 @@
-//! Where things are in etcd. Values are JSON.
+//! Where things are in etcd. Values are JSON, long ones [packed](super::pack).
 //!
 //! | key | what |
 //! | --- | --- |

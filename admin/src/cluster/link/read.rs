@@ -8,6 +8,7 @@ use switchback_config::model::Name;
 
 use super::etcd::Connection;
 use super::keys::{Keys, Place};
+use super::pack::unpack;
 use crate::cluster::list::List;
 use crate::cluster::{Entry, Head, Instance};
 use crate::state::State;
@@ -61,12 +62,15 @@ pub(super) async fn read(
     let [head, checkpoint, fleet] = gets(&response)?;
     whole.head_written = head.first().map_or(0, KeyValue::mod_revision);
     let head: Option<Head> = head.first().map(parse).transpose()?;
-    let checkpoint: Option<Checkpoint> = checkpoint.first().map(parse).transpose()?;
+    let checkpoint: Option<Checkpoint> = checkpoint
+        .first()
+        .map(|pair| parse_text(pair, &unpack(pair.value())?))
+        .transpose()?;
     let mut log = Vec::new();
     for pair in &fleet {
         match keys.place(pair.key()) {
             Some(Place::Log(_)) => {
-                let sealed = Entry::unseal(pair.value().to_vec());
+                let sealed = Entry::unseal(unpack(pair.value())?);
                 log.push(sealed.map_err(|error| error.to_string())?);
             }
             Some(Place::Instance(name)) => drop(whole.instances.insert(name, parse(pair)?)),
@@ -97,6 +101,10 @@ fn gets<const N: usize>(response: &TxnResponse) -> Result<[Vec<KeyValue>; N], St
 
 /// The value of a pair.
 pub(super) fn parse<T: serde::de::DeserializeOwned>(pair: &KeyValue) -> Result<T, String> {
-    serde_json::from_slice(pair.value())
+    parse_text(pair, pair.value())
+}
+
+fn parse_text<T: serde::de::DeserializeOwned>(pair: &KeyValue, text: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(text)
         .map_err(|error| format!("{} in etcd: {error}", String::from_utf8_lossy(pair.key())))
 }

@@ -18,9 +18,12 @@ use tokio::time::MissedTickBehavior;
 
 use super::counters::Counters;
 use super::etcd::{Connection, in_time};
+use super::forgotten::forgotten;
 use super::keys::{Keys, Place};
+use super::pack::{pack, unpack};
 use super::read::{self, Checkpoint, Membership, parse};
 use super::{Link, Pulse};
+use crate::cluster::list::unheard;
 use crate::cluster::wire::{News, NotAdded, Served};
 use crate::cluster::{About, Contact, Entry, Head, Instance, Order, Roster, Sealed};
 use crate::control::{Controls, Found};
@@ -138,8 +141,11 @@ impl<'a> Session<'a> {
         self.look_up_names(whole.list.state.as_ref()).await;
         let head = self.state.shared.clone();
         self.link.end.tell(whole.list.news()).await;
+        let before = self.link.fleet.roster();
+        let closed = Instant::now() + self.link.cluster.lease.0 / 2;
         self.link.shown.set_joined(Roster {
             contact: Contact::Joined,
+            awaited: forgotten(&before, &whole.instances, &self.link.fleet.instance, closed),
             instances: whole.instances,
             members: whole.members,
             leader: whole.leader,
@@ -175,6 +181,7 @@ impl<'a> Session<'a> {
                     if self.second.as_ref().is_some_and(|(_, since)| since.elapsed() > ETCD_TIME) {
                         return Err("what came before a change is not heard of".into());
                     }
+                    self.link.shown.forget_awaited(Instant::now());
                     self.asked.push_back(Instant::now());
                     self.keeper.keep_alive().await.map_err(|error| error.to_string())?;
                     self.lead_if_nobody_does().await?;
@@ -210,10 +217,11 @@ impl<'a> Session<'a> {
             hash: hash.clone(),
             why,
         };
-        if sealed.text.len() > SHARED_BYTES_MAX {
+        let packed = pack(sealed.text.clone());
+        if packed.len() > SHARED_BYTES_MAX {
             self.link
                 .end
-                .tell(refuse(NotAdded::TooLong(sealed.text.len())))
+                .tell(refuse(NotAdded::TooLong(packed.len())))
                 .await;
             return Ok(());
         }
@@ -226,11 +234,7 @@ impl<'a> Session<'a> {
         let is_last = Compare::mod_revision(self.keys.head(), CompareOp::Equal, self.head_written);
         let txn = Txn::new().when([is_last]).and_then([
             TxnOp::put(self.keys.head(), head, None),
-            TxnOp::put(
-                self.keys.log(sealed.head.revision),
-                sealed.text.clone(),
-                None,
-            ),
+            TxnOp::put(self.keys.log(sealed.head.revision), packed, None),
         ]);
         let response = self.connection.txn(txn).await?;
         if !response.succeeded() {
@@ -263,18 +267,17 @@ impl<'a> Session<'a> {
             let is_put = event.event_type() == EventType::Put;
             match self.keys.place(pair.key()) {
                 Some(Place::Log(_)) if is_put => {
-                    let sealed = Entry::unseal(pair.value().to_vec());
+                    let sealed = Entry::unseal(unpack(pair.value())?);
                     let sealed = sealed.map_err(|error| error.to_string())?;
-                    let known = self.state.shared.as_ref().map_or(0, |head| head.revision);
-                    if sealed.head.revision > known {
-                        at = pair.mod_revision();
-                        changes.push(sealed);
-                    }
+                    at = pair.mod_revision();
+                    changes.push(sealed);
                 }
                 Some(Place::Log(_)) | None => {}
                 Some(place) => self.note(place, event, is_put)?,
             }
         }
+        let known = self.state.shared.as_ref().map_or(0, |head| head.revision);
+        let changes = unheard(known, changes);
         if !changes.is_empty() {
             let mut after = State::default();
             for change in &changes {
@@ -305,9 +308,12 @@ impl<'a> Session<'a> {
                     self.pulse.send_replace(self.began);
                 }
                 let instance: Option<Instance> = is_put.then(|| parse(pair)).transpose()?;
-                self.link.shown.change(|roster| match instance {
-                    Some(instance) => drop(roster.instances.insert(name, instance)),
-                    None => drop(roster.instances.remove(&name)),
+                self.link.shown.change(|roster| {
+                    roster.awaited.remove(&name);
+                    match instance {
+                        Some(instance) => drop(roster.instances.insert(name, instance)),
+                        None => drop(roster.instances.remove(&name)),
+                    }
                 });
             }
             Place::Member(name) => {
@@ -391,6 +397,7 @@ impl<'a> Session<'a> {
         self.checkpoint = revision;
         let state = self.state.clone();
         let text = serde_json::to_vec(&Checkpoint { state }).map_err(|error| error.to_string())?;
+        let text = pack(text);
         if text.len() > SHARED_BYTES_MAX {
             tracing::warn!(
                 bytes = text.len(),

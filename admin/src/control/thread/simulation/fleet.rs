@@ -2,9 +2,10 @@
 //!
 //! The control threads, their judges and their stores are the real ones, and so is what is shared: entries
 //! of a list, and what an instance makes of them. Only the list itself and the ways to it are simulated. They
-//! deliver late, in pieces, or not at all; the answer to a change may be lost although it was added; instances
-//! are cut off, isolated and killed; the list goes back to what it was at a backup; whoever leads ends at any
-//! moment. At the end everything is connected again and comes to rest, and all have to agree.
+//! deliver late, in pieces, twice, or not at all; the answer to a change may be lost although it was added;
+//! instances are cut off, isolated and killed; the list goes back to what it was at a backup; whoever leads ends at
+//! any moment. What somebody was told to be shared is in the list, and nobody brings anything back but after a
+//! backup. At the end everything is connected again and comes to rest, and all have to agree.
 
 mod scripted;
 
@@ -27,16 +28,16 @@ use super::oracle::check_blocks;
 use super::{Chance, Keeper, Message, Request, Start, Time, script};
 use crate::builder::{Addresses, Material};
 use crate::clock::SteadyClock;
-use crate::cluster::list::List;
+use crate::cluster::list::{List, unheard};
 use crate::cluster::wire::{self, Joining, LinkEnd, News, NotAdded};
 use crate::cluster::{Fleet, Head, Roster, Sealed};
 use crate::command::{Asked, Command, Refusal};
-use crate::control::{Applied, Brought};
+use crate::control::{Applied, Brought, Shared};
 use crate::events::Events;
 use crate::handover;
 use crate::observer::Clock;
 use crate::rollout;
-use crate::state::State;
+use crate::state::{ServiceState, State};
 use crate::store::Found;
 use crate::store::simulated::{Bench, Device};
 
@@ -79,6 +80,10 @@ struct Life {
     link: Link,
     /// Blocks that were in force at the last look.
     blocked: BTreeSet<(Name, String)>,
+    /// Answers that somebody waits for.
+    answers: Vec<oneshot::Receiver<Result<Applied, Refusal>>>,
+    /// Numbers in the list that somebody waits for.
+    numbers: Vec<oneshot::Receiver<Result<u64, Refusal>>>,
 }
 
 impl Life {
@@ -135,6 +140,8 @@ struct Simulation<'a> {
     leader: Option<usize>,
     /// Versions that somebody has asked to let in again.
     unblocked: BTreeSet<(Name, Name)>,
+    /// Whether the list has ever gone back.
+    restored: bool,
 }
 
 fn head_of(list: &[Sealed]) -> Option<Head> {
@@ -173,6 +180,7 @@ impl<'a> Simulation<'a> {
             instances,
             leader: None,
             unblocked: BTreeSet::new(),
+            restored: false,
         }
     }
 
@@ -212,7 +220,9 @@ impl<'a> Simulation<'a> {
 
     fn send(&mut self, index: usize, command: Command) {
         // Whoever is cut off lets ordinary commands wait; nobody waits for ever here.
-        let _ = self.instances[index].life().send(command);
+        let life = self.instances[index].life();
+        let answer = life.send(command);
+        life.answers.extend(answer);
     }
 
     /// Time passes at one of them; only who leads asks for what is due.
@@ -251,16 +261,16 @@ impl<'a> Simulation<'a> {
 
     /// Joins, or hears what others have added.
     fn join_or_watch(&mut self, index: usize) {
-        let instance = &mut self.instances[index];
-        if !instance.reachable {
+        if !self.instances[index].reachable {
             return;
         }
-        let link = &mut instance.life().link;
-        if !link.joined {
+        if !self.instances[index].life().link.joined {
+            let (checkpoint, log) = self.kept();
+            let link = &mut self.instances[index].life().link;
             while link.end.proposals.try_recv().is_ok() {}
             let own = link.end.served.borrow().head.clone();
-            let head = head_of(&self.list);
-            let list = List::read(head.clone(), None, self.list.clone(), own.as_ref());
+            let head = head_of(&log);
+            let list = List::read(head.clone(), checkpoint, log, own.as_ref());
             link.news.push_back(list.expect("a list").news());
             (link.joined, link.head) = (true, head);
             return;
@@ -268,16 +278,31 @@ impl<'a> Simulation<'a> {
         self.hear(index);
     }
 
-    /// What was added since it last heard.
+    /// The list with a copy of the state somewhere, and what is older than that perhaps forgotten.
+    fn kept(&mut self) -> (Option<State>, Vec<Sealed>) {
+        let copied = self.chance.below(self.list.len() + 1);
+        let until = self.list[..copied].to_vec();
+        let checkpoint = List::read(head_of(&until), None, until, None);
+        // Nobody forgets what somebody may have to bring back.
+        let forgotten = match self.restored || copied == self.list.len() {
+            true => 0,
+            false => self.chance.below(copied + 1),
+        };
+        let log = self.list[forgotten..].to_vec();
+        (checkpoint.expect("a list").state, log)
+    }
+
+    /// What was added since it last heard, and perhaps something that it has heard before.
     fn hear(&mut self, index: usize) {
-        let link = &mut self.instances[index].life().link;
+        let again = self.chance.below(3);
+        let life = self.instances[index].life.as_mut().expect("alive");
+        let link = &mut life.link;
         let known = link.head.as_ref().map_or(0, |head| head.revision);
-        let new: Vec<Sealed> = self
-            .list
-            .iter()
-            .filter(|sealed| sealed.head.revision > known)
-            .cloned()
-            .collect();
+        let is_known = |sealed: &Sealed| sealed.head.revision <= known;
+        let begin = self.list.partition_point(is_known).saturating_sub(again);
+        let tail = self.list.len().saturating_sub(again).max(begin);
+        let heard = [&self.list[begin..], &self.list[tail..]].concat();
+        let new = unheard(known, heard);
         if !new.is_empty() {
             link.head = head_of(&new);
             link.news.push_back(News::Changes(new));
@@ -329,6 +354,7 @@ impl<'a> Simulation<'a> {
     /// The list is what it was at a backup; every way to it is gone.
     fn restore(&mut self, backup: Vec<Sealed>) {
         self.list = backup;
+        self.restored = true;
         for index in 0..INSTANCES {
             self.cut(index);
         }
@@ -362,8 +388,9 @@ impl<'a> Simulation<'a> {
     }
 
     fn turn(&mut self, index: usize) {
+        self.instances[index].life().keeper.serve();
+        self.look_at_answers(index);
         let life = self.instances[index].life();
-        life.keeper.serve();
         let keeper = &life.keeper;
         let mut blocked = BTreeSet::new();
         for (name, effective) in &keeper.effective {
@@ -380,6 +407,47 @@ impl<'a> Simulation<'a> {
             );
         }
         life.blocked = blocked;
+    }
+
+    /// What somebody is told to be shared is in the list at that moment.
+    fn look_at_answers(&mut self, index: usize) {
+        let life = self.instances[index].life.as_mut().expect("alive");
+        let mut told = Vec::new();
+        life.answers.retain_mut(|answer| match answer.try_recv() {
+            Ok(Ok(applied)) => {
+                match applied.shared {
+                    Shared::Known(number) => told.push(number),
+                    Shared::UnderWay(number) => life.numbers.push(number),
+                    // Nothing was ever shared.
+                    Shared::Alone => {}
+                }
+                false
+            }
+            Err(oneshot::error::TryRecvError::Empty) => true,
+            Ok(Err(_)) | Err(oneshot::error::TryRecvError::Closed) => false,
+        });
+        life.numbers.retain_mut(|number| match number.try_recv() {
+            Ok(Ok(number)) => {
+                told.push(number);
+                false
+            }
+            Err(oneshot::error::TryRecvError::Empty) => true,
+            Ok(Err(_)) | Err(oneshot::error::TryRecvError::Closed) => false,
+        });
+        if self.restored {
+            // Who was told something before may find that nobody is alive who knows of it.
+            return;
+        }
+        let last = head_of(&self.list).map_or(0, |head| head.revision);
+        for number in told {
+            assert!(number <= last, "{number} was told, {last} is shared");
+        }
+        let brought = self.list.iter().skip(1).find(|sealed| sealed.entry.whole);
+        let brought = brought.map(|sealed| sealed.head.revision);
+        assert_eq!(
+            brought, None,
+            "nothing was lost that had to be brought back"
+        );
     }
 
     /// Everything is connected and comes to rest: all agree, and nothing is left to be told.
@@ -399,9 +467,13 @@ impl<'a> Simulation<'a> {
             }
         }
         let head = head_of(&self.list).expect("something is shared");
-        let shared = |state: &State| State {
-            shared: None,
-            ..state.clone()
+        let shared = |state: &State| {
+            let mut state = state.clone();
+            state.shared = None;
+            // Nothing is known of a service either way.
+            let nothing = ServiceState::default();
+            state.services.retain(|_, service| *service != nothing);
+            state
         };
         let first = shared(&self.instances[0].life().keeper.world.state);
         for (index, instance) in self.instances.iter_mut().enumerate() {
@@ -487,5 +559,7 @@ fn start(
             news: VecDeque::new(),
         },
         blocked: BTreeSet::new(),
+        answers: Vec::new(),
+        numbers: Vec::new(),
     }
 }
