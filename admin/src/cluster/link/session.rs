@@ -166,6 +166,16 @@ impl<'a> Session<'a> {
                     let mut client = self.connection.lease.clone();
                     return in_time(client.revoke(self.lease)).await.map(drop);
                 }
+                // Before what the others do: however much that is, the lease does not wait for it.
+                _ = renewals.tick() => {
+                    if self.second.as_ref().is_some_and(|(_, since)| since.elapsed() > ETCD_TIME) {
+                        return Err("what came before a change is not heard of".into());
+                    }
+                    self.link.shown.forget_awaited(Instant::now());
+                    self.asked.push_back(Instant::now());
+                    self.keeper.keep_alive().await.map_err(|error| error.to_string())?;
+                    self.lead_if_nobody_does().await?;
+                }
                 renewed = self.renewed.message() => self.note_renewal(renewed)?,
                 heard = self.events.message() => self.take_in(heard).await?,
                 proposed = self.link.end.proposals.recv() => match proposed {
@@ -176,15 +186,6 @@ impl<'a> Session<'a> {
                     if let Some((order, told)) = ordered {
                         let _ = told.send(self.obey(order).await);
                     }
-                }
-                _ = renewals.tick() => {
-                    if self.second.as_ref().is_some_and(|(_, since)| since.elapsed() > ETCD_TIME) {
-                        return Err("what came before a change is not heard of".into());
-                    }
-                    self.link.shown.forget_awaited(Instant::now());
-                    self.asked.push_back(Instant::now());
-                    self.keeper.keep_alive().await.map_err(|error| error.to_string())?;
-                    self.lead_if_nobody_does().await?;
                 }
                 Some(ended) = self.helpers.join_next() => {
                     return Err(ended.unwrap_or_else(|error| error.to_string()));
@@ -292,7 +293,11 @@ impl<'a> Session<'a> {
             self.save_checkpoint().await?;
         }
         self.tell_judges().await;
-        self.lead_if_nobody_does().await
+        match self.link.fleet.roster().leader {
+            None => self.lead_if_nobody_does().await,
+            // Whether this one still does is looked at with each renewal.
+            Some(_) => Ok(()),
+        }
     }
 
     fn note(&mut self, place: Place, event: &Event, is_put: bool) -> Result<(), String> {
