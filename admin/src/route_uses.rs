@@ -235,9 +235,19 @@ async fn save(uses: &RouteUses, store: &Store, written: &mut BTreeMap<String, u6
 /// Writes what was seen last, before the process ends.
 pub(crate) async fn finish(controls: &Controls, store: &Store) {
     let uses = controls.published().uses.clone();
-    if uses.known.load(Relaxed) {
-        save(&uses, store, &mut BTreeMap::new()).await;
+    save_last(&uses, store).await;
+}
+
+/// Reads first what earlier processes have seen, where the process ends before it has come to that: a
+/// clock that was set back since then makes no use older.
+async fn save_last(uses: &RouteUses, store: &Store) {
+    if !uses.known.load(Relaxed) {
+        match store.route_uses().await {
+            Ok(rows) => uses.learn(rows),
+            Err(error) => return tracing::debug!(%error, "read when routes were last used"),
+        }
     }
+    save(uses, store, &mut BTreeMap::new()).await;
 }
 
 #[cfg(test)]
@@ -332,6 +342,26 @@ services:
             unknown.missing(&after, at(1)).is_empty(),
             "nothing is known yet"
         );
+    }
+
+    #[tokio::test]
+    async fn use_is_written_by_a_process_that_ends_before_it_knows_the_past() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (store, _) = Store::open(directory.path()).expect("opened");
+        let config = config(
+            "{path: /v1, service: shop, keep_while_used: 24h}, {path: /v2, service: shop, keep_while_used: 24h}",
+        );
+        let now_ms = Timestamp::now().as_millisecond().unsigned_abs();
+        let [v1, v2] = [0, 1].map(|number: usize| key(&config.routes[number]));
+        let earlier = BTreeMap::from([(v1.clone(), now_ms + 5), (v2.clone(), now_ms - 5)]);
+        let uses = RouteUses::new(1);
+        for route in &config.routes {
+            uses.of(route).expect("it is counted").note_before(now_ms);
+        }
+        store.note_route_uses(earlier, 0).await.expect("written");
+        save_last(&uses, &store).await;
+        let kept = store.route_uses().await.map(BTreeMap::from_iter);
+        assert_eq!(kept, Ok(BTreeMap::from([(v1, now_ms + 5), (v2, now_ms)])));
     }
 
     #[test]

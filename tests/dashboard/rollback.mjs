@@ -56,6 +56,23 @@ describe("rollback", () => {
     await close();
   });
 
+  test("a judge that may not roll back says what it does instead", async () => {
+    const other = await start(shop(blue, green, "rollback: {on_failure: hold}"));
+    const stopOther = load(other.port);
+    await other.api("PUT", "/v1/services/shop/weights", { weights: { blue: 70, green: 30 } });
+    const { page, complaints, close } = await enter(chrome, other, { hash: "#/services/shop" });
+    const card = page.locator(".judge-card");
+    await card.getByText("1 holds and pages").waitFor();
+    green.behaviour.failing = 60;
+    await card.locator(".verdict").getByText("holds and pages").waitFor();
+    assert.equal(await card.getByText("rolls back").count(), 0);
+    assert.equal((await other.api("GET", "/v1/services/shop")).weights.green, 30);
+    assert.deepEqual(complaints, []);
+    await close();
+    await stopOther();
+    await other.stop();
+  });
+
   test("one click and a confirmation roll back from any page in under two seconds", async () => {
     for (const hash of ["#/", "#/services/shop", "#/activity", "#/incidents"]) {
       await proxy.api("PUT", "/v1/services/shop/weights", { weights: { blue: 70, green: 30 } });

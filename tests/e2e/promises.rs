@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Behaviour, Load, Origin, Protocol, Proxy, eventually, eventually_async};
+use crate::support::{Load, Origin, Protocol, Proxy, eventually, eventually_async};
 
 /// Flips under full load. Each time the zeroed backend must, once everything has settled, have
 /// received exactly as many requests as the answer said it had begun.
@@ -273,10 +273,7 @@ async fn backend_set_registers_a_new_version_on_an_idle_backend_only() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn request_in_flight_finishes_while_its_backend_is_closed() {
     let (blue, green) = (Origin::start().await, Origin::start().await);
-    blue.behave(Behaviour {
-        delay: std::time::Duration::from_millis(500),
-        ..Behaviour::default()
-    });
+    let held = blue.hold();
     let proxy = Proxy::blue_green(&blue, &green, "");
     let web = proxy.web;
     let slow = tokio::spawn(async move { crate::support::Http::connect(web).await.get("/").await });
@@ -287,14 +284,8 @@ async fn request_in_flight_finishes_while_its_backend_is_closed() {
         (&json!(1), &json!(1))
     );
     let body = json!({"weights": {"blue": 0, "green": 100}});
-    let drained = proxy
-        .api(
-            "PUT",
-            "/v1/services/shop/weights?wait=drained&timeout=10s",
-            body,
-        )
-        .await
-        .json();
+    let waits = "/v1/services/shop/weights?wait=drained&timeout=20s";
+    let (drained, ()) = tokio::join!(proxy.put(waits, body), async { drop(held) });
     assert_eq!(drained["drained"], true);
     assert_eq!(slow.await.unwrap().status, 200);
 }

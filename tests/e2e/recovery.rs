@@ -103,6 +103,29 @@ async fn ready_says_what_is_missing_and_exits_0_only_when_nothing_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ready_does_not_contradict_itself_about_a_sole_endpoint_that_fails() {
+    let (blue, green) = origins().await;
+    // No probe comes to it: what is known is what requests have found.
+    let proxy = Proxy::blue_green(&blue, &green, "health: {path: /, interval: 1h}\n");
+    proxy.weights(50, 50).await;
+    drop(blue);
+    eventually_async("blue is missed", || async {
+        Http::connect(proxy.web).await.get("/").await;
+        reason(&ready(&proxy).1, "capacity").is_some()
+    })
+    .await;
+    let (_, answer) = ready(&proxy);
+    assert_eq!(
+        (&answer["target"], reason(&answer, "target_up")),
+        (
+            &json!("blue"),
+            Some("blue has no endpoint that works".into())
+        ),
+        "{answer}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ready_knows_the_schema_and_a_full_disk() {
     let (blue, green) = origins().await;
     let proxy = Proxy::blue_green(&blue, &green, "");

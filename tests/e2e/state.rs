@@ -132,10 +132,7 @@ async fn second_process_in_a_state_directory_is_refused_with_the_pid_of_the_firs
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn term_finishes_what_is_in_flight_and_exits_0() {
     let (blue, green) = (Origin::start().await, Origin::start().await);
-    blue.behave(crate::support::Behaviour {
-        delay: std::time::Duration::from_millis(300),
-        ..Default::default()
-    });
+    let held = blue.hold();
     let mut proxy = Proxy::blue_green(&blue, &green, "");
     let web = proxy.web;
     let mut requests = Vec::new();
@@ -149,6 +146,8 @@ async fn term_finishes_what_is_in_flight_and_exits_0() {
     }
     eventually("all requests are in flight", || blue.received() == 50);
     proxy.signal(rustix::process::Signal::TERM);
+    eventually("it stops", || proxy.log().contains("stopping"));
+    drop(held);
     for request in requests {
         assert_eq!(request.await.unwrap().unwrap().status, 200);
     }
@@ -158,10 +157,7 @@ async fn term_finishes_what_is_in_flight_and_exits_0() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn second_signal_cuts_and_exits_3() {
     let (blue, green) = (Origin::start().await, Origin::start().await);
-    blue.behave(crate::support::Behaviour {
-        delay: std::time::Duration::from_secs(3600),
-        ..Default::default()
-    });
+    let _held = blue.hold();
     let mut proxy = Proxy::blue_green(&blue, &green, "");
     let mut client = crate::support::RawClient::connect(proxy.web).await;
     client.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;

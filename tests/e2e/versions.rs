@@ -402,10 +402,7 @@ async fn backend_is_safe_to_stop_only_without_weight_and_requests_for_long_enoug
     assert_eq!(of("blue").await, (false, "it is stable".into()));
     proxy.weights(50, 50).await;
     assert_eq!(of("green").await, (false, "it has weight 50".into()));
-    green.behave(Behaviour {
-        delay: std::time::Duration::from_secs(3),
-        ..Behaviour::default()
-    });
+    let held = green.hold();
     let mut pending = Vec::new();
     for _ in 0..4 {
         let web = proxy.web;
@@ -420,6 +417,7 @@ async fn backend_is_safe_to_stop_only_without_weight_and_requests_for_long_enoug
         !safe && needed.ends_with("of its requests are under way"),
         "{needed}"
     );
+    drop(held);
     for request in pending {
         assert_eq!(request.await.unwrap(), 200);
     }

@@ -26,7 +26,7 @@ pub(super) fn ready(published: &Published, service: &Name, inputs: &Inputs) -> O
     let target = target(facts.effective);
     let mut checks = vec![possible(&facts, target.as_ref())];
     if let Some(target) = &target {
-        checks.push(up(&facts, target));
+        checks.push(up(live, target));
         checks.push(capacity(&facts, live, target));
         checks.push(window(&facts, target));
         checks.push(schema(&facts, target));
@@ -81,32 +81,37 @@ fn possible(facts: &Facts<'_>, target: Option<&Name>) -> Check {
     )
 }
 
-fn up(facts: &Facts<'_>, target: &Name) -> Check {
+/// By what is known of each endpoint. That a sole one is tried all the same, whatever is known, is no
+/// reason to call it one that works.
+fn up(live: &snapshot::Service, target: &Name) -> Check {
     check(
         "target_up",
-        match facts.is_usable(target) {
-            true => Ok(format!("{target} has an endpoint that works")),
-            false => Err(format!("{target} has no endpoint that works")),
+        match working(live, target) {
+            0 => Err(format!("{target} has no endpoint that works")),
+            _ => Ok(format!("{target} has an endpoint that works")),
         },
     )
 }
 
+/// How many endpoints of a backend work, as far as anybody knows.
+fn working(live: &snapshot::Service, backend: &str) -> usize {
+    let mut backends = live.backends.iter();
+    let found = backends.find(|one| *one.name == *backend);
+    let endpoints = found.into_iter().flat_map(|one| &one.endpoints);
+    endpoints
+        .filter(|endpoint| endpoint.health.is_healthy())
+        .count()
+}
+
 /// Whether the target could serve what everybody serves now.
 fn capacity(facts: &Facts<'_>, live: &snapshot::Service, target: &Name) -> Check {
-    let usable = |backend: &snapshot::Backend| {
-        let endpoints = backend.endpoints.iter();
-        endpoints
-            .filter(|endpoint| endpoint.health.is_healthy())
-            .count()
-    };
-    let of = |name: &str| live.backends.iter().find(|backend| *backend.name == *name);
-    let there = of(target).map_or(0, |backend| usable(backend));
+    let there = working(live, target);
     let busiest = live
         .backends
         .iter()
         .filter(|backend| *backend.name != **target && facts.effective.weight(&backend.name) > 0)
-        .max_by_key(|backend| usable(backend));
-    let needed = busiest.map_or(0, |backend| usable(backend));
+        .max_by_key(|backend| working(live, &backend.name));
+    let needed = busiest.map_or(0, |backend| working(live, &backend.name));
     let in_flight: u64 = live.backends.iter().map(|b| b.stats.in_flight()).sum();
     let allowed = live.upstream.connections.saturating_mul(IN_USE_MAX) / 100;
     check(
@@ -115,6 +120,9 @@ fn capacity(facts: &Facts<'_>, live: &snapshot::Service, target: &Name) -> Check
             () if there < needed => Err(format!(
                 "{target} has {there} endpoints that work, {} has {needed}: it may not be able to serve everybody",
                 busiest.map_or("", |backend| &*backend.name)
+            )),
+            () if there == 0 => Err(format!(
+                "{target} has 0 endpoints that work, like all others"
             )),
             () if in_flight > allowed => Err(format!(
                 "{in_flight} requests are in flight, and {target} may have {} connections (upstream_connections)",

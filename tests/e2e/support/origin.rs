@@ -14,6 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// How an origin answers.
@@ -22,6 +23,8 @@ pub(crate) struct Behaviour {
     pub(crate) status: u16,
     /// How long a request that does not fail takes.
     pub(crate) delay: Duration,
+    /// Until when a request waits: see [`Origin::hold`].
+    pub(crate) held: Option<watch::Receiver<()>>,
     /// Closes the connection instead of answering.
     pub(crate) hang_up: bool,
     /// Answers this share of requests with 500, evenly.
@@ -37,6 +40,7 @@ impl Default for Behaviour {
         Self {
             status: 200,
             delay: Duration::ZERO,
+            held: None,
             hang_up: false,
             fail_every: None,
             body: None,
@@ -91,6 +95,16 @@ impl Origin {
             status,
             ..Behaviour::default()
         });
+    }
+
+    /// Answers nothing until what is returned is dropped, however long that is on a busy machine.
+    pub(crate) fn hold(&self) -> watch::Sender<()> {
+        let (until, held) = watch::channel(());
+        self.behave(Behaviour {
+            held: Some(held),
+            ..Behaviour::default()
+        });
+        until
     }
 
     /// Answers with this version in its header.
@@ -198,6 +212,9 @@ async fn answer(
         tokio::time::timeout(behaviour.delay, std::future::pending::<()>())
             .await
             .unwrap_err();
+    }
+    if let Some(mut held) = behaviour.held {
+        while held.changed().await.is_ok() {}
     }
     let text = if body.is_empty() {
         behaviour

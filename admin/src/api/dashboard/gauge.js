@@ -28,8 +28,10 @@ export function meter(evidence, about, size) {
 const VERDICTS = {
   continue: { icon: /** @type {const} */ ("ok"), text: "nothing against it" },
   hold: { icon: /** @type {const} */ ("warn"), text: "holds" },
-  rollback: { icon: /** @type {const} */ ("bad"), text: "rolls back" },
 };
+
+/** What a verdict does, by `on_failure`. */
+const DOES = { rollback: "rolls back", hold: "holds and pages", notify: "only tells" };
 
 /** What the judges of all watched backends think. @param {any} status of the service @param {Record<string, number>} looks */
 export function judges(status, looks) {
@@ -49,7 +51,11 @@ export function judges(status, looks) {
 /** @param {string} name @param {any} judge @param {any} status @param {Record<string, number>} looks */
 function head(name, judge, status, looks) {
   const version = status.backends[name]?.version;
-  const verdict = VERDICTS[/** @type {"hold"} */ (judge.verdict)] ?? { icon: "unknown", text: "has seen no requests yet" };
+  const does = DOES[/** @type {"hold"} */ (judge.on_failure)];
+  const verdict =
+    judge.verdict === "rollback"
+      ? { icon: "bad", text: does }
+      : (VERDICTS[/** @type {"hold"} */ (judge.verdict)] ?? { icon: "unknown", text: "has seen no requests yet" });
   return [
     h(
       "div.judge-head",
@@ -61,7 +67,7 @@ function head(name, judge, status, looks) {
       h("span.evidence.number", { "data-live": true }, judge.evidence.toFixed(2)),
     ),
     meter(judge.evidence, name, "large"),
-    h("div.meter-scale", { "aria-hidden": "true" }, h("span", {}, "0"), h("span", {}, "evidence"), h("span", {}, "1 rolls back")),
+    h("div.meter-scale", { "aria-hidden": "true" }, h("span", {}, "0"), h("span", {}, "evidence"), h("span", {}, `1 ${does}`)),
   ];
 }
 

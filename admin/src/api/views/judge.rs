@@ -1,6 +1,7 @@
 //! What a judge shows of itself.
 
 use serde::Serialize;
+use switchback_config::model::OnFailure;
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
 use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
@@ -12,6 +13,8 @@ use crate::observer::{Gauge, Reading};
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct View {
     evidence: f64,
+    /// What a verdict does: the setting, or `hold` where only people go back over a destructive migration.
+    on_failure: OnFailure,
     #[serde(flatten)]
     reading: Option<Reading>,
     /// What each of them last had to say, the one about errors first.
@@ -30,7 +33,7 @@ impl ToSchema for View {
     }
 }
 
-/// By hand: that of a reading, none of whose members need be there, and two more.
+/// By hand: that of a reading, none of whose members need be there, and three more.
 impl PartialSchema for View {
     fn schema() -> RefOr<Schema> {
         let RefOr::T(Schema::Object(mut judge)) = Reading::schema() else {
@@ -41,6 +44,12 @@ impl PartialSchema for View {
             .description(Some("How close the nearest one is to a rollback"))
             .minimum(Some(0))
             .maximum(Some(1));
+        let on_failure = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some(
+                "What a verdict does: as set, but `hold` where the migration is destructive",
+            ))
+            .pattern(Some("^(rollback|hold|notify)$"));
         let judges = ArrayBuilder::new()
             .description(Some(
                 "What each of them last had to say, the one about errors first",
@@ -52,8 +61,11 @@ impl PartialSchema for View {
             .insert("evidence".into(), evidence.build().into());
         judge
             .properties
+            .insert("on_failure".into(), on_failure.build().into());
+        judge
+            .properties
             .insert("judges".into(), judges.build().into());
-        judge.required = vec!["evidence".into(), "judges".into()];
+        judge.required = vec!["evidence".into(), "on_failure".into(), "judges".into()];
         Schema::Object(judge).into()
     }
 }
@@ -71,14 +83,15 @@ pub(crate) struct One {
     reading: Reading,
 }
 
-/// The view of a backend's gauge.
-pub(super) fn view(gauge: &Gauge) -> View {
+/// The view of a backend's gauge; `on_failure`: what a verdict does.
+pub(super) fn view(gauge: &Gauge, on_failure: OnFailure) -> View {
     let one = |reading: Reading| One {
         evidence: reading.evidence,
         reading,
     };
     View {
         evidence: gauge.evidence(),
+        on_failure,
         reading: gauge.nearest(),
         judges: gauge.readings().into_iter().map(one).collect(),
     }

@@ -183,7 +183,10 @@ pub(crate) fn service(published: &Published, name: &str) -> Option<Service> {
         rollout: rollout::rollout(published, name),
         runbook: runbook::run(published, name),
         judge: gauges
-            .map(|(backend, gauge)| (backend.clone(), judge::view(gauge)))
+            .map(|(backend, gauge)| {
+                let on_failure = effective.on_failure(backend, file.rollback.on_failure);
+                (backend.clone(), judge::view(gauge, on_failure))
+            })
             .collect(),
         mirror: mirror::view(published, name, file, status),
         signals: signals(published, name),
