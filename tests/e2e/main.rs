@@ -18,6 +18,8 @@ mod cli;
 mod clients;
 #[cfg(feature = "etcd")]
 mod cluster;
+#[cfg(feature = "etcd")]
+mod cluster_access;
 mod conditions;
 mod dashboard;
 mod databases;

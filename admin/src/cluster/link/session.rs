@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use super::counters::Counters;
-use super::etcd::{Connection, in_time};
+use super::etcd::{Connection, in_time, words};
 use super::keys::{Keys, Place};
 use super::read::{self, Checkpoint, Membership, parse};
 use super::{Link, Pulse};
@@ -71,11 +71,9 @@ impl<'a> Session<'a> {
         about: &About,
         pulse: &'a Pulse,
     ) -> Result<Self, String> {
-        let connection = Connection::open(&link.cluster.etcd, &link.base).await?;
         let asked = Instant::now();
-        let seconds = i64::try_from(link.cluster.lease.0.as_secs()).unwrap_or(i64::MAX);
-        let granted = in_time(connection.lease.clone().grant(seconds, None)).await?;
-        let lease = granted.id();
+        let (etcd, lasts) = (&link.cluster.etcd, link.cluster.lease.0);
+        let (connection, lease) = Connection::open(etcd, &link.base, lasts).await?;
         let (keeper, renewed) = in_time(connection.lease.clone().keep_alive(lease)).await?;
         let name = link.fleet.instance.clone();
         become_member(&connection, keys, &name).await?;
@@ -176,7 +174,7 @@ impl<'a> Session<'a> {
                         return Err("what came before a change is not heard of".into());
                     }
                     self.asked.push_back(Instant::now());
-                    self.keeper.keep_alive().await.map_err(|error| error.to_string())?;
+                    self.keeper.keep_alive().await.map_err(|error| words(&error))?;
                     self.lead_if_nobody_does().await?;
                 }
                 Some(ended) = self.helpers.join_next() => {
@@ -190,7 +188,7 @@ impl<'a> Session<'a> {
         &mut self,
         renewed: Result<Option<LeaseKeepAliveResponse>, etcd_client::Error>,
     ) -> Result<(), String> {
-        let renewed = renewed.map_err(|error| error.to_string())?;
+        let renewed = renewed.map_err(|error| words(&error))?;
         let renewed = renewed.ok_or("the renewals of the lease have ended")?;
         if renewed.ttl() <= 0 {
             return Err("the lease has ended".into());
@@ -249,7 +247,7 @@ impl<'a> Session<'a> {
         &mut self,
         heard: Result<Option<WatchResponse>, etcd_client::Error>,
     ) -> Result<(), String> {
-        let heard = heard.map_err(|error| error.to_string())?;
+        let heard = heard.map_err(|error| words(&error))?;
         let heard = heard.ok_or("the watch has ended")?;
         if heard.canceled() {
             return Err(format!(
