@@ -20,6 +20,8 @@ mod clients;
 mod cluster;
 #[cfg(feature = "etcd")]
 mod cluster_access;
+#[cfg(feature = "etcd")]
+mod cluster_leader;
 mod conditions;
 mod dashboard;
 mod databases;
