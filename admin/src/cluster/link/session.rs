@@ -74,11 +74,16 @@ impl<'a> Session<'a> {
         let asked = Instant::now();
         let (etcd, lasts) = (&link.cluster.etcd, link.cluster.lease.0);
         let (connection, lease) = Connection::open(etcd, &link.base, lasts).await?;
-        let (keeper, renewed) = in_time(connection.lease.clone().keep_alive(lease)).await?;
         let name = link.fleet.instance.clone();
         become_member(&connection, keys, &name).await?;
         let own = link.end.served.borrow().head.clone();
         let whole = read::read(&connection, keys, own.as_ref()).await?;
+        if let Some(reason) = twin(&whole, &name, about) {
+            // It would live on for nobody.
+            in_time(connection.lease.clone().revoke(lease)).await?;
+            return Err(reason);
+        }
+        let (keeper, renewed) = in_time(connection.lease.clone().keep_alive(lease)).await?;
         let options = WatchOptions::new()
             .with_prefix()
             .with_start_revision(whole.at + 1);
@@ -88,7 +93,7 @@ impl<'a> Session<'a> {
         helpers.spawn(announce(
             connection.clone(),
             keys.instance(&name),
-            lease,
+            (whole.leases.get(&name).copied().unwrap_or(0), lease),
             about.clone(),
             controls.clone(),
             link.end.served.clone(),
@@ -437,6 +442,19 @@ impl<'a> Session<'a> {
     }
 }
 
+/// Why this process may not be the instance that it is called: another one is, with a state directory of its own,
+/// and its lease lives. Two would be waited for as if they were one.
+fn twin(whole: &read::Whole, name: &Name, about: &About) -> Option<String> {
+    let other = whole.instances.get(name)?;
+    let is_twin = !other.home.is_empty() && other.home != about.home;
+    is_twin.then(|| {
+        format!(
+            "another process is instance {name:?}, with another state directory (its admin API: {}); names must differ (cluster.instance). If that one is gone, its name is free when its lease has ended",
+            other.admin
+        )
+    })
+}
+
 async fn become_member(connection: &Connection, keys: &Keys, name: &Name) -> Result<(), String> {
     let key = keys.member(name);
     let is_new = Compare::version(key.clone(), CompareOp::Equal, 0);
@@ -452,12 +470,12 @@ async fn become_member(connection: &Connection, keys: &Keys, name: &Name) -> Res
 async fn announce(
     connection: Connection,
     key: String,
-    lease: i64,
+    (held, lease): (i64, i64),
     about: About,
     controls: Controls,
     mut served: watch::Receiver<Served>,
 ) -> String {
-    let mut has_told = false;
+    let mut held = held;
     loop {
         let Served { head, fence } = served.borrow_and_update().clone();
         if let Some(fence) = fence
@@ -478,11 +496,11 @@ async fn announce(
         };
         let leased = PutOptions::new().with_lease(lease);
         let put = TxnOp::put(key.clone(), text, Some(leased));
-        let is_mine = has_told.then(|| Compare::lease(key.clone(), CompareOp::Equal, lease));
-        let conditions: Vec<Compare> = is_mine.into_iter().collect();
-        let txn = Txn::new().when(conditions).and_then([put]);
+        // A key that is not there is under no lease: 0.
+        let is_as_known = Compare::lease(key.clone(), CompareOp::Equal, held);
+        let txn = Txn::new().when([is_as_known]).and_then([put]);
         match connection.txn(txn).await {
-            Ok(response) if response.succeeded() => has_told = true,
+            Ok(response) if response.succeeded() => held = lease,
             Ok(_) => return "another session of this instance has begun".into(),
             Err(reason) => return reason,
         }
