@@ -26,6 +26,7 @@
 mod absent;
 mod entry;
 mod fleet;
+mod home;
 #[cfg(feature = "etcd")]
 mod link;
 pub(crate) mod list;
@@ -40,6 +41,7 @@ pub(crate) use entry::Unshared;
 pub(crate) use entry::{Entry, Recorded, Sealed};
 pub(crate) use fleet::{Acknowledged, Order};
 pub use fleet::{Fleet, NotAcknowledged};
+pub(crate) use home::home;
 #[cfg(feature = "etcd")]
 pub(crate) use link::{Link, Running, prepare};
 pub(crate) use roster::About;

@@ -18,6 +18,14 @@ mod cli;
 mod clients;
 #[cfg(feature = "etcd")]
 mod cluster;
+#[cfg(feature = "etcd")]
+mod cluster_access;
+#[cfg(feature = "etcd")]
+mod cluster_faults;
+#[cfg(feature = "etcd")]
+mod cluster_leader;
+#[cfg(feature = "etcd")]
+mod cluster_names;
 mod conditions;
 mod dashboard;
 mod databases;

@@ -1,5 +1,6 @@
 //! Origins, the proxy under test, and clients.
 
+mod authority;
 mod client;
 #[cfg(feature = "etcd")]
 pub(crate) mod etcd;
@@ -15,6 +16,7 @@ mod relay;
 mod tmux;
 pub(crate) mod wire;
 
+pub(crate) use authority::Authority;
 pub(crate) use client::{Answer, Http, RawClient};
 pub(crate) use faulty::{BODY as FAULTY_BODY, Fault, Faulty};
 pub(crate) use load::{Load, Protocol};

@@ -10,7 +10,6 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::Value;
@@ -18,38 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::client::TlsStream;
 
-use crate::support::{Origin, Proxy, blue_green, eventually, eventually_async};
-
-/// An authority of its own, whose certificates are written into a directory.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let pem = params.self_signed(&key).unwrap().pem();
-        let issuer = Issuer::new(params, key);
-        Self { issuer, pem }
-    }
-
-    /// Writes `NAME.crt` and `NAME.key`, valid for these names; moved there at once, the key first.
-    fn issue(&self, directory: &Path, name: &str, names: &[&str], until: i32) {
-        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        let mut params = CertificateParams::new(names).unwrap();
-        params.not_after = rcgen::date_time_ymd(until, 1, 1);
-        let key = KeyPair::generate().unwrap();
-        let made = params.signed_by(&key, &self.issuer).unwrap();
-        for (kind, text) in [("key", key.serialize_pem()), ("crt", made.pem())] {
-            let partial = directory.join(format!("{name}.{kind}.new"));
-            std::fs::write(&partial, text).unwrap();
-            std::fs::rename(partial, directory.join(format!("{name}.{kind}"))).unwrap();
-        }
-    }
-}
+use crate::support::{Authority, Origin, Proxy, blue_green, eventually, eventually_async};
 
 /// A listener with TLS settings in front of blue.
 fn secure(blue: &Origin, green: &Origin, tls: &str) -> String {

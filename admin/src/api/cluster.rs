@@ -207,6 +207,7 @@ mod tests {
             release: String::new(),
             admin: String::new(),
             started: Timestamp::UNIX_EPOCH,
+            home: String::new(),
         };
         Roster {
             contact: Contact::Joined,

@@ -26,6 +26,10 @@ pub struct Instance {
     /// Since when it runs.
     #[schema(value_type = String, format = DateTime)]
     pub started: Timestamp,
+    /// Whose state directory it has: two processes with one name are told apart by it.
+    #[serde(default)]
+    #[schema(ignore)]
+    pub(crate) home: String,
 }
 
 /// What does not change about an instance.
@@ -35,6 +39,8 @@ pub(crate) struct About {
     pub(crate) admin: String,
     /// Since when it runs.
     pub(crate) started: Timestamp,
+    /// Names its state directory.
+    pub(crate) home: String,
 }
 
 impl About {
@@ -46,6 +52,7 @@ impl About {
             release: env!("CARGO_PKG_VERSION").into(),
             admin: self.admin.clone(),
             started: self.started,
+            home: self.home.clone(),
         }
     }
 }

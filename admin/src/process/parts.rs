@@ -168,15 +168,14 @@ impl Parts {
 
     /// Brings the link to them up, and waits for what they share, for a while.
     pub(super) async fn link(&self, link: Option<Link>, controls: &Controls) -> Option<Running> {
+        let link = link?;
         let about = About {
             admin: self.admin.0.to_string(),
             started: Timestamp::now(),
+            home: cluster::home(&self.state_dir),
         };
         let resolver = self.resolver.clone();
-        match link {
-            Some(link) => Some(link.start(controls.clone(), resolver, about).await),
-            None => None,
-        }
+        Some(link.start(controls.clone(), resolver, about).await)
     }
 
     /// Looks up the names that were set over the API: they have addresses before anybody is sent to them.

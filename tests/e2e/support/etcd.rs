@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::{Http, Load, Protocol, Proxy, Relay, eventually, eventually_async};
+use super::{Authority, Http, Load, Protocol, Proxy, Relay, eventually, eventually_async};
 
 /// A running etcd with a directory of its own.
 #[derive(Debug)]
@@ -15,6 +15,61 @@ pub(crate) struct Etcd {
     child: Child,
     pub(crate) address: SocketAddr,
     peer: SocketAddr,
+    /// Whom it lets in.
+    access: Access,
+}
+
+/// Whom an etcd lets in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    /// Everybody.
+    Open,
+    /// Who shows a certificate.
+    Certificates,
+    /// Who shows a certificate and has a password.
+    Passwords,
+}
+
+/// How long what a password is exchanged for is good for, if nobody uses it.
+const TOKEN_SECONDS: &str = "1";
+
+impl Access {
+    fn scheme(self) -> &'static str {
+        match self {
+            Self::Open => "http",
+            Self::Certificates | Self::Passwords => "https",
+        }
+    }
+
+    fn server(self) -> &'static [&'static str] {
+        match self {
+            Self::Open => &[],
+            Self::Certificates | Self::Passwords => &[
+                "--cert-file=etcd.crt",
+                "--key-file=etcd.key",
+                "--trusted-ca-file=ca.crt",
+                "--client-cert-auth",
+                // Tells when what a password was exchanged for has ended.
+                "--logger=zap",
+                "--auth-token-ttl",
+                TOKEN_SECONDS,
+            ],
+        }
+    }
+
+    fn client(self) -> &'static [&'static str] {
+        let all = &[
+            "--user=root:root",
+            "--cacert=ca.crt",
+            "--cert=etcd.crt",
+            "--key=etcd.key",
+        ];
+        match self {
+            Self::Open => &[],
+            Self::Certificates => &all[1..],
+            Self::Passwords => all,
+        }
+    }
 }
 
 /// An address that nobody listens at.
@@ -25,16 +80,40 @@ fn free_address() -> SocketAddr {
 
 impl Etcd {
     pub(crate) fn start() -> Self {
+        Self::start_for(tempfile::tempdir().unwrap(), Access::Open)
+    }
+
+    /// Lets in only who shows a certificate of this authority and, once there are users, knows a password.
+    pub(crate) fn start_guarded(authority: &Authority) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("ca.crt"), &authority.pem).unwrap();
+        authority.issue(directory.path(), "etcd", &["127.0.0.1"], 2050);
+        Self::start_for(directory, Access::Certificates)
+    }
+
+    /// From now on nobody is let in without a password.
+    pub(crate) fn ask_for_passwords(&mut self) {
+        for arguments in [
+            "user add root:root",
+            "user grant-role root root",
+            "auth enable",
+        ] {
+            self.control(&arguments.split(' ').collect::<Vec<_>>());
+        }
+        self.access = Access::Passwords;
+    }
+
+    fn start_for(directory: tempfile::TempDir, access: Access) -> Self {
         // It cannot be told to look for a port by itself, and others look for ports, too.
         for _ in 0..10 {
             let (address, peer) = (free_address(), free_address());
-            if let Ok(child) = spawn(directory.path(), address, peer) {
+            if let Ok(child) = spawn(directory.path(), address, peer, access) {
                 return Self {
                     directory,
                     child,
                     address,
                     peer,
+                    access,
                 };
             }
         }
@@ -43,10 +122,18 @@ impl Etcd {
 
     /// The key `cluster` of a config file.
     pub(crate) fn cluster(&self, instance: &str, lease: &str) -> String {
-        let endpoint = format!("http://{}", self.address);
+        let endpoint = self.url();
         format!(
             "cluster: {{name: edge, instance: {instance}, lease: {lease}, etcd: {{endpoints: [\"{endpoint}\"]}}}}\n"
         )
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("{}://{}", self.access.scheme(), self.address)
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap()
     }
 
     /// Ends it without warning.
@@ -57,7 +144,7 @@ impl Etcd {
 
     /// Starts it again where it was, on what it has written.
     pub(crate) fn start_again(&mut self) {
-        let child = spawn(self.directory.path(), self.address, self.peer);
+        let child = spawn(self.directory.path(), self.address, self.peer, self.access);
         self.child = child.unwrap();
     }
 
@@ -100,7 +187,9 @@ impl Etcd {
     pub(crate) fn control(&self, arguments: &[&str]) -> String {
         let output = Command::new("etcdctl")
             .env("ETCDCTL_API", "3")
-            .arg(format!("--endpoints=http://{}", self.address))
+            .current_dir(self.directory.path())
+            .arg(format!("--endpoints={}", self.url()))
+            .args(self.access.client())
             .args(arguments)
             .output()
             .expect("etcdctl is installed; tests/run does it");
@@ -118,9 +207,15 @@ impl Drop for Etcd {
 }
 
 /// Starts it; what it says if it ends at once.
-fn spawn(directory: &Path, address: SocketAddr, peer: SocketAddr) -> Result<Child, String> {
+fn spawn(
+    directory: &Path,
+    address: SocketAddr,
+    peer: SocketAddr,
+    access: Access,
+) -> Result<Child, String> {
     let log = std::fs::File::create(directory.join("log")).unwrap();
-    let (client, peer) = (format!("http://{address}"), format!("http://{peer}"));
+    let scheme = access.scheme();
+    let (client, peer) = (format!("{scheme}://{address}"), format!("http://{peer}"));
     let mut child = Command::new("etcd")
         .args(["--data-dir", "data", "--unsafe-no-fsync"])
         .args([
@@ -136,6 +231,7 @@ fn spawn(directory: &Path, address: SocketAddr, peer: SocketAddr) -> Result<Chil
             &peer,
         ])
         .args(["--initial-cluster", &format!("default={peer}")])
+        .args(access.server())
         .current_dir(directory)
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())

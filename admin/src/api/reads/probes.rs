@@ -94,7 +94,7 @@ fn about(cluster: &Cluster) -> String {
             format!("cluster ok: {alive} instances, leader {leader}, {behind} changes behind\n")
         }
         Known::Away if cluster.is_isolated() => {
-            "cluster failed: etcd cannot be reached, isolated: canaries have weight 0 here\n".into()
+            "cluster failed: etcd cannot be reached, isolated: canaries have weight 0 here; see the log\n".into()
         }
         Known::Away => "cluster failed: etcd cannot be reached, see the log\n".into(),
     }

@@ -173,6 +173,7 @@ mod tests {
             release: "1.0.0".into(),
             admin: "127.0.0.1:9900".into(),
             started: Timestamp::UNIX_EPOCH,
+            home: String::new(),
         }
     }
 

@@ -10,7 +10,7 @@ use switchback_config::model::Name;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use super::etcd::{Connection, in_time};
+use super::etcd::{Connection, in_time, words};
 use super::keys::Keys;
 use super::read::parse;
 use crate::cluster::Roster;
@@ -139,6 +139,6 @@ async fn hear(hearing: &mut Option<Hearing>) -> Result<etcd_client::WatchRespons
     match stream.message().await {
         Ok(Some(response)) => Ok(response),
         Ok(None) => Err("a watch has ended".into()),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(words(&error)),
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use etcd_client::{
-    Certificate, Client, ConnectOptions, Identity, KvClient, LeaseClient, TlsOptions, Txn,
+    Certificate, Client, ConnectOptions, Error, Identity, KvClient, LeaseClient, TlsOptions, Txn,
     TxnResponse, WatchClient,
 };
 use switchback_config::defaults::ETCD_TIME;
@@ -31,22 +31,41 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Files are read anew: certificates may have been renewed.
-    pub(super) async fn open(etcd: &Etcd, base: &Path) -> Result<Self, String> {
+    /// Connects, and asks for a lease: whether this instance is let in at all shows no earlier. Files are read
+    /// anew: certificates and passwords may have been renewed.
+    pub(super) async fn open(
+        etcd: &Etcd,
+        base: &Path,
+        lease: Duration,
+    ) -> Result<(Self, i64), String> {
         let mut options = ConnectOptions::new()
             .with_connect_timeout(ETCD_TIME)
             .with_keep_alive(SILENCE, SILENCE)
             .with_keep_alive_while_idle(true)
-            .with_require_leader(true);
+            .with_require_leader(true)
+            // What a password is exchanged for ends after some minutes in which nothing was asked.
+            .with_auto_token_refresh(true);
         if let (Some(user), Some(file)) = (&etcd.user, &etcd.password_file) {
             let password = read(&base.join(file))?;
             options = options.with_user(user, password.trim_end());
         }
-        if let Some(tls) = tls(etcd, base)? {
+        let tls = tls(etcd, base)?;
+        let has_tls = tls.is_some();
+        if let Some(tls) = tls {
             options = options.with_tls(tls);
         }
-        let client = in_time(Client::connect(&etcd.endpoints, Some(options))).await?;
-        Ok(Self {
+        let seconds = i64::try_from(lease.as_secs()).unwrap_or(i64::MAX);
+        let first = async {
+            let client = Client::connect(&etcd.endpoints, Some(options)).await?;
+            let granted = client.lease_client().grant(seconds, None).await?;
+            Ok((client, granted.id()))
+        };
+        let first = in_time(first).await;
+        let (client, granted) = first.map_err(|reason| match has_tls && is_cut(&reason) {
+            true => NOT_TAKEN.to_owned(),
+            false => reason,
+        })?;
+        let connection = Self {
             kv: client
                 .kv_client()
                 .max_decoding_message_size(ANSWER_BYTES_MAX),
@@ -54,7 +73,8 @@ impl Connection {
             watch: client
                 .watch_client()
                 .max_decoding_message_size(ANSWER_BYTES_MAX),
-        })
+        };
+        Ok((connection, granted))
     }
 
     /// Carries out a transaction.
@@ -68,9 +88,56 @@ pub(super) async fn in_time<T>(
     asked: impl Future<Output = Result<T, etcd_client::Error>>,
 ) -> Result<T, String> {
     match tokio::time::timeout(ETCD_TIME, asked).await {
-        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Ok(answer) => answer.map_err(|error| words(&error)),
         Err(_) => Err(format!("no answer within {} s", ETCD_TIME.as_secs())),
     }
+}
+
+/// A server that does not take a certificate says so after the handshake, if its word arrives at all.
+const NOT_TAKEN: &str = "etcd ended the connection before it answered; it may not take the certificate of this instance (cluster.etcd.certificate)";
+
+/// Whether a connection came about and was ended at once.
+fn is_cut(reason: &str) -> bool {
+    [
+        "received fatal alert",
+        "broken pipe",
+        "connection closed",
+        "reset by peer",
+    ]
+    .iter()
+    .any(|cut| reason.contains(cut))
+}
+
+/// What went wrong, and where to mend it.
+pub(super) fn words(error: &Error) -> String {
+    let said = match error {
+        Error::GRpcStatus(status) => {
+            let source = std::error::Error::source(status);
+            source.map_or_else(|| status.message().to_owned(), innermost)
+        }
+        Error::TransportError(error) => innermost(error),
+        error => error.to_string(),
+    };
+    let hint = match said.as_str() {
+        "etcdserver: authentication failed, invalid user ID or password" => {
+            "cluster.etcd.user, cluster.etcd.password_file"
+        }
+        "etcdserver: user name is empty" => "etcd asks for a user: cluster.etcd.user",
+        "etcdserver: permission denied" => {
+            "the user may not read and write all that is below cluster.etcd.prefix and cluster.name"
+        }
+        said if said.starts_with("invalid peer certificate") => "cluster.etcd.ca",
+        _ => return said,
+    };
+    format!("{said} ({hint})")
+}
+
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
 }
 
 fn tls(etcd: &Etcd, base: &Path) -> Result<Option<TlsOptions>, String> {

@@ -38,6 +38,7 @@ mod tests {
             release: String::new(),
             admin: String::new(),
             started: Timestamp::UNIX_EPOCH,
+            home: String::new(),
         }
     }
 

@@ -22,6 +22,8 @@ pub(super) struct Whole {
     /// The moment: watch from the next one on.
     pub(super) at: i64,
     pub(super) instances: BTreeMap<Name, Instance>,
+    /// Under which lease each of them is.
+    pub(super) leases: BTreeMap<Name, i64>,
     pub(super) members: BTreeMap<Name, bool>,
     pub(super) leader: Option<Name>,
 }
@@ -73,7 +75,10 @@ pub(super) async fn read(
                 let sealed = Entry::unseal(unpack(pair.value())?);
                 log.push(sealed.map_err(|error| error.to_string())?);
             }
-            Some(Place::Instance(name)) => drop(whole.instances.insert(name, parse(pair)?)),
+            Some(Place::Instance(name)) => {
+                whole.leases.insert(name.clone(), pair.lease());
+                whole.instances.insert(name, parse(pair)?);
+            }
             Some(Place::Member(name)) => {
                 let member: Membership = parse(pair)?;
                 whole.members.insert(name, member.draining);

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use super::counters::Counters;
-use super::etcd::{Connection, in_time};
+use super::etcd::{Connection, in_time, words};
 use super::forgotten::forgotten;
 use super::keys::{Keys, Place};
 use super::pack::{pack, unpack};
@@ -74,16 +74,19 @@ impl<'a> Session<'a> {
         about: &About,
         pulse: &'a Pulse,
     ) -> Result<Self, String> {
-        let connection = Connection::open(&link.cluster.etcd, &link.base).await?;
         let asked = Instant::now();
-        let seconds = i64::try_from(link.cluster.lease.0.as_secs()).unwrap_or(i64::MAX);
-        let granted = in_time(connection.lease.clone().grant(seconds, None)).await?;
-        let lease = granted.id();
-        let (keeper, renewed) = in_time(connection.lease.clone().keep_alive(lease)).await?;
+        let (etcd, lasts) = (&link.cluster.etcd, link.cluster.lease.0);
+        let (connection, lease) = Connection::open(etcd, &link.base, lasts).await?;
         let name = link.fleet.instance.clone();
         become_member(&connection, keys, &name).await?;
         let own = link.end.served.borrow().head.clone();
         let whole = read::read(&connection, keys, own.as_ref()).await?;
+        if let Some(reason) = twin(&whole, &name, about) {
+            // It would live on for nobody.
+            in_time(connection.lease.clone().revoke(lease)).await?;
+            return Err(reason);
+        }
+        let (keeper, renewed) = in_time(connection.lease.clone().keep_alive(lease)).await?;
         let options = WatchOptions::new()
             .with_prefix()
             .with_start_revision(whole.at + 1);
@@ -93,7 +96,7 @@ impl<'a> Session<'a> {
         helpers.spawn(announce(
             connection.clone(),
             keys.instance(&name),
-            lease,
+            (whole.leases.get(&name).copied().unwrap_or(0), lease),
             about.clone(),
             controls.clone(),
             link.end.served.clone(),
@@ -173,7 +176,7 @@ impl<'a> Session<'a> {
                     }
                     self.link.shown.forget_awaited(Instant::now());
                     self.asked.push_back(Instant::now());
-                    self.keeper.keep_alive().await.map_err(|error| error.to_string())?;
+                    self.keeper.keep_alive().await.map_err(|error| words(&error))?;
                     self.lead_if_nobody_does().await?;
                 }
                 renewed = self.renewed.message() => self.note_renewal(renewed)?,
@@ -198,7 +201,7 @@ impl<'a> Session<'a> {
         &mut self,
         renewed: Result<Option<LeaseKeepAliveResponse>, etcd_client::Error>,
     ) -> Result<(), String> {
-        let renewed = renewed.map_err(|error| error.to_string())?;
+        let renewed = renewed.map_err(|error| words(&error))?;
         let renewed = renewed.ok_or("the renewals of the lease have ended")?;
         if renewed.ttl() <= 0 {
             return Err("the lease has ended".into());
@@ -254,7 +257,7 @@ impl<'a> Session<'a> {
         &mut self,
         heard: Result<Option<WatchResponse>, etcd_client::Error>,
     ) -> Result<(), String> {
-        let heard = heard.map_err(|error| error.to_string())?;
+        let heard = heard.map_err(|error| words(&error))?;
         let heard = heard.ok_or("the watch has ended")?;
         if heard.canceled() {
             return Err(format!(
@@ -451,6 +454,19 @@ impl<'a> Session<'a> {
     }
 }
 
+/// Why this process may not be the instance that it is called: another one is, with a state directory of its own,
+/// and its lease lives. Two would be waited for as if they were one.
+fn twin(whole: &read::Whole, name: &Name, about: &About) -> Option<String> {
+    let other = whole.instances.get(name)?;
+    let is_twin = !other.home.is_empty() && other.home != about.home;
+    is_twin.then(|| {
+        format!(
+            "another process is instance {name:?}, with another state directory (its admin API: {}); names must differ (cluster.instance). If that one is gone, its name is free when its lease has ended",
+            other.admin
+        )
+    })
+}
+
 async fn become_member(connection: &Connection, keys: &Keys, name: &Name) -> Result<(), String> {
     let key = keys.member(name);
     let is_new = Compare::version(key.clone(), CompareOp::Equal, 0);
@@ -466,12 +482,12 @@ async fn become_member(connection: &Connection, keys: &Keys, name: &Name) -> Res
 async fn announce(
     connection: Connection,
     key: String,
-    lease: i64,
+    (held, lease): (i64, i64),
     about: About,
     controls: Controls,
     mut served: watch::Receiver<Served>,
 ) -> String {
-    let mut has_told = false;
+    let mut held = held;
     loop {
         let Served { head, fence } = served.borrow_and_update().clone();
         if let Some(fence) = fence
@@ -492,11 +508,11 @@ async fn announce(
         };
         let leased = PutOptions::new().with_lease(lease);
         let put = TxnOp::put(key.clone(), text, Some(leased));
-        let is_mine = has_told.then(|| Compare::lease(key.clone(), CompareOp::Equal, lease));
-        let conditions: Vec<Compare> = is_mine.into_iter().collect();
-        let txn = Txn::new().when(conditions).and_then([put]);
+        // A key that is not there is under no lease: 0.
+        let is_as_known = Compare::lease(key.clone(), CompareOp::Equal, held);
+        let txn = Txn::new().when([is_as_known]).and_then([put]);
         match connection.txn(txn).await {
-            Ok(response) if response.succeeded() => has_told = true,
+            Ok(response) if response.succeeded() => held = lease,
             Ok(_) => return "another session of this instance has begun".into(),
             Err(reason) => return reason,
         }
