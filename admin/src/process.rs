@@ -223,7 +223,11 @@ impl Process {
         let state = recover(found, &parts.events);
         parts.look_up_set(&state).await;
         let config_before = last_config(&parts.state_dir);
-        let (joining, link) = parts.join(&state, succession.is_none())?.unzip();
+        // Nobody waits for an instance that begins; whether somebody does for one that goes on, it knows.
+        let fresh = succession
+            .as_ref()
+            .is_none_or(|succession| succession.is_isolated());
+        let (joining, link) = parts.join(&state, fresh)?.unzip();
         let start = Start {
             plane: parts.plane.clone(),
             config: parts.config.clone(),

@@ -133,6 +133,12 @@ async fn rollback_elsewhere_holds_at_an_instance_that_is_away_after_half_a_lease
     })
     .await;
     println!("isolated {:?} after the cut", cut.elapsed());
+    eventually_async("what was under way has ended", || async {
+        let service = away.service().await;
+        let green = &service["backends"]["green"];
+        service["weights"]["green"] == 0 && green["in_flight"] == 0
+    })
+    .await;
     let count = apart.received();
     let until = cut + LEASE;
     while Instant::now() < until {
@@ -153,4 +159,31 @@ async fn rollback_elsewhere_holds_at_an_instance_that_is_away_after_half_a_lease
     for load in loads {
         load.finish().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_process_of_an_isolated_instance_serves_stable_too() {
+    let (blue, green) = origins().await;
+    let config = blue_green(&blue.url(), &green.url(), "");
+    let mut fleet = Instances::start(2, &config, "2s").await;
+    assert_eq!(put_weights(&fleet.proxies[0], 50, 50).await.0, 200);
+    fleet.relays[0].set(Passage::Closed);
+    eventually_async("it takes canaries to 0", || async {
+        fleet.proxies[0].get("/v1/cluster").await["away"]["isolated"] == true
+            && fleet.proxies[0].service().await["weights"]["green"] == 0
+    })
+    .await;
+    let mut old = fleet.proxies[0].take_over();
+    for _ in 0..40 {
+        assert_eq!(version(&fleet.proxies[0]).await, "1");
+    }
+    let ended = tokio::task::spawn_blocking(move || old.wait()).await;
+    assert!(ended.unwrap().unwrap().success());
+    assert_eq!(version(&fleet.proxies[0]).await, "1");
+    fleet.relays[0].set(Passage::Open);
+    fleet.have_joined().await;
+    eventually_async("canaries have their weights again", || async {
+        version(&fleet.proxies[0]).await == "2"
+    })
+    .await;
 }

@@ -211,6 +211,7 @@ mod tests {
         };
         Roster {
             contact: Contact::Joined,
+            hears: true,
             instances: BTreeMap::from([("one".into(), instance)]),
             awaited: BTreeMap::new(),
             members: BTreeMap::from([("one".into(), true), ("two".into(), false)]),

@@ -123,21 +123,50 @@ impl Fleet {
         let mut roster = self.roster.clone();
         let all_follow = |roster: &Arc<Roster>| {
             let knows = roster.instances.contains_key(&self.instance);
-            !roster.is_joined() || knows && roster.behind(revision).is_empty()
+            !roster.hears || knows && roster.behind(revision).is_empty()
         };
         let done = tokio::time::timeout(patience, roster.wait_for(all_follow)).await;
         if let Ok(Ok(roster)) = done
-            && roster.is_joined()
+            && roster.hears
         {
             return Ok(roster.count());
         }
         let roster = self.roster();
-        match roster.is_joined() {
+        match roster.hears {
             false => Err(NotAcknowledged::Away),
             true => Err(NotAcknowledged::Late {
                 behind: roster.behind(revision),
                 of: roster.count(),
             }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    /// An instance that has just come back hears the others before it knows that its lease lives.
+    #[tokio::test]
+    async fn whoever_hears_the_others_waits_for_them_also_while_its_own_lease_is_in_doubt() {
+        let mut roster = Roster::unknown(Timestamp::UNIX_EPOCH);
+        let (shown, watched) = watch::channel(Arc::new(roster.clone()));
+        let fleet = Fleet {
+            instance: "a".into(),
+            cluster: "edge".into(),
+            roster: watched,
+            orders: mpsc::channel(1).0,
+        };
+        let follows = || fleet.follows(0, Duration::ZERO);
+        assert_eq!(follows().await, Err(NotAcknowledged::Away));
+        roster.hears = true;
+        shown.send_replace(Arc::new(roster));
+        let late = NotAcknowledged::Late {
+            behind: Vec::new(),
+            of: 0,
+        };
+        assert_eq!(follows().await, Err(late), "it is not known itself yet");
     }
 }

@@ -118,7 +118,8 @@ impl Shown {
                 isolated: standing.isolated,
             },
         };
-        self.change(|roster| roster.contact = contact);
+        let hears = standing.joined;
+        self.change(|roster| (roster.contact, roster.hears) = (contact, hears));
     }
 }
 

@@ -92,6 +92,8 @@ pub enum Contact {
 pub struct Roster {
     /// How this instance stands with etcd.
     pub contact: Contact,
+    /// Whether it hears what the others do: also while its own lease is not known to live yet.
+    pub hears: bool,
     /// Those whose lease lives.
     pub instances: BTreeMap<Name, Instance>,
     /// Those who were alive when this instance lost etcd, and of whom etcd knows nothing since it is back: it may
@@ -114,6 +116,7 @@ impl Roster {
                 reason: "it has not answered yet".into(),
                 isolated: false,
             },
+            hears: false,
             instances: BTreeMap::new(),
             awaited: BTreeMap::new(),
             members: BTreeMap::new(),

@@ -335,7 +335,8 @@ impl Giver {
     /// false.
     async fn pass_state(&self, talk: &mut Talk) -> io::Result<bool> {
         let lock = self.store.lend().await.map_err(io::Error::other)?;
-        send(&mut talk.writer, &ToNew::Lock).await?;
+        let isolated = self.controls.published().isolated;
+        send(&mut talk.writer, &ToNew::Lock { isolated }).await?;
         let lock: [BorrowedFd<'_>; 1] = [lock.as_fd()];
         send_descriptors(talk.writer.as_ref(), &lock).await?;
         loop {

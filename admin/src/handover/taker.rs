@@ -90,20 +90,35 @@ impl Predecessor {
     }
 
     /// Takes the state. From now on only this process writes it.
-    pub(crate) async fn take(mut self) -> Result<(OwnedFd, UnixStream), TakeoverError> {
+    pub(crate) async fn take(mut self) -> Result<Taken, TakeoverError> {
         let stream = &mut self.stream;
-        let lock = in_time(async {
+        let taken = in_time(async {
             send(stream, &ToOld::Take).await?;
-            match receive(stream).await? {
-                ToNew::Lock => {}
-                _ => return Err(unexpected()),
-            }
+            let ToNew::Lock { isolated } = receive(stream).await? else {
+                return Err(unexpected());
+            };
             let passed = receive_descriptors(stream, 1).await?;
-            passed.into_iter().next().ok_or_else(unexpected)
+            let lock = passed.into_iter().next().ok_or_else(unexpected)?;
+            Ok((lock, isolated))
         });
-        let lock = lock.await?;
-        Ok((lock, self.stream))
+        let (lock, isolated) = taken.await?;
+        Ok(Taken {
+            lock,
+            stream: self.stream,
+            isolated,
+        })
     }
+}
+
+/// What changes hands with the state.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    /// Of the state directory.
+    pub(crate) lock: OwnedFd,
+    /// To the old process.
+    pub(crate) stream: UnixStream,
+    /// No other instance waits for this one: canaries are closed.
+    pub(crate) isolated: bool,
 }
 
 /// A hand-over after the state has changed hands. The old process may end at any time without harm.
@@ -114,19 +129,27 @@ pub(crate) struct Succession {
     /// The revision of the state as it was found.
     found: u64,
     store: Store,
+    /// Canaries are closed in the old process, since nobody waits for it any more.
+    isolated: bool,
 }
 
 impl Succession {
     /// Goes on with the process that has given up its state. `found`: the revision that it had persisted
     /// itself before.
-    pub(crate) fn new(stream: UnixStream, store: Store, found: u64) -> Self {
+    pub(crate) fn new(stream: UnixStream, isolated: bool, store: Store, found: u64) -> Self {
         let (reader, writer) = stream.into_split();
         Self {
             writer: Arc::new(Mutex::new(writer)),
             messages: read(reader),
             found,
             store,
+            isolated,
         }
+    }
+
+    /// Whether canaries are closed until other instances wait for this one again.
+    pub(crate) const fn is_isolated(&self) -> bool {
+        self.isolated
     }
 
     /// Carries out what was sent along so far.

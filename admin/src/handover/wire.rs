@@ -59,7 +59,11 @@ pub(super) enum ToNew {
     /// The sockets that follow, in this order; the last one is that of the admin API.
     Sockets { listeners: Vec<Passed> },
     /// The lock of the state directory follows.
-    Lock,
+    Lock {
+        /// Canaries are closed here, since nobody waits for this instance any more.
+        #[serde(default)]
+        isolated: bool,
+    },
     /// A command that was carried out here, which made this revision.
     Carry {
         number: u64,
@@ -180,14 +184,16 @@ mod tests {
             .map(std::net::TcpListener::local_addr)
             .collect();
         let sender = async {
-            send(&mut one, &ToNew::Lock).await.expect("sent");
+            send(&mut one, &ToNew::Lock { isolated: true })
+                .await
+                .expect("sent");
             let borrowed: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
             send_descriptors(&one, &borrowed).await.expect("sent");
             send(&mut one, &ToNew::Retired).await.expect("sent");
         };
         let receiver = async {
             let first = receive(&mut other).await.expect("a message");
-            assert!(matches!(first, ToNew::Lock));
+            assert!(matches!(first, ToNew::Lock { isolated: true }));
             let passed = receive_descriptors(&other, GROUP + 6).await.expect("all");
             let last = receive(&mut other).await.expect("a message");
             assert!(matches!(last, ToNew::Retired));

@@ -19,10 +19,6 @@ pub enum SettingError {
     },
     /// The exporter does not accept what the environment says.
     #[error("export traces: {0}")]
-    #[cfg_attr(
-        not(feature = "otel"),
-        expect(dead_code, reason = "there is no exporter")
-    )]
     Exporter(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The thread that exports.
     #[error("start the export of traces: {0}")]

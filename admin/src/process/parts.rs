@@ -140,9 +140,10 @@ impl Parts {
         &mut self,
     ) -> Result<(Store, Found, Option<Succession>), StartError> {
         if let Some(predecessor) = self.predecessor.take() {
-            let (lock, stream) = predecessor.take().await?;
-            let (store, found) = Store::take_over(&self.state_dir, lock)?;
-            let succession = Succession::new(stream, store.clone(), found.revision());
+            let taken = predecessor.take().await?;
+            let (store, found) = Store::take_over(&self.state_dir, taken.lock)?;
+            let revision = found.revision();
+            let succession = Succession::new(taken.stream, taken.isolated, store.clone(), revision);
             return Ok((store, found, Some(succession)));
         }
         let (store, found) = match self.opened.take() {

@@ -181,6 +181,7 @@ mod tests {
         let members = [("one", false), ("two", true), ("three", false)];
         Roster {
             contact: Contact::Joined,
+            hears: true,
             instances: BTreeMap::from([
                 ("one".into(), instance(Some(9), "aaaa")),
                 ("two".into(), instance(Some(7), "bbbb")),

@@ -148,6 +148,7 @@ impl<'a> Session<'a> {
         let closed = Instant::now() + self.link.cluster.lease.0 / 2;
         self.link.shown.set_joined(Roster {
             contact: Contact::Joined,
+            hears: true,
             awaited: forgotten(&before, &whole.instances, &self.link.fleet.instance, closed),
             instances: whole.instances,
             members: whole.members,
