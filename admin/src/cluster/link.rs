@@ -133,7 +133,7 @@ pub(crate) fn prepare(
     fresh: bool,
 ) -> Result<(Joining, Link), NotBuilt> {
     let instance = cluster.instance.clone().unwrap_or_else(machine);
-    let (end, link_end, thread) = wire::ends(instance.clone(), own);
+    let (end, link_end, thread) = wire::ends(instance.clone(), own, fresh);
     let (shown, roster) = watch::channel(Arc::new(Roster::unknown(Timestamp::now())));
     let (order, orders) = mpsc::channel(8);
     let fleet = Fleet {

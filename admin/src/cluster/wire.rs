@@ -55,6 +55,8 @@ pub(crate) struct Served {
     pub(crate) head: Option<Head>,
     /// Opens when every worker follows.
     pub(crate) fence: Option<Arc<Fence>>,
+    /// Canaries have weight 0, whatever it says: it is stable that is served.
+    pub(crate) isolated: bool,
 }
 
 /// The control thread's end.
@@ -140,16 +142,18 @@ pub(crate) const NEWS: usize = 256;
 const FULL: Duration = Duration::from_millis(1);
 
 /// Both ends; the sender is told which thread to wake. `own`: the last change that is in the state of this
-/// instance.
+/// instance. `isolated`: canaries are closed at first.
 pub(crate) fn ends(
     instance: Name,
     own: Option<Head>,
+    isolated: bool,
 ) -> (ControlEnd, LinkEnd, watch::Sender<Option<Thread>>) {
     let (proposals, proposed) = mpsc::channel(PROPOSALS);
     let (news, heard) = sync_channel(NEWS);
     let (served, is_served) = watch::channel(Served {
         head: own,
         fence: None,
+        isolated,
     });
     let (woken, thread) = watch::channel(None);
     let control = ControlEnd {

@@ -61,7 +61,7 @@ pub(super) enum ToNew {
     /// The lock of the state directory follows.
     Lock {
         /// Canaries are closed here, since nobody waits for this instance any more.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         isolated: bool,
     },
     /// A command that was carried out here, which made this revision.

@@ -478,8 +478,10 @@ async fn become_member(connection: &Connection, keys: &Keys, name: &Name) -> Res
     connection.txn(txn).await.map(drop)
 }
 
-/// Tells the others what every worker here follows, also those of an older process that has not ended yet; why that ended. A session that has ended may have words under
-/// way: they must not tie the key to its lease again, or others would forget this instance when that ends.
+/// Tells the others what every worker here follows, also those of an older process that has not ended yet; why
+/// that ended. With canaries closed, no change is followed: they would get nothing even where one gives them all.
+/// A session that has ended may have words under way: they must not tie the key to its lease again, or others
+/// would forget this instance when that ends.
 async fn announce(
     connection: Connection,
     key: String,
@@ -490,7 +492,11 @@ async fn announce(
 ) -> String {
     let mut held = held;
     loop {
-        let Served { head, fence } = served.borrow_and_update().clone();
+        let Served {
+            head,
+            fence,
+            isolated,
+        } = served.borrow_and_update().clone();
         if let Some(fence) = fence
             && fence.wait(FENCE_TIME).await.is_err()
         {
@@ -502,6 +508,7 @@ async fn announce(
         if let Some(head) = &head {
             controls.followed(head.revision).await;
         }
+        let head = head.filter(|_| !isolated);
         let instance = about.instance(head, &controls.published().config);
         let text = match serde_json::to_vec(&instance) {
             Ok(text) => text,

@@ -497,6 +497,7 @@ impl Keeper {
         end.served.send_replace(Served {
             head: self.world.state.shared.clone(),
             fence: self.sharing.fence.clone(),
+            isolated: self.sharing.isolated,
         });
     }
 }

@@ -513,7 +513,7 @@ fn start(
         Found::Copy(..) | Found::Lost(_) => unreachable!("no disk is damaged here: {found:?}"),
     };
     let name = ["a", "b", "c"][index];
-    let (end, link, thread) = wire::ends(name.into(), state.shared.clone());
+    let (end, link, thread) = wire::ends(name.into(), state.shared.clone(), false);
     let at = clock.lock().unwrap_or_else(PoisonError::into_inner).at;
     let (_, roster) = watch::channel(Arc::new(Roster::unknown(at)));
     let fleet = Fleet {
