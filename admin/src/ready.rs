@@ -74,7 +74,7 @@ struct Known {
 /// What is known about the way back beside what is published.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Inputs {
-    /// When the way back was last gone.
+    /// When the way back was last taken.
     pub(crate) last_drill: Option<Timestamp>,
     /// Why the state cannot be written.
     pub(crate) trouble: Option<String>,
@@ -176,7 +176,7 @@ impl Readiness {
     }
 }
 
-/// When the way back was last gone, in earnest or as a rehearsal that held.
+/// When the way back was last taken, in earnest or as a rehearsal that held.
 fn last_drill(
     published: &Published,
     service: &str,

@@ -560,7 +560,7 @@ section! {
         h2_streams_per_connection: OrOff<NonZeroU32>,
         /// Streams that a client resets, or makes us reset, in 10 s. Default: 100.
         h2_resets: OrOff<NonZeroU32>,
-        /// CONTINUATION frames of one header block. Default: 16.
+        /// CONTINUATION frames of one header block; more than five are refused in any case. Default: 16.
         h2_continuations: OrOff<NonZeroU32>,
         /// DATA frames without content in 10 s. Default: 100.
         h2_empty_data: OrOff<NonZeroU32>,

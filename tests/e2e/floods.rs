@@ -27,7 +27,7 @@ const FLOODS: &[(&str, &str, u32, Round)] = &[
         10,
         |n| headers(2 * n + 3, true, &request("GET", &[("connection", "x")])),
     ),
-    // More than five the library refuses by itself, and nobody counts them.
+    // More than five are refused in any case.
     ("continuations", "h2_continuations", 4, |n| {
         if n == 0 {
             frame(HEADERS, 0, 3, &block(&request("GET", &[])))
@@ -100,6 +100,27 @@ async fn each_flood_is_let_through_up_to_its_limit_and_ended_one_beyond() {
         assert_eq!(edge.hits(limit).await, before + 1, "{name}");
     }
     assert!(edge.serves().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_than_five_continuations_are_refused_whatever_the_limit_and_counted_as_such() {
+    let origin = RawOrigin::start().await;
+    for limits in ["", "limits: {h2_continuations: off}"] {
+        let edge = Edge::start(&origin.url(), limits, "", "");
+        let mut client = attacker(&edge, false).await;
+        client
+            .send(&frame(HEADERS, 0, 3, &block(&request("GET", &[]))))
+            .await;
+        for _ in 0..6 {
+            client
+                .send(&frame(CONTINUATION, 0, 3, &block(&[("x", "y")])))
+                .await;
+        }
+        assert_eq!(client.until_closed().await, Some(ENHANCE_YOUR_CALM));
+        assert_eq!(edge.hits("h2_continuations").await, 1, "{limits}");
+        assert_eq!(edge.hits("h2_resets").await, 0, "{limits}");
+        assert!(edge.serves().await);
+    }
 }
 
 /// Kilobytes of memory that the proxy occupies.

@@ -25,7 +25,7 @@ async fn method(proxy: &Proxy, name: &str) -> Value {
         .clone()
 }
 
-/// A switch there and back, so that the way back was gone.
+/// A switch there and back, so that the way back was taken.
 fn switch_there_and_back_and_there(proxy: &Proxy) {
     must(proxy, &["switch", "shop", "--to", "green"]);
     must(proxy, &["rollback", "shop"]);

@@ -187,10 +187,10 @@ fn drill(facts: &Facts<'_>, inputs: &Inputs) -> Check {
         "drill",
         match inputs.last_drill {
             Some(at) if later(at, DRILL_GOOD_FOR) > facts.at => {
-                Ok(format!("the way back was last gone {}", facts.ago(at)))
+                Ok(format!("the way back was last taken {}", facts.ago(at)))
             }
             Some(at) => Err(format!(
-                "the way back was last gone {}, more than {} ago",
+                "the way back was last taken {}, more than {} ago",
                 facts.ago(at),
                 age::between(at, later(at, DRILL_GOOD_FOR))
             )),

@@ -46,8 +46,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Client, stream: Stream, pr
     let line = Line::new(prefix, stream, Watch::new(limits.floods), &worker.wheel);
     let activity = Rc::new(Activity::default());
     let ended = drive(&worker, &client, &line, &activity).await;
-    if line.watch().was_calmed() {
-        worker.stats().limits.hit(Limit::H2Resets);
+    if let Some(limit) = line.watch().calmed() {
+        worker.stats().limits.hit(limit);
     }
     if let Err(verdict) = ended {
         worker.stats().count_limit(verdict.limit());

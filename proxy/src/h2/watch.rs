@@ -15,7 +15,7 @@
 //! Rates are counted in windows that begin with the first event and last [`H2_FLOOD_TIME`]. Frames of
 //! unknown types and WINDOW_UPDATE are left to hyper: well-behaved clients send many of them, and each costs
 //! no more than its bytes. More than five CONTINUATION frames for one block the library refuses by itself, as
-//! 64 KiB of fields need no more than four; a limit above that is the library's to keep, and not counted.
+//! 64 KiB of fields need no more than four; that is counted as if the limit had been reached.
 
 mod block;
 mod inside;
@@ -210,8 +210,8 @@ pub(crate) struct Watch {
     code: Option<(usize, u32)>,
     /// Whether what is being sent is a GOAWAY.
     is_goaway: bool,
-    /// Whether hyper has sent the client away for what it does.
-    calmed: bool,
+    /// Which limit of its own hyper has sent the client away for.
+    calmed: Option<Limit>,
     resets: Rate,
     empty_data: Rate,
     control_frames: Rate,
@@ -246,7 +246,7 @@ impl Watch {
             sent: Frames::default(),
             code: None,
             is_goaway: false,
-            calmed: false,
+            calmed: None,
             resets: Rate::default(),
             empty_data: Rate::default(),
             control_frames: Rate::default(),
@@ -488,7 +488,12 @@ impl Watch {
     fn note_sent_code(&mut self, code: u32, now: Instant) -> Result<(), Limit> {
         let code = Reason::from(code);
         if self.is_goaway {
-            self.calmed |= code == Reason::ENHANCE_YOUR_CALM;
+            if code == Reason::ENHANCE_YOUR_CALM {
+                self.calmed = Some(match self.block {
+                    Some(_) => Limit::H2Continuations,
+                    None => Limit::H2Resets,
+                });
+            }
             return Ok(());
         }
         self.refused_streams += u32::from(code == Reason::REFUSED_STREAM);
@@ -537,8 +542,9 @@ impl Watch {
         std::mem::replace(&mut self.refused_streams, 0)
     }
 
-    /// Whether hyper has sent the client away: more resets waited to be seen to than it has room for.
-    pub(crate) const fn was_calmed(&self) -> bool {
+    /// For which limit of its own hyper has sent the client away: more resets waited to be seen to than it has
+    /// room for, or a header block had more pieces than it takes.
+    pub(crate) const fn calmed(&self) -> Option<Limit> {
         self.calmed
     }
 

@@ -99,7 +99,9 @@ function failures(trend, names, looks) {
     return all.map((count, index) => {
       requests += /** @type {number} */ (count) - (all[index - WINDOW] ?? 0);
       failures += /** @type {number} */ (bad[index]) - (bad[index - WINDOW] ?? 0);
-      return requests > 0 ? failures / requests : null;
+      // Of a backend that gets nothing any more, older seconds would still fall out of the window one by one.
+      const isServing = /** @type {number} */ (count) + (all[index - 1] ?? 0) > 0;
+      return isServing && requests > 0 ? failures / requests : null;
     });
   };
   return {
