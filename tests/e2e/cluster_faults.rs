@@ -37,7 +37,7 @@ async fn heads(fleet: &Instances) -> Vec<(Value, Value)> {
 async fn instance_that_was_away_follows_though_the_history_is_gone() {
     let (blue, green) = origins().await;
     let config = blue_green(&blue.url(), &green.url(), "");
-    let fleet = Instances::start(3, &config, "2s").await;
+    let fleet = Instances::start(3, &config, "6s").await;
     assert_eq!(put_weights(&fleet.proxies[0], 50, 50).await.0, 200);
     let loads = fleet.loads();
     fleet.relays[2].set(Passage::Closed);

@@ -43,8 +43,8 @@ pub(super) struct Session<'a> {
     lease: i64,
     keeper: LeaseKeeper,
     renewed: LeaseKeepAliveStream,
-    /// When the lease was asked for.
-    began: Instant,
+    /// When the lease was last asked for, of the times that this was answered.
+    alive: Instant,
     /// Whether others know that they have to wait for this instance.
     is_known: bool,
     /// When renewals were asked for that were not answered yet.
@@ -123,7 +123,7 @@ impl<'a> Session<'a> {
             lease,
             keeper,
             renewed,
-            began: asked,
+            alive: asked,
             is_known: false,
             asked: VecDeque::new(),
             events,
@@ -207,10 +207,11 @@ impl<'a> Session<'a> {
         if renewed.ttl() <= 0 {
             return Err("the lease has ended".into());
         }
-        if let Some(asked) = self.asked.pop_front()
-            && self.is_known
-        {
-            self.pulse.send_replace(asked);
+        if let Some(asked) = self.asked.pop_front() {
+            self.alive = asked;
+            if self.is_known {
+                self.pulse.send_replace(asked);
+            }
         }
         Ok(())
     }
@@ -314,7 +315,7 @@ impl<'a> Session<'a> {
                 if is_own && is_put && !std::mem::replace(&mut self.is_known, true) {
                     // What is shared is in force here, and nobody goes on without this instance: canaries may
                     // have weight.
-                    self.pulse.send_replace(self.began);
+                    self.pulse.send_replace(self.alive);
                 }
                 let instance: Option<Instance> = is_put.then(|| parse(pair)).transpose()?;
                 self.link.shown.change(|roster| {
