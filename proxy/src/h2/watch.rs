@@ -43,6 +43,9 @@ const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
+/// Of one header block, as many as the library takes.
+const TAKEN_CONTINUATIONS: u32 = 5;
+
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
@@ -489,9 +492,11 @@ impl Watch {
         let code = Reason::from(code);
         if self.is_goaway {
             if code == Reason::ENHANCE_YOUR_CALM {
-                self.calmed = Some(match self.block {
-                    Some(_) => Limit::H2Continuations,
-                    None => Limit::H2Resets,
+                let block = self.block.as_ref();
+                let is_block = block.is_some_and(|block| block.continuations > TAKEN_CONTINUATIONS);
+                self.calmed = Some(match is_block {
+                    true => Limit::H2Continuations,
+                    false => Limit::H2Resets,
                 });
             }
             return Ok(());
