@@ -99,6 +99,7 @@ describe("keyboard", () => {
 
   test("the first thing that Tab reaches leads past the bar", async () => {
     const { page, close } = await visit(chrome, proxy);
+    await page.locator("input:focus").waitFor();
     await page.keyboard.type(proxy.tokens.admin);
     await page.keyboard.press("Enter");
     await page.getByRole("link", { name: "shop", exact: true }).first().waitFor();
