@@ -43,6 +43,7 @@ describe("keyboard", () => {
     const { page, complaints, close } = await visit(chrome, proxy);
     const press = (key) => page.keyboard.press(key);
     await page.getByLabel("Token").waitFor();
+    await page.locator("input:focus").waitFor();
     await page.keyboard.type(proxy.tokens.admin);
     await press("Enter");
     await page.getByRole("link", { name: "shop", exact: true }).first().waitFor();
@@ -83,6 +84,7 @@ describe("keyboard", () => {
 
   test("search by shortcut leads to a service, and Escape leaves a dialog", async () => {
     const { page, close } = await visit(chrome, proxy);
+    await page.locator("input:focus").waitFor();
     await page.keyboard.type(proxy.tokens.admin);
     await page.keyboard.press("Enter");
     await page.getByRole("link", { name: "shop", exact: true }).first().waitFor();

@@ -4,15 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::etcd::{Instances, put_weights, version};
-use crate::support::{Http, Load, Origin, Passage, Protocol, Proxy, blue_green, eventually_async};
-
-async fn origins() -> (Origin, Origin) {
-    let (blue, green) = (Origin::start().await, Origin::start().await);
-    blue.name_version("1");
-    green.name_version("2");
-    (blue, green)
-}
+use crate::support::etcd::{Instances, ROLLOUT, begin_rollout, origins, put_weights, version};
+use crate::support::{Http, Load, Passage, Protocol, Proxy, blue_green, eventually_async};
 
 /// Whether green is kept out at an instance.
 async fn is_blocked(proxy: &Proxy) -> bool {
@@ -205,24 +198,15 @@ async fn failures_that_are_too_few_at_each_instance_are_enough_together() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rollout_goes_on_when_its_leader_is_killed() {
     let (blue, green) = origins().await;
-    let rollout =
-        "rollout:\n  steps: [{weight: 10%, for: 1s}, {weight: 50%, for: 1s}]\n  bake: off\n";
-    let config = blue_green(&blue.url(), &green.url(), rollout);
+    let config = blue_green(&blue.url(), &green.url(), ROLLOUT);
     let mut fleet = Instances::start(3, &config, "2s").await;
-    let body = json!({"canary": "green", "force": true});
-    let answer = fleet.proxies[0]
-        .post("/v1/services/shop/rollout", body)
-        .await;
-    assert!(answer.status < 300, "{}", answer.text());
-    let leader = fleet.values("fleet/leader");
-    let leader = ["a", "b", "c"]
-        .iter()
-        .position(|name| leader == [json!(name)]);
+    begin_rollout(&fleet.proxies[0]).await;
+    let leader = fleet.leader();
     let loads: Vec<Load> = (0..3)
-        .filter(|index| Some(*index) != leader)
+        .filter(|index| *index != leader)
         .map(|index| Load::start(fleet.proxies[index].web, Protocol::Http1, 1))
         .collect();
-    drop(fleet.proxies.remove(leader.expect("somebody leads")));
+    drop(fleet.proxies.remove(leader));
     for proxy in &fleet.proxies {
         eventually_async("green is stable", || async {
             proxy.service().await["stable"] == "green"

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::etcd::{Etcd, put_weights, version};
+use crate::support::etcd::{Etcd, origins, put_weights, version};
 use crate::support::{Authority, Origin, Proxy, blue_green, eventually, eventually_async};
 
 /// The user that the documents make, and its password.
@@ -15,15 +15,13 @@ struct World {
     authority: Authority,
     etcd: Etcd,
     config: String,
-    _origins: [Origin; 2],
+    _origins: (Origin, Origin),
 }
 
 impl World {
     async fn start() -> Self {
-        let origins = [Origin::start().await, Origin::start().await];
-        origins[0].name_version("1");
-        origins[1].name_version("2");
-        let config = blue_green(&origins[0].url(), &origins[1].url(), "")
+        let origins = origins().await;
+        let config = blue_green(&origins.0.url(), &origins.1.url(), "")
             .replace("{blue: 100, green: 0}", "{blue: 50, green: 50}");
         let authority = Authority::new();
         let mut etcd = Etcd::start_guarded(&authority);
@@ -43,6 +41,15 @@ impl World {
             config,
             _origins: origins,
         }
+    }
+
+    /// Two instances that have joined.
+    async fn two(&self) -> [Proxy; 2] {
+        let proxies = ["a", "b"].map(|name| Proxy::start_in(self.directory(name, "switchback")));
+        for proxy in &proxies {
+            has_joined(proxy).await;
+        }
+        proxies
     }
 
     /// A directory for an instance that is let in, with its config file.
@@ -105,10 +112,7 @@ async fn has_joined(proxy: &Proxy) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn instances_share_a_state_that_needs_certificates_a_password_and_no_more_rights() {
     let world = World::start().await;
-    let proxies = ["a", "b"].map(|name| Proxy::start_in(world.directory(name, "switchback")));
-    for proxy in &proxies {
-        has_joined(proxy).await;
-    }
+    let proxies = world.two().await;
     for (at, (blue, green), wanted) in [(0, (0, 100), "2"), (1, (100, 0), "1")] {
         eventually_async("a change holds on both", || async {
             let (status, answer) = put_weights(&proxies[at], blue, green).await;
@@ -124,10 +128,7 @@ async fn instances_share_a_state_that_needs_certificates_a_password_and_no_more_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_go_on_after_what_the_password_was_exchanged_for_has_ended() {
     let world = World::start().await;
-    let proxies = ["a", "b"].map(|name| Proxy::start_in(world.directory(name, "switchback")));
-    for proxy in &proxies {
-        has_joined(proxy).await;
-    }
+    let proxies = world.two().await;
     eventually_async("a change holds on both", || async {
         put_weights(&proxies[0], 100, 0).await.1["applied"] == 2
     })

@@ -4,15 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::etcd::{Etcd, Instances, put_weights, version};
+use crate::support::etcd::{Etcd, Instances, origins, put_weights, version};
 use crate::support::{Origin, Passage, Proxy, blue_green, eventually_async};
-
-async fn origins() -> (Origin, Origin) {
-    let (blue, green) = (Origin::start().await, Origin::start().await);
-    blue.name_version("1");
-    green.name_version("2");
-    (blue, green)
-}
 
 /// Removes the history of etcd up to now, and its space.
 fn compact(etcd: &Etcd) {

@@ -2,15 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::support::etcd::Instances;
-use crate::support::{Load, Origin, Protocol, Proxy, Receiver, blue_green, eventually_async};
-
-async fn origins() -> (Origin, Origin) {
-    let (blue, green) = (Origin::start().await, Origin::start().await);
-    blue.name_version("1");
-    green.name_version("2");
-    (blue, green)
-}
+use crate::support::etcd::{Instances, ROLLOUT, begin_rollout, origins};
+use crate::support::{Load, Protocol, Proxy, Receiver, blue_green, eventually_async};
 
 /// Entries of an instance's audit with one of these actions, the oldest first.
 async fn audited(proxy: &Proxy, actions: &[&str]) -> Vec<Value> {
@@ -20,14 +13,6 @@ async fn audited(proxy: &Proxy, actions: &[&str]) -> Vec<Value> {
     meant
         .map(|entry| json!([entry["action"], entry["result"]]))
         .collect()
-}
-
-/// The place of the instance that leads.
-fn leader(fleet: &Instances) -> usize {
-    let leader = fleet.values("fleet/leader");
-    let mut names = ["a", "b", "c"].iter();
-    let found = names.position(|name| leader == [json!(name)]);
-    found.expect("somebody leads")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -53,7 +38,7 @@ async fn drill_that_is_due_takes_place_on_one_instance_and_is_on_record_on_all()
     on_record(&fleet).await;
     let first = fleet.proxies[0].get("/v1/services/shop/drill").await;
     // Another one leads, and leaves it at that: looking takes a second.
-    drop(fleet.proxies.remove(leader(&fleet)));
+    drop(fleet.proxies.remove(fleet.leader()));
     fleet.have_joined().await;
     eventually_async("another one leads", || async {
         fleet.values("fleet/leader").len() == 1
@@ -132,7 +117,7 @@ async fn rule_that_holds_where_nobody_leads_begins_the_runbook_all_the_same() {
         let config = blue_green(&blue.url(), &green.url(), &service) + RUNBOOK;
         let fleet = Instances::start(2, &config, "10s").await;
         fleet.proxies[0].weights(50, 50).await;
-        let follower = &fleet.proxies[1 - leader(&fleet)];
+        let follower = &fleet.proxies[1 - fleet.leader()];
         let mut load = Load::start(follower.web, Protocol::Http1, 1);
         green.answer_with(500);
         eventually_async("the run has begun", || async {
@@ -147,16 +132,10 @@ async fn rule_that_holds_where_nobody_leads_begins_the_runbook_all_the_same() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_step_of_a_rollout_is_taken_once() {
     let (blue, green) = origins().await;
-    let rollout =
-        "rollout:\n  steps: [{weight: 10%, for: 1s}, {weight: 50%, for: 1s}]\n  bake: off\n";
-    let config = blue_green(&blue.url(), &green.url(), rollout);
+    let config = blue_green(&blue.url(), &green.url(), ROLLOUT);
     let fleet = Instances::start(3, &config, "10s").await;
     let loads = fleet.loads();
-    let body = json!({"canary": "green", "force": true});
-    let answer = fleet.proxies[0]
-        .post("/v1/services/shop/rollout", body)
-        .await;
-    assert!(answer.status < 300, "{}", answer.text());
+    begin_rollout(&fleet.proxies[0]).await;
     for proxy in &fleet.proxies {
         eventually_async("green is stable", || async {
             proxy.service().await["stable"] == "green"

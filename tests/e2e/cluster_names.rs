@@ -2,23 +2,21 @@
 
 use serde_json::{Value, json};
 
-use crate::support::etcd::{Etcd, put_weights, version};
+use crate::support::etcd::{Etcd, origins, put_weights, version};
 use crate::support::{Origin, Proxy, blue_green, eventually_async};
 
 struct World {
     etcd: Etcd,
     config: String,
-    _origins: [Origin; 2],
+    _origins: (Origin, Origin),
 }
 
 impl World {
     async fn start() -> Self {
-        let origins = [Origin::start().await, Origin::start().await];
-        origins[0].name_version("1");
-        origins[1].name_version("2");
+        let origins = origins().await;
         Self {
             etcd: Etcd::start(),
-            config: blue_green(&origins[0].url(), &origins[1].url(), ""),
+            config: blue_green(&origins.0.url(), &origins.1.url(), ""),
             _origins: origins,
         }
     }

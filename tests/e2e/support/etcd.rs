@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::{Authority, Http, Load, Protocol, Proxy, Relay, eventually, eventually_async};
+use super::{Authority, Http, Load, Origin, Protocol, Proxy, Relay, eventually, eventually_async};
 
 /// A running etcd with a directory of its own.
 #[derive(Debug)]
@@ -249,6 +249,9 @@ fn spawn(
     }
 }
 
+/// Of instances, in the order in which they are started.
+const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+
 /// Instances that share their state, each with a way to etcd of its own.
 #[derive(Debug)]
 pub(crate) struct Instances {
@@ -274,7 +277,7 @@ impl Instances {
 
     pub(crate) async fn add(&mut self, config: &str, lease: &str) {
         let relay = Relay::start(self.etcd.address).await;
-        let name = ["a", "b", "c", "d", "e"][self.proxies.len()];
+        let name = NAMES[self.proxies.len()];
         let config = format!(
             "{config}cluster:\n  name: edge\n  instance: {name}\n  lease: {lease}\n  etcd: {{endpoints: [\"http://{}\"]}}\n",
             relay.address
@@ -307,6 +310,14 @@ impl Instances {
             .collect()
     }
 
+    /// The place of the one that leads.
+    pub(crate) fn leader(&self) -> usize {
+        let leader = self.values("fleet/leader");
+        let mut names = NAMES.iter();
+        let found = names.position(|name| leader == [json!(name)]);
+        found.expect("somebody leads")
+    }
+
     /// Clients of each of them.
     pub(crate) fn loads(&self) -> Vec<Load> {
         let proxies = self.proxies.iter();
@@ -323,6 +334,25 @@ impl Instances {
         }
         versions
     }
+}
+
+/// Backends of two versions, blue and green.
+pub(crate) async fn origins() -> (Origin, Origin) {
+    let (blue, green) = (Origin::start().await, Origin::start().await);
+    blue.name_version("1");
+    green.name_version("2");
+    (blue, green)
+}
+
+/// A rollout that is over in seconds.
+pub(crate) const ROLLOUT: &str =
+    "rollout:\n  steps: [{weight: 10%, for: 1s}, {weight: 50%, for: 1s}]\n  bake: off\n";
+
+/// Begins it.
+pub(crate) async fn begin_rollout(proxy: &Proxy) {
+    let body = json!({"canary": "green", "force": true});
+    let answer = proxy.post("/v1/services/shop/rollout", body).await;
+    assert!(answer.status < 300, "{}", answer.text());
 }
 
 /// The version that answers one request.

@@ -39,6 +39,28 @@ fn weights() -> Command {
     }
 }
 
+/// One that has shared a split of half and half since.
+fn instance_that_splits(harbour: &Harbour, directory: &Path) -> Life {
+    let mut life = first_instance(harbour, directory);
+    let mut answer = ask(&mut life, weights());
+    let change = life.link.end.proposals.try_recv().expect("a change");
+    assert!(life.link.end.teller().try_tell(News::Changes(vec![change])));
+    life.keeper.serve();
+    assert!(answer.try_recv().is_ok_and(|answer| answer.is_ok()));
+    life
+}
+
+/// Another instance was first.
+fn come_second(life: &mut Life, base: &State, proposed: Sealed) {
+    let teller = life.link.end.teller();
+    assert!(teller.try_tell(News::Changes(vec![foreign(base, |_| ())])));
+    assert!(teller.try_tell(News::Refused {
+        hash: proposed.head.hash,
+        why: NotAdded::Second,
+    }));
+    life.keeper.serve();
+}
+
 #[test]
 fn hand_over_waits_for_what_is_being_added_and_for_nothing_else() {
     let harbour = Harbour::new();
@@ -184,22 +206,11 @@ fn set_probed(harbour: &Harbour, backend: &str, probed: Probed) {
 fn block_that_was_forced_holds_whatever_others_have_changed_meanwhile() {
     let harbour = Harbour::new();
     let directory = tempfile::tempdir().expect("a directory");
-    let mut life = first_instance(&harbour, directory.path());
-    let mut answer = ask(&mut life, weights());
-    let change = life.link.end.proposals.try_recv().expect("a change");
-    let teller = life.link.end.teller();
-    assert!(teller.try_tell(News::Changes(vec![change])));
-    life.keeper.serve();
-    assert!(answer.try_recv().is_ok_and(|answer| answer.is_ok()));
+    let mut life = instance_that_splits(&harbour, directory.path());
     set_probed(&harbour, "blue", Probed::Down);
     let base = life.keeper.world.state.clone();
     let block = block_green(&mut life, true);
-    assert!(teller.try_tell(News::Changes(vec![foreign(&base, |_| ())])));
-    assert!(teller.try_tell(News::Refused {
-        hash: block.head.hash,
-        why: NotAdded::Second,
-    }));
-    life.keeper.serve();
+    come_second(&mut life, &base, block);
     assert!(is_blocked(&life), "somebody insisted");
     let again = life.link.end.proposals.try_recv();
     assert!(again.is_ok_and(|again| again.entry.services.contains_key("shop")));
@@ -236,12 +247,7 @@ fn block_that_was_lifted_while_its_answer_was_lost_stays_lifted() {
 fn block_that_does_not_hold_on_what_others_have_made_is_not_answered_as_if_it_did() {
     let harbour = Harbour::new();
     let directory = tempfile::tempdir().expect("a directory");
-    let mut life = first_instance(&harbour, directory.path());
-    let _answer = ask(&mut life, weights());
-    let change = life.link.end.proposals.try_recv().expect("a change");
-    let teller = life.link.end.teller();
-    assert!(teller.try_tell(News::Changes(vec![change])));
-    life.keeper.serve();
+    let mut life = instance_that_splits(&harbour, directory.path());
     let base = life.keeper.world.state.clone();
     let block = Command::Block {
         service: "shop".into(),
@@ -256,12 +262,7 @@ fn block_that_does_not_hold_on_what_others_have_made_is_not_answered_as_if_it_di
     };
     // By the time it is decided again, stable works nowhere.
     set_probed(&harbour, "blue", Probed::Down);
-    assert!(teller.try_tell(News::Changes(vec![foreign(&base, |_| ())])));
-    assert!(teller.try_tell(News::Refused {
-        hash: block.head.hash,
-        why: NotAdded::Second,
-    }));
-    life.keeper.serve();
+    come_second(&mut life, &base, block);
     let refusal = shared
         .try_recv()
         .expect("told")
@@ -273,13 +274,8 @@ fn block_that_does_not_hold_on_what_others_have_made_is_not_answered_as_if_it_di
 fn news_wait_for_the_end_of_a_hand_over_but_for_that_canaries_must_close() {
     let harbour = Harbour::new();
     let directory = tempfile::tempdir().expect("a directory");
-    let mut life = first_instance(&harbour, directory.path());
-    let mut answer = ask(&mut life, weights());
-    let change = life.link.end.proposals.try_recv().expect("a change");
+    let mut life = instance_that_splits(&harbour, directory.path());
     let teller = life.link.end.teller();
-    assert!(teller.try_tell(News::Changes(vec![change])));
-    life.keeper.serve();
-    assert!(answer.try_recv().is_ok_and(|answer| answer.is_ok()));
     let green = |life: &Life| life.keeper.effective["shop"].weight("green");
     assert_eq!(green(&life), 50);
     let (relay, _luggage) = handover::Relay::idle();
